@@ -1,0 +1,115 @@
+"""Read configs: `_BASE_` files first, then the file, then KEY VALUE overrides; then freeze."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from coupled_embedding.config.defaults import default_config
+from coupled_embedding.config.rules import check_values, coerce
+from coupled_embedding.errors import ConfigError
+from coupled_embedding.paths import resolve
+
+BASE_KEY = "_BASE_"
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+    """Return the frozen config of a YAML file.
+
+    Args:
+        path: the file, or None for the defaults alone. Its ``_BASE_`` (a path relative to the
+            file, or a list of them) is applied before the file itself.
+        overrides: ``[key, value, key, value, ...]`` as given on a command line.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or an impossible value; the text names key,
+            value, file and what is allowed.
+    """
+    cfg = default_config()
+    if path is not None:
+        for file, content in _with_bases(resolve(path), ()):
+            _merge(cfg, content, str(file), "")
+        cfg.NAME = cfg.NAME or Path(path).stem
+    _merge_overrides(cfg, overrides)
+    check_values(cfg, str(path) if path is not None else "the command line")
+    cfg.freeze()
+    return cfg
+
+
+def config_from_dict(content: dict[str, Any], source: str) -> CfgNode:
+    """Rebuild a frozen config from a checkpoint's copy; ``source`` names it in errors."""
+    cfg = default_config()
+    _merge(cfg, content, source, "")
+    check_values(cfg, source)
+    cfg.freeze()
+    return cfg
+
+
+def config_to_dict(cfg: CfgNode) -> dict[str, Any]:
+    """Return plain nested dicts, as they are saved inside checkpoints."""
+    return {key: config_to_dict(value) if isinstance(value, CfgNode) else value for key, value in cfg.items()}
+
+
+def config_to_yaml(cfg: CfgNode) -> str:
+    """Return the resolved config as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config_to_dict(cfg), sort_keys=False)
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: {BASE_KEY} leads back to a file that is already being read")
+    content = _read_yaml(path)
+    bases = content.pop(BASE_KEY, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: {BASE_KEY}: expected a path or a list of paths, got {bases!r:.200}")
+    files = []
+    for base in bases:
+        files += _with_bases(path.parent / base, (*seen, path.resolve()))
+    return [*files, (path, content)]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read this config file ({error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected KEY: value lines, got {content!r:.200}")
+    return content
+
+
+def _merge(node: CfgNode, content: dict[Any, Any], source: str, prefix: str) -> None:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if key not in node:
+            allowed = ", ".join(f"{prefix}{k}" for k in node)
+            raise ConfigError(f"{source}: unknown key '{name}'; allowed here: {allowed}")
+        if isinstance(node[key], CfgNode):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: {name}: expected a group of keys, got {value!r:.200}")
+            _merge(node[key], value, source, f"{name}.")
+        else:
+            node[key] = coerce(node[key], value, name, source)
+
+
+def _merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    source = "the command line"
+    if len(overrides) % 2:
+        raise ConfigError(f"{source}: expected KEY VALUE pairs, got an odd count: {' '.join(overrides)}")
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{source}: {key}: cannot read the value '{text}': {error}") from error
+        content: Any = "" if value is None else value
+        for part in reversed(key.split(".")):
+            content = {part: content}
+        _merge(cfg, content, source, "")

@@ -1,0 +1,162 @@
+"""Types and ranges of config values: what is allowed is said where it is checked."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from yacs.config import CfgNode
+
+from coupled_embedding.errors import ConfigError
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def coerce(default: Any, value: Any, key: str, source: str) -> Any:
+    """Return ``value`` in the type of ``default``; ConfigError if it cannot be.
+
+    Whole numbers may stand for floats, and ``1e-3``, which YAML reads as text, for 0.001.
+    """
+    if isinstance(default, float):
+        number = _as_float(value)
+        if number is not None:
+            return number
+    elif isinstance(default, list):
+        if isinstance(value, list | tuple):
+            return [coerce(default[0], item, key, source) if default else item for item in value]
+    elif isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    elif type(value) is type(default):
+        return value
+    raise ConfigError(f"{source}: {key}: expected a {_kind(default)}, got {value!r:.200} ({type(value).__name__})")
+
+
+def _as_float(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _kind(default: Any) -> str:
+    if isinstance(default, list):
+        return f"list of {_kind(default[0])}s" if default else "list"
+    return {bool: "boolean (True or False)", int: "whole number", float: "number", str: "text"}[type(default)]
+
+
+def _one_of(*choices: str) -> Rule:
+    return (lambda v: v in choices), "one of " + ", ".join(f"'{c}'" for c in choices)
+
+
+def _between(low: float, high: float) -> Rule:
+    return (lambda v: low <= v <= high), f"a number from {low} to {high}"
+
+
+def _at_least(low: float) -> Rule:
+    return (lambda v: v >= low), f"at least {low}"
+
+
+def _above(low: float) -> Rule:
+    return (lambda v: v > low), f"above {low}"
+
+
+def _each(rule: Rule, count: int | None = None) -> Rule:
+    what = f"{count} values, each " if count else "one value or more, each "
+    return (lambda v: (len(v) == count if count else len(v) > 0) and all(rule[0](x) for x in v)), what + rule[1]
+
+
+def _rising(values: Iterable[float]) -> bool:
+    values = list(values)
+    return all(v > 0 for v in values) and all(a < b for a, b in zip(values, values[1:], strict=False))
+
+
+RULES: dict[str, Rule] = {
+    "SEED": _between(0, 2**32 - 1),
+    "DATASET.INPUT_SIZE": ((lambda v: 64 <= v <= 4096 and v % 32 == 0), "a multiple of 32 from 64 to 4096"),
+    "DATASET.MAX_PEOPLE": _between(1, 1000),
+    "DATASET.IMAGE_IDS": ((lambda v: all(type(i) is int for i in v)), "a list of whole numbers"),
+    "SYNTHETIC.WIDTH": _between(64, 4096),
+    "SYNTHETIC.HEIGHT": _between(64, 4096),
+    "SYNTHETIC.MIN_PEOPLE": _between(1, 60),
+    "SYNTHETIC.MAX_PEOPLE": _between(1, 60),
+    "SYNTHETIC.CROWD_INDEX": ((lambda v: v <= 1), "at most 1 (below 0: the natural mix)"),
+    "SYNTHETIC.SEED": _between(0, 2**32 - 1),
+    "SYNTHETIC.TRAIN_SCENES": _between(1, 10**7),
+    "SYNTHETIC.VAL_SCENES": _between(1, 10**7),
+    "SYNTHETIC.TEST_SCENES": _between(1, 10**7),
+    "AUGMENT.SCALE": (
+        (lambda v: len(v) == 2 and 0.05 <= v[0] <= v[1] <= 20),
+        "two numbers, least and greatest, from 0.05 to 20",
+    ),
+    "AUGMENT.ROTATION": _between(0, 180),
+    "AUGMENT.TRANSLATE": _between(0, 1),
+    "AUGMENT.FLIP": _between(0, 1),
+    "AUGMENT.COLOR": _between(0, 0.9),
+    "MODEL.HEAD": _one_of("plain", "higher"),
+    "MODEL.TAG_DIM": _between(1, 256),
+    "MODEL.WIDTH": _between(4, 512),
+    "MODEL.STEM_WIDTH": _between(4, 512),
+    "MODEL.STEM_BLOCKS": _between(1, 64),
+    "MODEL.STAGE_MODULES": _each(_between(1, 32), 3),
+    "MODEL.STAGE_BLOCKS": _between(1, 64),
+    "MODEL.HEAD_BLOCKS": _between(0, 64),
+    "LOSS.HEATMAP_WEIGHT": _at_least(0),
+    "LOSS.PULL_WEIGHT": _at_least(0),
+    "LOSS.PUSH_WEIGHT": _at_least(0),
+    "LOSS.COUPLING_WEIGHT": _at_least(0),
+    "LOSS.BETA": _above(0),
+    "LOSS.PULL_RAMP_START": _at_least(0),
+    "LOSS.PULL_RAMP_END": _at_least(0),
+    "LOSS.PULL_RAMP_FACTOR": _between(0, 1),
+    "TRAIN.IMAGES_PER_GPU": _between(1, 4096),
+    "TRAIN.ACCUMULATE": _between(1, 4096),
+    "TRAIN.EPOCHS": _between(1, 10**6),
+    "TRAIN.LR": _above(0),
+    "TRAIN.WEIGHT_DECAY": _at_least(0),
+    "TRAIN.SCHEDULE": _one_of("step", "cosine"),
+    "TRAIN.MILESTONES": (_rising, "epochs above 0 in rising order"),
+    "TRAIN.GAMMA": _between(0, 1),
+    "TRAIN.COSINE_START": _between(0, 1),
+    "TRAIN.WARMUP_STEPS": _at_least(0),
+    "TRAIN.WARMUP_RATIO": _between(0, 1),
+    "TRAIN.CLIP_GRAD": _at_least(0),
+    "TRAIN.EMA": ((lambda v: 0 <= v < 1), "at least 0 and below 1"),
+    "TRAIN.PRECISION": _one_of("fp32", "bf16", "fp16"),
+    "TRAIN.WORKERS": _between(0, 256),
+    "TRAIN.THREADS": _between(0, 1024),
+    "TRAIN.LOG_EVERY": _at_least(1),
+    "TRAIN.PICTURES_EVERY": _at_least(0),
+    "TRAIN.EVAL_EVERY": _at_least(0),
+    "TRAIN.SAVE_EVERY": _at_least(1),
+    "TRAIN.KEEP": _at_least(1),
+    "TEST.IMAGES_PER_BATCH": _between(1, 1024),
+    "TEST.SCALES": _each(_between(0.1, 8)),
+    "TEST.NMS_KERNEL": ((lambda v: v % 2 == 1 and 1 <= v <= 63), "an odd number from 1 to 63"),
+    "TEST.MAX_CANDIDATES": _between(1, 1000),
+    "TEST.TAG_THRESHOLD": _above(0),
+    "TEST.ASSIGNMENT": _one_of("munkres", "scipy"),
+    "TEST.MAX_DETECTIONS": _at_least(0),
+    "TEST.PRECISION": _one_of("fp32", "bf16", "fp16"),
+    "TEST.WORKERS": _between(0, 256),
+    "TEST.OVERLAYS": _between(0, 1000),
+}
+
+
+def check_values(cfg: CfgNode, source: str) -> None:
+    """Raise ConfigError for the first value outside its range; ``source`` names the file."""
+    for key, (allowed, description) in RULES.items():
+        value = _get(cfg, key)
+        if not allowed(value):
+            raise ConfigError(f"{source}: {key}: {value!r:.200} is impossible; allowed: {description}")
+    if cfg.SYNTHETIC.MIN_PEOPLE > cfg.SYNTHETIC.MAX_PEOPLE:
+        raise ConfigError(f"{source}: SYNTHETIC.MIN_PEOPLE: must not exceed SYNTHETIC.MAX_PEOPLE")
+    if 1.0 not in cfg.TEST.SCALES:
+        raise ConfigError(f"{source}: TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from")
+
+
+def _get(cfg: CfgNode, key: str) -> Any:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg

@@ -1,0 +1,18 @@
+"""What a network puts out, in one place for losses, decode and drawings."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PoseMaps:
+    """A network's output for B images of (H, W) input pixels.
+
+    Attributes:
+        heatmaps: (B, K, H/4, W/4), and for the higher head also (B, K, H/2, W/2).
+        tags: (B, K, H/4, W/4, D) embeddings.
+    """
+
+    heatmaps: tuple[Tensor, ...]
+    tags: Tensor

@@ -1,0 +1,90 @@
+"""Training targets on the device, from joints in heatmap cells (METHOD.md §2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SIGMA = 2.0  # cells, at every resolution
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the losses compare a batch of B images with.
+
+    Attributes:
+        heatmaps: (B, K, h, w) in [0, 1], one entry a resolution, lowest first.
+        masks: (B, h, w) a resolution; 0 where errors are ignored.
+        cells: (B, M, K, 2) int64 (x, y) joint cells of the lowest resolution, 0 where invisible.
+        visible: (B, M, K) bool: labelled and inside the lowest resolution's map.
+        scales: (B, M) person scales in units of the input's side.
+    """
+
+    heatmaps: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+    cells: Tensor
+    visible: Tensor
+    scales: Tensor
+
+
+def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Truncate joints towards zero (−0.7 counts as 0) to cells of a map.
+
+    Args:
+        joints: (..., 3): x, y in cells of the map, label (above 0: labelled).
+
+    Returns:
+        (..., 2) int64 cells, 0 where invisible, and (...) bool: labelled and inside.
+    """
+    # far-off coordinates would overflow int64; any number outside the map serves
+    limit = float(max(height, width)) + 1
+    cells = joints[..., :2].clamp(-limit, limit).trunc().long()
+    x, y = cells.unbind(-1)
+    visible = (joints[..., 2] > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return cells * visible[..., None], visible
+
+
+def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, sigma: float = SIGMA) -> Tensor:
+    """Draw a Gaussian at each visible joint's cell; where people overlap the larger value stays.
+
+    Args:
+        cells: (B, M, K, 2) int64 (x, y).
+        visible: (B, M, K) bool.
+        sigma: cells; the Gaussian is cut at a (6σ + 3)² window.
+
+    Returns:
+        (B, K, height, width) float32.
+    """
+    batch, _, joints, _ = cells.shape
+    radius = int(3 * sigma + 1)
+    offsets = np.arange(-radius, radius + 1)
+    # the table in float64 on the host: all devices draw the same values
+    table = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2)).astype(np.float32)
+    patch = torch.from_numpy(table).to(cells.device)
+    padded_height, padded_width = height + 2 * radius, width + 2 * radius
+    steps = torch.arange(2 * radius + 1, device=cells.device)
+    plane = torch.arange(batch, device=cells.device)[:, None, None] * joints + torch.arange(joints, device=cells.device)
+    rows = plane[..., None] * padded_height + cells[..., 1:] + steps  # (B, M, K, 2r+1)
+    places = rows[..., :, None] * padded_width + (cells[..., :1] + steps)[..., None, :]
+    values = patch * visible[..., None, None]  # (B, M, K, 2r+1, 2r+1)
+    canvas = torch.zeros(batch * joints * padded_height * padded_width, device=cells.device)
+    canvas.scatter_reduce_(0, places.flatten(), values.flatten(), "amax")
+    canvas = canvas.view(batch, joints, padded_height, padded_width)
+    return canvas[:, :, radius:-radius, radius:-radius]
+
+
+def build_targets(joints: Sequence[Tensor], masks: Sequence[Tensor], scales: Tensor, sigma: float = SIGMA) -> Targets:
+    """Build a batch's targets.
+
+    Args:
+        joints: (B, M, K, 3) a resolution, lowest first: x, y in that map's cells, label.
+        masks: (B, h, w) a resolution.
+        scales: (B, M).
+    """
+    heatmaps = []
+    encoded = [joint_cells(j, *mask.shape[-2:]) for j, mask in zip(joints, masks, strict=True)]
+    for (cells, visible), mask in zip(encoded, masks, strict=True):
+        heatmaps.append(gaussian_heatmaps(cells, visible, *mask.shape[-2:], sigma))
+    return Targets(tuple(heatmaps), tuple(masks), *encoded[0], scales)

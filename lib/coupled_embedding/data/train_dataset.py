@@ -1,0 +1,190 @@
+"""Training samples: uint8 crop, joints in heatmap cells, masks. Targets are made on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from coupled_embedding.data.augmentation import (
+    AffineDraw,
+    Augmentation,
+    most_labelled,
+    person_scales,
+    warp_image,
+    warp_joints,
+    warp_mask,
+)
+from coupled_embedding.data.images import read_photo
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.targets import Targets, build_targets
+from coupled_embedding.errors import DatasetError
+
+
+class SampleKey(NamedTuple):
+    """Names one training sample: the same key always gives the same sample.
+
+    Attributes:
+        epoch: seeds the augmentation together with the image.
+        index: position of the photo in the data set.
+        step_images: photos in the whole optimizer step, over all processes.
+    """
+
+    epoch: int
+    index: int
+    step_images: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One augmented photo.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        joints: (M, K, 3) float32 a resolution, lowest first: x, y in cells, label; rows past
+            the photo's people are 0.
+        masks: (h, w) bool a resolution; False where errors are ignored.
+        scales: (M,) person scales in units of S.
+        image_id: of the annotation file.
+        dropped_people: people above M.
+        step_images: see `SampleKey`.
+    """
+
+    image: NDArray[np.uint8]
+    joints: tuple[NDArray[np.float32], ...]
+    masks: tuple[NDArray[np.bool_], ...]
+    scales: NDArray[np.float64]
+    image_id: int
+    dropped_people: int
+    step_images: int
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """B samples as tensors; `step_images` is the optimizer step's number of photos."""
+
+    images: Tensor  # (B, S, S, 3) uint8
+    joints: tuple[Tensor, ...]  # (B, M, K, 3)
+    masks: tuple[Tensor, ...]  # (B, h, w)
+    scales: Tensor  # (B, M)
+    image_ids: list[int]
+    dropped_people: int
+    step_images: int
+
+    def to(self, device: torch.device) -> "TrainBatch":
+        """Return the batch on a device."""
+        return self._map(lambda x: x.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "TrainBatch":
+        """Return the batch in page-locked memory (called by torch's loader)."""
+        return self._map(lambda x: x.pin_memory())
+
+    def targets(self) -> Targets:
+        """Build the targets on the batch's device."""
+        return build_targets(self.joints, self.masks, self.scales)
+
+    def _map(self, move) -> "TrainBatch":  # type: ignore[no-untyped-def]
+        values = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                value = move(value)
+            elif isinstance(value, tuple):
+                value = tuple(move(x) for x in value)
+            values[field.name] = value
+        return TrainBatch(**values)
+
+
+class TrainDataset(Dataset[Sample | DatasetError]):
+    """Augmented samples of photos.
+
+    Args:
+        records: the photos.
+        flip_index: for each joint, the joint that it becomes in a mirror.
+        augmentation: ranges of the random draw.
+        input_size: S, pixels.
+        strides: input pixels per heatmap cell, one a resolution, lowest resolution first.
+        max_people: M.
+        seed: the same (seed, epoch, photo) gives the same sample, whatever the process.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        flip_index: Sequence[int],
+        augmentation: Augmentation,
+        input_size: int,
+        strides: Sequence[int],
+        max_people: int = 30,
+        seed: int = 0,
+    ) -> None:
+        self.records = list(records)
+        self.flip_index = tuple(flip_index)
+        self.augmentation = augmentation
+        self.input_size = input_size
+        self.strides = tuple(strides)
+        self.max_people = max_people
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: SampleKey) -> Sample | DatasetError:
+        """Return the sample, or the error for the main process to raise with a clean text."""
+        try:
+            return self.sample(key)
+        except DatasetError as error:
+            return error
+
+    def sample(self, key: SampleKey) -> Sample:
+        """Draw, warp and return one sample; DatasetError names the photo's file."""
+        record = self.records[key.index]
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
+        image = read_photo(record)
+        draw = self.augmentation.draw(rng, (record.width, record.height))
+        # colours after the warp: fewer pixels
+        warped = cv2.cvtColor(warp_image(image, draw, self.input_size), cv2.COLOR_BGR2RGB)
+        warped = self.augmentation.jitter_color(rng, np.asarray(warped, np.uint8))
+        return self.assemble(record, draw, warped, key.step_images)
+
+    def assemble(self, record: ImageRecord, draw: AffineDraw, image: NDArray[np.uint8], step_images: int) -> Sample:
+        """Build the sample of a warped RGB image from its record and draw."""
+        size = (record.width, record.height)
+        kept = most_labelled(record.keypoints, self.max_people)
+        count = len(kept)
+        mask = record.valid_mask()
+        joints, masks = [], []
+        for stride in self.strides:
+            cells = self.input_size // stride
+            padded = np.zeros((self.max_people, len(self.flip_index), 3), np.float32)
+            gap = 1 / stride if self.augmentation.exact_flip else 1.0
+            padded[:count] = warp_joints(record.keypoints[kept], draw, size, cells, self.flip_index, gap)
+            joints.append(padded)
+            masks.append(warp_mask(mask, draw, cells))
+        scales = np.zeros(self.max_people)
+        scales[:count] = person_scales(record.boxes[kept], draw.matrix(size, self.input_size), self.input_size)
+        dropped = len(record.keypoints) - count
+        return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
+
+
+def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:
+    """Stack samples to a batch; the first error, if any, takes the batch's place."""
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DatasetError):
+            return sample
+        good.append(sample)
+    return TrainBatch(
+        images=torch.from_numpy(np.stack([s.image for s in good])),
+        joints=tuple(torch.from_numpy(np.stack(j)) for j in zip(*(s.joints for s in good), strict=True)),
+        masks=tuple(torch.from_numpy(np.stack(m)) for m in zip(*(s.masks for s in good), strict=True)),
+        scales=torch.from_numpy(np.stack([s.scales for s in good])),
+        image_ids=[s.image_id for s in good],
+        dropped_people=sum(s.dropped_people for s in good),
+        step_images=good[0].step_images,
+    )

@@ -1,0 +1,138 @@
+"""COCO results files: found people as JSON, as benchmarks and their servers read them."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coupled_embedding.errors import DatasetError
+from coupled_embedding.keypoints import KeypointSchema, Pose
+
+
+def poses_to_results(
+    poses: Mapping[int, Sequence[Pose]], category_id: int = 1, max_detections: int = 0
+) -> list[dict[str, Any]]:
+    """Turn found people into entries of a COCO results file.
+
+    Args:
+        poses: image id -> people, keypoints (K, 3) x, y in photo pixels, score.
+        category_id: the annotation file's id of a person.
+        max_detections: keep so many people of the highest scores per image; 0: all.
+
+    Returns:
+        Entries with ``image_id``, ``category_id``, ``keypoints`` (3·K plain floats) and
+        ``score``, image by image in the given order.
+
+    Raises:
+        ValueError: a coordinate or score is not finite (no JSON file can hold it).
+    """
+    results = []
+    for image_id, people in poses.items():
+        kept = sorted(people, key=lambda pose: -pose.score)[:max_detections] if max_detections else people
+        results += [_entry(int(image_id), category_id, pose) for pose in kept]
+    return results
+
+
+def _entry(image_id: int, category_id: int, pose: Pose) -> dict[str, Any]:
+    keypoints = np.asarray(pose.keypoints, np.float64)
+    if not np.isfinite(keypoints).all() or not np.isfinite(pose.score):
+        raise ValueError(f"image {image_id}: a found person has a coordinate or score that is not finite")
+    return {
+        "image_id": image_id,
+        "category_id": int(category_id),
+        "keypoints": keypoints.reshape(-1).tolist(),
+        "score": float(pose.score),
+    }
+
+
+def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write a results file, whole or not at all; an interrupted run leaves an older file as it was.
+
+    Raises:
+        DatasetError: the file cannot be written.
+        ValueError: a number is not finite, or an entry is not JSON.
+    """
+    path = Path(path)
+    text = json.dumps(list(results), allow_nan=False)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot write this results file: {error}") from error
+    finally:
+        with suppress(OSError):  # there is none after a rename
+            beside.unlink()
+
+
+def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any]]:
+    """Read a results file, of this or another program.
+
+    Raises:
+        DatasetError: the file cannot be read, or an entry lacks a field, has a wrong one or
+            another number of joints than ``schema``.
+    """
+    try:
+        results = json.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: no such results file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot read this results file: {error}") from error
+    if not isinstance(results, list):
+        raise DatasetError(f"{path}: expected a list of found people (COCO results), got a {type(results).__name__}")
+    check_results(results, schema, str(path))
+    return results
+
+
+def check_results(results: Sequence[Any], schema: KeypointSchema, source: str) -> None:
+    """Raise DatasetError, naming ``source``, entry and field, if an entry is not a found person."""
+    for index, entry in enumerate(results):
+        where = f"{source}: entry {index}"
+        if not isinstance(entry, Mapping):
+            raise DatasetError(f"{where}: expected a person with image_id, keypoints and score, got {entry!r:.80}")
+        for key in ("image_id", "category_id", "keypoints", "score"):
+            if key not in entry:
+                raise DatasetError(f"{where}: '{key}' is missing")
+        for key in ("image_id", "category_id"):
+            if not isinstance(entry[key], Integral) or isinstance(entry[key], bool):
+                raise DatasetError(f"{where}: {key}: expected a whole number, got {entry[key]!r:.80}")
+        checked_numbers(entry["keypoints"], 3 * schema.num_joints, f"{where}: keypoints")
+        checked_numbers([entry["score"]], 1, f"{where}: score")
+
+
+def checked_numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:
+    """Return a list of ``count`` finite numbers as an array; DatasetError, starting with ``where``, if it is none."""
+    length = len(values) if isinstance(values, list | tuple | np.ndarray) else None
+    if length != count:
+        raise DatasetError(f"{where}: expected {count} numbers, got {'no list' if length is None else length}")
+    try:
+        numbers = np.asarray(values)
+    except ValueError as error:  # lists of different lengths inside
+        raise DatasetError(f"{where}: expected {count} numbers: {error}") from error
+    # texts and nulls would only fail, or worse, pass, deep inside the evaluator
+    if numbers.dtype.kind not in "iuf" or numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise DatasetError(f"{where}: expected {count} finite numbers, got {values!s:.80}")
+    return numbers.astype(np.float64)
+
+
+def results_file_name(schema: KeypointSchema, split: str, model_name: str) -> str:
+    """Return the name that the benchmark's server, or a reader, expects of a results file.
+
+    COCO's server takes a zip of ``person_keypoints_test-dev2017_{algorithm}_results.json``;
+    COCO's other splits are named alike, other data sets' files ``keypoints_{data set}_{split}_…``.
+    Characters that a file name cannot hold everywhere become ``-``.
+    """
+    parts = ["person_keypoints"] if schema.name == "coco" else ["keypoints", schema.name]
+    return "_".join(_file_safe(part) for part in (*parts, split, model_name, "results")) + ".json"
+
+
+def _file_safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"

@@ -1,0 +1,101 @@
+"""Affine maps between a photo and the network's inputs and outputs. The one builder of them.
+
+Coordinates are (x, y) in pixels, y down. An affine map is a (2, 3) float64 array A that takes
+photo point p to A[:, :2] @ p + A[:, 2].
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def square_to_output(
+    center: tuple[float, float], side: float, rotation: float, output_size: tuple[int, int], inverse: bool = False
+) -> Array:
+    """Return the map of a rotated region of the photo, ``side`` wide, onto an output picture.
+
+    The region's centre goes to the middle of the output, its width to the output's width; one
+    uniform scale. Three float32 points define the map, as in the released program, whose last
+    digits this keeps.
+
+    Args:
+        center: photo pixels.
+        side: the region's width in photo pixels, above 0.
+        rotation: degrees.
+        output_size: (width, height) in output pixels.
+        inverse: return the map from output to photo instead.
+    """
+    angle = math.pi * rotation / 180
+    edge = -0.5 * side
+    top = (-edge * math.sin(angle), edge * math.cos(angle))
+    source = np.zeros((3, 2), np.float32)
+    target = np.zeros((3, 2), np.float32)
+    source[0] = center
+    source[1] = np.asarray(center) + top
+    target[0] = (0.5 * output_size[0], 0.5 * output_size[1])
+    target[1] = target[0] + np.array([0, -0.5 * output_size[0]], np.float32)
+    for points in (source, target):
+        edge_vector = points[0] - points[1]
+        points[2] = points[1] + np.array([-edge_vector[1], edge_vector[0]], np.float32)
+    return cv2.getAffineTransform(target, source) if inverse else cv2.getAffineTransform(source, target)
+
+
+def apply_affine(matrix: Array, points: NDArray[np.floating]) -> Array:
+    """Map points of shape (..., 2) by a (2, 3) affine map; the result is float64."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+@dataclass(frozen=True)
+class TestGeometry:
+    """How a photo is laid into the network's input at test time (METHOD.md 5.1).
+
+    Attributes:
+        base_size: (width, height) of the input at scale factor 1, multiples of the divisor.
+        center: the photo's middle, each coordinate rounded half to even; it goes to the
+            middle of the input.
+        side: photo pixels that the input's width covers.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+    base_size: tuple[int, int]
+    center: tuple[int, int]
+    side: float
+
+    def size(self, factor: float = 1.0) -> tuple[int, int]:
+        """Return the (width, height) of the input at a scale factor."""
+        return int(factor * self.base_size[0]), int(factor * self.base_size[1])
+
+    def to_input(self, factor: float = 1.0) -> Array:
+        """Return the map from photo pixels to input pixels at a scale factor."""
+        return square_to_output(self.center, self.side, 0.0, self.size(factor))
+
+    def to_photo(self) -> Array:
+        """Return the map from input pixels at factor 1 back to photo pixels."""
+        return square_to_output(self.center, self.side, 0.0, self.base_size, inverse=True)
+
+
+def _round_up(value: float, divisor: int) -> int:
+    return int((value + divisor - 1) // divisor * divisor)
+
+
+def fit_geometry(image_size: tuple[int, int], input_size: int, divisor: int = 64) -> TestGeometry:
+    """Lay a photo of (width, height) so that its short side fills ``input_size``.
+
+    The short side becomes ``input_size`` rounded up to a multiple of ``divisor``; the other
+    keeps the ratio and is rounded up likewise, so the photo covers the short side exactly and
+    black borders appear along the long one.
+    """
+    width, height = image_size
+    short = _round_up(input_size, divisor)
+    if width < height:
+        long = _round_up(short / width * height, divisor)
+        base_size, side = (short, long), float(width)
+    else:
+        long = _round_up(short / height * width, divisor)
+        base_size, side = (long, short), long / short * height
+    return TestGeometry(base_size, (int(np.rint(width / 2)), int(np.rint(height / 2))), side)

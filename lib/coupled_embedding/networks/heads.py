@@ -1,0 +1,67 @@
+"""Heads: heatmaps and multi-dimensional tags from the stride-4 feature (METHOD.md §1).
+
+Parameter names are those of the released checkpoints.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from coupled_embedding.networks.hrnet import BasicBlock
+
+
+class PlainHead(nn.Module):
+    """Two 1×1 convs: K heatmaps and K·D tags, both at stride 4."""
+
+    def __init__(self, width: int, num_joints: int, tag_dim: int) -> None:
+        super().__init__()
+        self.hms_pred_layers = nn.Conv2d(width, num_joints, 1)
+        self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
+
+    def forward(self, feature: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Map (B, W, h, w) to [heatmaps (B, K, h, w)] and tags (B, K·D, h, w)."""
+        return [self.hms_pred_layers(feature)], self.tms_pred_layers(feature)
+
+    def heatmap_layers(self) -> list[nn.Conv2d]:
+        """Return the convs that put out heatmaps, lowest resolution first."""
+        return [self.hms_pred_layers]
+
+
+class HigherHead(nn.Module):
+    """The plain head's two convs, then heatmaps at stride 2 from a transposed conv."""
+
+    def __init__(self, width: int, num_joints: int, tag_dim: int, blocks: int = 4) -> None:
+        super().__init__()
+        self.hms_pred_layers = nn.ModuleList(nn.Conv2d(width, num_joints, 1) for _ in range(2))
+        self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
+        self.deconv_layers = nn.Sequential(
+            nn.ConvTranspose2d(width + num_joints, width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.blocks = nn.Sequential(*(BasicBlock(width) for _ in range(blocks)))
+
+    def forward(self, feature: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Map (B, W, h, w) to [(B, K, h, w), (B, K, 2h, 2w)] heatmaps and (B, K·D, h, w) tags."""
+        low = self.hms_pred_layers[0](feature)
+        tags = self.tms_pred_layers(feature)
+        enlarged = self.deconv_layers(torch.cat((feature, low), 1))  # (B, W, 2h, 2w)
+        return [low, self.hms_pred_layers[1](self.blocks(enlarged))], tags
+
+    def heatmap_layers(self) -> list[nn.Conv2d]:
+        """Return the convs that put out heatmaps, lowest resolution first."""
+        return list(self.hms_pred_layers)  # type: ignore[arg-type]
+
+
+def initialise_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:
+    """Start every conv of a head from normal(0, 0.001), biases 0, batch norm 1/0."""
+    for layer in head.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=0.001)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    for layer in head.heatmap_layers():
+        assert layer.bias is not None
+        nn.init.constant_(layer.bias, heatmap_bias)

@@ -1,0 +1,70 @@
+"""The pose network: backbone and head, and what it puts out."""
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.networks.heads import HigherHead, PlainHead, initialise_head
+from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialise_backbone
+
+
+class PoseNetwork(nn.Module):
+    """HRNet with a plain or higher head.
+
+    Args:
+        num_joints: K.
+        tag_dim: D.
+        backbone: sizes of the HRNet.
+        head: ``"plain"`` or ``"higher"``.
+        head_blocks: basic blocks of the higher head.
+        heatmap_bias: start value of the heatmap convs' bias.
+    """
+
+    def __init__(
+        self,
+        num_joints: int,
+        tag_dim: int = 8,
+        backbone: HRNetSettings = HRNetSettings(),  # noqa: B008 - frozen
+        head: str = "higher",
+        head_blocks: int = 4,
+        heatmap_bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_joints = num_joints
+        self.tag_dim = tag_dim
+        self.backbone = HRNet(backbone)
+        self.head: PlainHead | HigherHead
+        if head == "higher":
+            self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks)
+        elif head == "plain":
+            self.head = PlainHead(backbone.width, num_joints, tag_dim)
+        else:
+            raise ValueError(f"head must be 'plain' or 'higher', got '{head}'")
+        initialise_backbone(self.backbone)
+        initialise_head(self.head, heatmap_bias)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels per heatmap cell, one entry a resolution."""
+        return (4, 2) if isinstance(self.head, HigherHead) else (4,)
+
+    def forward(self, image: Tensor) -> PoseMaps:
+        """Map normalised RGB images (B, 3, H, W) to heatmaps and tags.
+
+        Raises:
+            ValueError: a side is no multiple of 32.
+        """
+        check_input_size(image)
+        heatmaps, tags = self.head(self.backbone(image))
+        batch, _, height, width = tags.shape
+        tags = tags.view(batch, self.num_joints, self.tag_dim, height, width)  # channel k·D + d
+        return PoseMaps(tuple(heatmaps), tags.permute(0, 1, 3, 4, 2))  # (B, K, h, w, D)
+
+
+def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
+    """Build the network of a config for K joints, with fresh weights."""
+    model = cfg.MODEL
+    backbone = HRNetSettings(
+        model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
+    )
+    return PoseNetwork(num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS)

@@ -1,0 +1,17 @@
+"""Drawings for papers and debugging: BGR uint8 pictures in, new BGR uint8 pictures out."""
+
+from coupled_embedding.visualize.fields import draw_tags, heatmap_grid, heatmap_overlay
+from coupled_embedding.visualize.palette import person_color
+from coupled_embedding.visualize.panels import contact_sheet, save_image, side_by_side
+from coupled_embedding.visualize.people import draw_poses
+
+__all__ = [
+    "contact_sheet",
+    "draw_poses",
+    "draw_tags",
+    "heatmap_grid",
+    "heatmap_overlay",
+    "person_color",
+    "save_image",
+    "side_by_side",
+]

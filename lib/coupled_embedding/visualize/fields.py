@@ -1,0 +1,143 @@
+"""Network outputs as pictures: heatmaps, and embeddings in colours.
+
+Maps cover the same area as the picture that they are drawn on, whatever their size: to draw the
+maps of a network's input, give the input picture.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.visualize.palette import Image, checked_image
+from coupled_embedding.visualize.panels import captioned, contact_sheet, fitted
+
+Maps = NDArray[np.floating]
+
+_CELL_WIDTH = 240  # pixels of one joint's picture in a grid
+# tags nearer than 1 belong to one person (METHOD.md 5.4): spreads below this are not stretched,
+# lest one person's noise look like a crowd
+_LEAST_RANGE = 1.5
+_ROUGHEST = 0.25  # lesser components are stretched to at most 4 times the scale of the first
+
+
+def heatmap_overlay(image: Image, heatmaps: Maps) -> Image:
+    """Lay the largest heatmap value over joints onto a greyed photo, from 0 (clear) to 1 (yellow).
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        heatmaps: (K, h, w), values outside 0 to 1 are clipped; the same area as the image.
+    """
+    back = _backdrop(image)
+    peak = _enlarged(_unit(_checked_maps(heatmaps)).max(axis=0), back)  # (H, W)
+    shade = np.rint(255 * (0.25 + 0.7 * peak)).astype(np.uint8)
+    colors = cv2.applyColorMap(shade, cv2.COLORMAP_INFERNO).astype(np.float32)
+    alpha = np.minimum(1.6 * peak, 0.92)[..., None]
+    return _rounded(back * (1 - alpha) + colors * alpha)
+
+
+def heatmap_grid(image: Image, heatmaps: Maps, schema: KeypointSchema, columns: int | None = None) -> Image:
+    """Return a grid with one captioned overlay a joint, in the schema's order.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        heatmaps: (K, h, w), the same area as the image.
+        columns: panels a row; None: about as many as make the grid one and a half times as wide as high.
+    """
+    if len(_checked_maps(heatmaps)) != schema.num_joints:
+        raise ValueError(f"'{schema.name}' has {schema.num_joints} joints, got {len(heatmaps)} heatmaps")
+    small = fitted(checked_image(image), (_CELL_WIDTH, _CELL_WIDTH))
+    panels = [captioned(heatmap_overlay(small, heatmaps[k : k + 1]), name) for k, name in enumerate(schema.joints)]
+    height, width = panels[0].shape[:2]
+    if columns is None:
+        columns = max(round(math.sqrt(1.5 * len(panels) * height / width)), 1)
+    return contact_sheet(panels, columns, (width, height))
+
+
+def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
+    """Show embeddings as colours: people whose tags are alike look alike.
+
+    Each place shows the tag of the joint with the highest heatmap there, as opaque as that
+    heatmap is high. Tags of one dimension go through a colour map. Others are projected on
+    their principal components over the picture, two to the colour's hue and strength, and the
+    third to its lightness (CIE Lab, where distances are about as the eye sees them).
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        heatmaps: (K, h, w), the same area as the image.
+        tags: (K, h, w, D), D at least 1.
+    """
+    heat = _unit(_checked_maps(heatmaps))
+    if tags.ndim != 4 or tags.shape[:3] != heat.shape or not tags.shape[3]:
+        raise ValueError(f"expected tags of shape {(*heat.shape, 'D')}, got {tags.shape}")
+    best = heat.argmax(axis=0)  # (h, w)
+    rows, columns = np.indices(best.shape)
+    peak, chosen = heat[best, rows, columns], np.nan_to_num(tags[best, rows, columns])  # (h, w), (h, w, D)
+    parts = _components(chosen.reshape(-1, tags.shape[3]).astype(np.float64), peak.reshape(-1) ** 2)
+    colors = _colors(parts).reshape(*best.shape, 3)
+    back = _backdrop(image)
+    alpha = np.minimum(1.8 * peak, 0.95)[..., None]
+    # colours are enlarged weighted with their opacity, lest the clear surroundings tint the rims
+    ink, cover = _enlarged(colors * alpha, back), _enlarged(alpha[..., 0], back)
+    return _rounded(back * (1 - cover[..., None]) + ink)
+
+
+def _components(tags: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (P, C) weighted principal components of tags (P, D), C = min(D, 3), each within -1 to 1."""
+    weights = weights if weights.sum() > 0 else np.ones_like(weights)
+    centred = tags - np.average(tags, axis=0, weights=weights)
+    covariance = (centred * (weights / weights.sum())[:, None]).T @ centred
+    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :3]  # (D, C), the widest first
+    # an axis has no direction of its own: its largest entry is made positive
+    axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(axis=0)[None], axis=0) < 0, -1, 1)
+    projected = centred @ axes
+    low, high = (_quantile(projected, weights, share) for share in (0.01, 0.99))
+    ranges = high - low
+    ranges = np.maximum(ranges, max(_LEAST_RANGE, _ROUGHEST * ranges[0]))
+    return np.clip((projected - (low + high) / 2) / (ranges / 2), -1, 1)
+
+
+def _quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return (C,): for each column of values (P, C), the value below which ``share`` of the weight lies."""
+    order = values.argsort(axis=0, kind="stable")
+    reached = weights[order].cumsum(axis=0) >= share * weights.sum()
+    first = reached.argmax(axis=0)
+    return np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
+
+
+def _colors(parts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return (P, 3) BGR colours, 0 to 255, of components (P, C) within -1 to 1."""
+    if parts.shape[1] == 1:
+        shade = np.rint(127.5 + 115 * parts).astype(np.uint8)
+        return cv2.applyColorMap(shade, cv2.COLORMAP_TURBO)[:, 0].astype(np.float32)
+    lab = np.empty((len(parts), 1, 3), np.float32)
+    lab[:, 0, 0] = 71 + (20 * parts[:, 2] if parts.shape[1] > 2 else 0)
+    lab[:, 0, 1:] = 85 * parts[:, :2]
+    return 255 * np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2BGR)[:, 0], 0, 1)
+
+
+def _checked_maps(heatmaps: Maps) -> Maps:
+    if heatmaps.ndim != 3 or not heatmaps.size:
+        raise ValueError(f"expected heatmaps of shape (K, h, w), got {heatmaps.shape}")
+    return heatmaps
+
+
+def _unit(heatmaps: Maps) -> NDArray[np.float32]:
+    return np.clip(np.nan_to_num(heatmaps), 0, 1).astype(np.float32)
+
+
+def _backdrop(image: Image) -> NDArray[np.float32]:
+    """Return (H, W, 3): the photo greyed and darkened, so that the colours on it stand out."""
+    grey = cv2.cvtColor(checked_image(image), cv2.COLOR_BGR2GRAY).astype(np.float32)
+    return np.repeat((0.6 * grey)[..., None], 3, axis=2)
+
+
+def _enlarged(field: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    # as the network's maps are enlarged: bilinear, a cell's centre in the middle of its pixels
+    return cv2.resize(field, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _rounded(picture: NDArray[np.floating]) -> Image:
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

@@ -1,0 +1,13 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="coupled-embedding",
+    version="0.1.0",
+    description="Bottom-up multi-person pose estimation with coupled embeddings",
+    package_dir={"": "lib"},
+    packages=find_packages("lib"),
+    package_data={"coupled_embedding": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[line for line in open("requirements.txt").read().splitlines() if line and line[0] != "#"],
+    extras_require={"test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11"]},
+)

@@ -1,0 +1,187 @@
+import time
+
+import numpy as np
+import pytest
+
+from coupled_embedding.keypoints import KeypointSchema, Pose, load_schema
+from coupled_embedding.visualize import draw_poses, person_color
+from coupled_embedding.visualize.canvas import Canvas, Region
+
+COCO = load_schema("datasets/coco.yaml")
+DOT = KeypointSchema("dot", ("dot",), (), (), (0.1,), (0,), ((255, 0, 0),))
+PAIR = KeypointSchema("pair", ("left", "right"), ((0, 1),), ((0, 1),), (0.1, 0.1), (0, 1), ((255, 0, 0), (0, 0, 255)))
+
+
+def gray(height=120, width=160):
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def standing(count=1, height=90.0, seed=0):
+    """People (count, 17, 3) of a height in pixels, all joints seen, at random places of a 640 x 480 picture."""
+    rng = np.random.default_rng(seed)
+    people = np.full((count, 17, 3), 2.0)
+    people[..., :2] = rng.uniform(0, height, (count, 17, 2)) + rng.uniform(0, 380, (count, 1, 2)) + 1
+    return people
+
+
+def dot(x, y, value=2.0):
+    return np.array([[[x, y, value]]])
+
+
+def changed(before, after):
+    return (before != after).any(axis=2)
+
+
+def test_person_colors_are_stable_distinct_and_bright():
+    colors = [person_color(i) for i in range(500)]
+    assert colors == [person_color(i) for i in range(500)]
+    assert len(set(colors)) == 500
+    first = np.array(colors[:12], float)
+    gaps = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e3 * np.eye(12)
+    assert gaps.min() > 50
+    assert min(max(color) for color in colors) > 200
+
+
+def test_a_persons_color_does_not_depend_on_the_other_people():
+    picture = gray(480, 640)
+    both = np.concatenate([dot(100, 100), dot(400, 300)])
+    alone = draw_poses(picture, both[:1], DOT)
+    together = draw_poses(picture, both, DOT)
+    np.testing.assert_array_equal(alone[80:120, 80:120], together[80:120, 80:120])
+    assert (together[100, 100] != together[300, 400]).any()
+
+
+@pytest.mark.parametrize("poses", [standing(3), [Pose(p, 0.5) for p in standing(2)], np.zeros((0, 17, 3)), []])
+def test_the_input_stays_as_it_is(poses):
+    picture = gray(480, 640)
+    before = picture.copy()
+    result = draw_poses(picture, poses, COCO, boxes=True)
+    np.testing.assert_array_equal(picture, before)
+    assert result is not picture
+    assert not np.shares_memory(result, picture)
+    assert (result.shape, result.dtype) == (picture.shape, np.uint8)
+    assert changed(picture, result).any() == (len(poses) > 0)
+
+
+@pytest.mark.parametrize(
+    "person",
+    [dot(50, 50, 0), dot(0, 0), dot(np.nan, 5), dot(5, np.inf), dot(-900, 50), dot(50, 1e12), dot(2e9, -2e9)],
+)
+def test_nothing_is_drawn_for_joints_that_are_not_there(person):
+    np.testing.assert_array_equal(draw_poses(gray(), person, DOT, boxes=False), gray())
+
+
+@pytest.mark.parametrize(("score", "min_score", "drawn"), [(0.3, 0, True), (0, 0, False), (-1, -5, False)])
+def test_scores_at_or_below_zero_are_not_drawn(score, min_score, drawn):
+    pose = Pose(dot(50, 50, score)[0], 0.5)
+    assert changed(gray(), draw_poses(gray(), [pose], DOT, min_score=min_score)).any() == drawn
+
+
+def test_min_score_leaves_out_joints_and_their_limbs():
+    pose = Pose(np.array([[30.0, 60, 0.9], [130, 60, 0.2]]), 0.5)
+    drawn = changed(gray(), draw_poses(gray(), [pose], PAIR, min_score=0.5))
+    assert drawn[60, 30]
+    assert not drawn[:, 45:].any()
+    assert changed(gray(), draw_poses(gray(), [pose], PAIR))[60, [80, 130]].all()
+
+
+def test_a_predicted_score_of_one_is_not_taken_for_a_hidden_joint():
+    # the centre of a hidden joint shows the photo
+    place = (60, 40)
+    hidden = draw_poses(gray(), dot(40, 60, 1), DOT)
+    predicted = draw_poses(gray(), [Pose(dot(40, 60, 1)[0], 1.0)], DOT)
+    assert (hidden[place] == 128).all()
+    assert changed(gray(), hidden).sum() > 8
+    assert (predicted[place] != 128).any()
+
+
+@pytest.mark.parametrize("place", [(40.0, 60.0), (40.3, 60.7), (40.5, 60.5), (41.8, 59.1)])
+@pytest.mark.parametrize("label", [1, 2])
+def test_joints_are_drawn_at_their_sub_pixel_place(place, label):
+    drawn = np.abs(draw_poses(gray(), dot(*place, label), DOT).astype(float) - 128).sum(axis=2)
+    rows, columns = np.indices(drawn.shape)
+    centroid = (drawn * columns).sum() / drawn.sum(), (drawn * rows).sum() / drawn.sum()
+    np.testing.assert_allclose(centroid, place, atol=0.15)
+
+
+@pytest.mark.parametrize("fineness", [1, 2, 4])
+@pytest.mark.parametrize("width", [2.0, 3.0, 6.5])
+def test_lines_have_the_width_asked_for(fineness, width):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    with Canvas(picture, Region(0, 0, 60, 40), fineness) as canvas:
+        canvas.line(np.array([5.0, 20.0]), np.array([55.0, 20.0]), (255, 255, 255), width)
+    # OpenCV knows even widths only
+    assert picture[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.1 + 1 / fineness)
+
+
+def test_left_is_brighter_than_right():
+    drawn = draw_poses(gray(480, 640), np.array([[[200.0, 200, 2], [400, 200, 2]]]), PAIR)
+    assert drawn[200, 200].sum() > drawn[200, 400].sum() + 60
+
+
+def test_joint_colors_are_the_schemas():
+    drawn = draw_poses(gray(480, 640), np.array([[[200.0, 200, 2], [400, 200, 2]]]), PAIR, person_colors=False)
+    assert drawn[200, 200].argmax() == 2
+    assert drawn[200, 400].argmax() == 0
+
+
+def test_small_people_get_finer_marks_than_large_ones():
+    wide = draw_poses(gray(480, 640), np.array([[[100.0, 200, 2], [500, 200, 2]]]), PAIR)
+    fine = draw_poses(gray(480, 640), np.array([[[100.0, 200, 2], [115, 200, 2]]]), PAIR)
+    thickness = [changed(gray(480, 640), wide)[:, 300].sum(), changed(gray(480, 640), fine)[:, 107].sum()]
+    assert thickness[1] <= 3 < thickness[0]
+
+
+def test_a_small_person_stays_in_sight_before_a_large_one():
+    people = np.array([[[300.0, 200, 2], [315, 200, 2]], [[100.0, 200, 2], [500, 200, 2]]])
+    for order in ([0, 1], [1, 0]):
+        drawn = draw_poses(gray(480, 640), people[order], PAIR)
+        small = draw_poses(gray(480, 640), people[order][[order.index(0)]], PAIR)
+        same_place = drawn[200, 307] if order == [0, 1] else None
+        if same_place is not None:
+            np.testing.assert_array_equal(same_place, small[200, 307])
+    assert (drawn[200, 307] != drawn[200, 400]).any()
+
+
+def test_limbs_that_leave_the_picture_are_cut_at_its_border():
+    person = np.array([[[-1e5, 60, 2], [1e5, 60, 2]]])
+    drawn = changed(gray(), draw_poses(gray(), person, PAIR, boxes=True))
+    assert drawn[60].all()
+    assert not drawn[:40].any()
+
+
+def test_boxes_surround_the_joints():
+    with_box = draw_poses(gray(480, 640), standing(), COCO, boxes=True)
+    without = draw_poses(gray(480, 640), standing(), COCO)
+    rows, columns = np.nonzero(changed(with_box, without))
+    x, y = standing()[0, :, 0], standing()[0, :, 1]
+    assert columns.min() < x.min() < x.max() < columns.max()
+    assert rows.min() < y.min() < y.max() < rows.max()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2, 2)])
+def test_tiny_pictures(size):
+    picture = np.zeros((*size, 3), np.uint8)
+    assert draw_poses(picture, standing(4, height=3), COCO, boxes=True).shape == picture.shape
+
+
+def test_five_hundred_people_are_drawn_in_seconds():
+    start = time.perf_counter()
+    draw_poses(gray(480, 640), standing(500, height=60), COCO)
+    assert time.perf_counter() - start < 6
+
+
+def test_untouched_pixels_keep_their_value():
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    assert changed(picture, draw_poses(picture, dot(40, 60), DOT)).sum() < 80
+
+
+@pytest.mark.parametrize("picture", [np.zeros((5, 5)), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
+def test_other_pictures_are_refused(picture):
+    with pytest.raises(ValueError, match="uint8"):
+        draw_poses(picture, [], COCO)
+
+
+def test_people_of_another_schema_are_refused():
+    with pytest.raises(ValueError, match="pair"):
+        draw_poses(gray(), standing(), PAIR)
