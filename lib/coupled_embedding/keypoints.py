@@ -213,7 +213,9 @@ class _JointNames:
 def _sigmas(values: Sequence[Any], count: int, source: str) -> tuple[float, ...]:
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 10]
     if len(values) != count or len(numbers) != count:
-        raise DatasetError(f"{source}: sigmas: expected {count} numbers above 0, one a joint, got {list(values)!r:.200}")
+        raise DatasetError(
+            f"{source}: sigmas: expected {count} numbers above 0, one a joint, got {list(values)!r:.200}"
+        )
     return tuple(float(v) for v in numbers)
 
 

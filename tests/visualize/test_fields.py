@@ -49,15 +49,21 @@ def test_the_noise_of_alike_people_is_not_stretched():
     assert np.ptp(colors, axis=0).max() < 30
 
 
-def test_tag_colors_do_not_depend_on_the_sign_that_the_solver_picks():
+def test_tag_colors_depend_on_differences_of_tags_only():
     tags = constant_tags(RNG.normal(0, 2, (4, 8)))
-    first = draw_tags(photo(), gaussian_maps(), tags)
-    assert first.shape == (128, 128, 3)
-    # the same components, found from tags with a shifted origin and a further empty dimension
+    # the same components, and the same signs, from a shifted origin and with an empty dimension
     moved = np.concatenate([tags + 5, np.zeros_like(tags[..., :1])], axis=-1)
     base = np.zeros((128, 128, 3), np.uint8)
     difference = draw_tags(base, gaussian_maps(), tags).astype(int) - draw_tags(base, gaussian_maps(), moved)
     assert abs(difference).max() <= 2
+
+
+@pytest.mark.parametrize(("dimensions", "direction"), [(1, 0), (2, 0), (2, 1), (8, 5)])
+def test_tags_that_grow_along_their_main_axis_turn_from_cool_to_warm(dimensions, direction):
+    values = np.zeros((4, dimensions))
+    values[:, direction] = (-4, -2, 2, 4)
+    colors = colors_at_places(draw_tags(np.zeros((128, 128, 3), np.uint8), gaussian_maps(), constant_tags(values)))
+    assert colors[3, 2] > colors[0, 2] + 50
 
 
 def test_places_without_people_show_the_greyed_photo():

@@ -133,14 +133,11 @@ def test_small_people_get_finer_marks_than_large_ones():
 
 
 def test_a_small_person_stays_in_sight_before_a_large_one():
-    people = np.array([[[300.0, 200, 2], [315, 200, 2]], [[100.0, 200, 2], [500, 200, 2]]])
-    for order in ([0, 1], [1, 0]):
-        drawn = draw_poses(gray(480, 640), people[order], PAIR)
-        small = draw_poses(gray(480, 640), people[order][[order.index(0)]], PAIR)
-        same_place = drawn[200, 307] if order == [0, 1] else None
-        if same_place is not None:
-            np.testing.assert_array_equal(same_place, small[200, 307])
-    assert (drawn[200, 307] != drawn[200, 400]).any()
+    small, large = [[300.0, 200, 2], [315, 200, 2]], [[100.0, 200, 2], [500, 200, 2]]
+    for order in ([small, large], [large, small]):
+        drawn = draw_poses(gray(480, 640), np.array(order), PAIR)
+        # the large one's colours change along its limb at most a little, the small one's is another
+        assert np.abs(drawn[200, 307].astype(int) - drawn[200, 330]).sum() > 100
 
 
 def test_limbs_that_leave_the_picture_are_cut_at_its_border():

@@ -71,6 +71,7 @@ def _model() -> Node:
     node.HEATMAP_BIAS = 0.0  # start value of the heatmap convs' bias
     node.PRETRAINED = ""  # ImageNet backbone file; a missing file is an error
     node.INIT_FROM = ""  # checkpoint whose weights training starts from, head joints carried over by name
+    node.INIT_SCHEMA = "datasets/coco.yaml"  # the joints of INIT_FROM, where the file does not say
     return node
 
 

@@ -78,9 +78,7 @@ def decode(
         find_candidates(h, t, settings.kernel, settings.max_candidates, settings.threshold)
         for h, t in zip(large, tags, strict=True)
     ]
-    groups = group(
-        candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment]
-    )
+    groups = group(candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment])
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, large, tags, settings)
     joints[..., :2] = _to_photo(joints, to_photo)

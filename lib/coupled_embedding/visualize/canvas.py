@@ -33,6 +33,7 @@ class Region:
 
     @property
     def empty(self) -> bool:
+        """Whether the region holds no pixel."""
         return self.left >= self.right or self.top >= self.bottom
 
 

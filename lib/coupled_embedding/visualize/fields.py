@@ -44,6 +44,7 @@ def heatmap_grid(image: Image, heatmaps: Maps, schema: KeypointSchema, columns: 
     Args:
         image: (H, W, 3) uint8 BGR.
         heatmaps: (K, h, w), the same area as the image.
+        schema: names the joints.
         columns: panels a row; None: about as many as make the grid one and a half times as wide as high.
     """
     if len(_checked_maps(heatmaps)) != schema.num_joints:
@@ -115,7 +116,7 @@ def _colors(parts: NDArray[np.float64]) -> NDArray[np.float32]:
     lab = np.empty((len(parts), 1, 3), np.float32)
     lab[:, 0, 0] = 71 + (20 * parts[:, 2] if parts.shape[1] > 2 else 0)
     lab[:, 0, 1:] = 85 * parts[:, :2]
-    return 255 * np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2BGR)[:, 0], 0, 1)
+    return np.clip(255 * cv2.cvtColor(lab, cv2.COLOR_Lab2BGR)[:, 0], 0, 255).astype(np.float32)
 
 
 def _checked_maps(heatmaps: Maps) -> Maps:
@@ -136,7 +137,8 @@ def _backdrop(image: Image) -> NDArray[np.float32]:
 
 def _enlarged(field: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
     # as the network's maps are enlarged: bilinear, a cell's centre in the middle of its pixels
-    return cv2.resize(field, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _rounded(picture: NDArray[np.floating]) -> Image:

@@ -30,11 +30,12 @@ def side_by_side(images: Sequence[Image], labels: Sequence[str], height: int | N
     """
     if not images or len(images) != len(labels):
         raise ValueError(f"expected one label for each picture, got {len(images)} pictures and {len(labels)} labels")
+    images = [checked_image(image) for image in images]
     height = height or max(_LEAST_HEIGHT, *(image.shape[0] for image in images))
     panels = []
     for image, label in zip(images, labels):
         width = max(round(image.shape[1] * height / image.shape[0]), 1)
-        panels.append(captioned(_resized(checked_image(image), (width, height)), label))
+        panels.append(captioned(_resized(image, (width, height)), label))
     gap = np.full((panels[0].shape[0], _GAP, 3), _PAPER, np.uint8)
     row = [piece for panel in panels for piece in (gap, panel)]
     return np.concatenate(row[1:], axis=1)
@@ -115,4 +116,4 @@ def fitted(image: Image, cell: tuple[int, int]) -> Image:
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     smaller = size[0] < image.shape[1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8)

@@ -34,6 +34,7 @@ def draw_poses(
         image: (H, W, 3) uint8 BGR.
         poses: found people, or annotated ones as (N, K, 3): x, y in photo pixels, label (0 not
             drawn, 1 hidden: drawn hollow, 2 seen).
+        schema: the joints, their limbs and sides.
         min_score: leave out joints of found people with a lower score; those without a score
             above 0 are never drawn.
         person_colors: one colour a person, by the place in ``poses``; False: the schema's

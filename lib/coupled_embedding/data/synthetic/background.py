@@ -10,8 +10,8 @@ import numpy as np
 
 from coupled_embedding.data.synthetic.camera import Camera
 
-_TILE = 256  # pixels of a floor tile of _TILE_METRES metres
-_TILE_METRES = 8.0
+_TILE = 128  # pixels of a floor tile of _TILE_METRES metres
+_TILE_METRES = 4.0
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,23 @@ class _Backdrop:
 
 def _vary(rng: np.random.Generator, colour: tuple, spread: float = 8) -> np.ndarray:
     """An RGB colour near the given one, brighter or darker as a whole more than in hue."""
-    return np.clip(np.array(colour, np.float32) * rng.uniform(0.82, 1.15) + rng.normal(0, spread, 3), 0, 255)
+    varied = np.array(colour, np.float32) * rng.uniform(0.82, 1.15) + rng.normal(0, spread, 3)
+    return np.minimum(np.maximum(varied, 0), 255)
 
 
 def _choose(rng: np.random.Generator, colours: tuple, spread: float = 8) -> np.ndarray:
     return _vary(rng, colours[rng.integers(len(colours))], spread)
 
 
-_WALLS = ((176, 160, 140), (150, 96, 78), (198, 190, 176), (120, 124, 130), (208, 186, 150), (112, 84, 72), (226, 222, 212))
+_WALLS = (
+    (176, 160, 140),
+    (150, 96, 78),
+    (198, 190, 176),
+    (120, 124, 130),
+    (208, 186, 150),
+    (112, 84, 72),
+    (226, 222, 212),
+)
 _GREENS = ((58, 88, 42), (78, 108, 50), (44, 72, 40), (98, 118, 60), (110, 112, 52))
 _BOLD = ((168, 52, 46), (44, 78, 132), (232, 196, 90), (54, 110, 84), (230, 228, 220), (60, 62, 70), (214, 120, 60))
 
@@ -74,12 +83,13 @@ def _sky(b: _Backdrop) -> None:
         ((86, 134, 196), (196, 214, 228)), ((150, 164, 178), (208, 212, 214)),
         ((110, 130, 164), (238, 206, 170)), ((186, 192, 198), (224, 224, 222)),
     )[b.rng.integers(4)]  # fmt: skip
-    height = b.image.shape[0]
-    share = np.clip(np.arange(height) / max(b.camera.horizon(), 1), 0, 1)[:, None]
-    b.image[:] = (np.array(top) * (1 - share) + np.array(low) * share)[:, None, ::-1]
-    cloud = cv2.resize(b.rng.random((4, 6), np.float32), b.image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    height, width = (side // 4 for side in b.image.shape[:2])  # a sky is smooth
+    share = np.clip(np.arange(height) * 4 / max(b.camera.horizon(), 1), 0, 1)[:, None]
+    sky = (np.array(top) * (1 - share) + np.array(low) * share)[:, None, ::-1]
+    cloud = cv2.resize(b.rng.random((4, 6), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     cloud = np.clip((cloud - 0.5) * 1.3, 0, 0.6)[..., None]
-    b.image[:] = b.image * (1 - cloud) + 236 * cloud
+    small = (sky * (1 - cloud) + 236 * cloud).astype(np.uint8)
+    cv2.resize(small, b.image.shape[1::-1], b.image, interpolation=cv2.INTER_LINEAR)
 
 
 def _building(b: _Backdrop, x0: float, x1: float) -> None:
@@ -151,7 +161,9 @@ def _stadium(b: _Backdrop) -> None:
     b.rectangles([(b.left * 2, 0, b.right * 2, 14)], seats)
     height, width = b.image.shape[:2]
     fans = np.repeat(b.rng.random((max(height // 5, 4), max(width // 3, 4), 1), np.float32), 3, 2)
-    fans = seats[::-1] * 0.5 + np.where(fans > 0.35, b.rng.uniform(0, 190, fans.shape[:2] + (1,)) + b.rng.normal(0, 22, fans.shape), 30)
+    fans = seats[::-1] * 0.5 + np.where(
+        fans > 0.35, b.rng.uniform(0, 190, fans.shape[:2] + (1,)) + b.rng.normal(0, 22, fans.shape), 30
+    )
     stand = cv2.resize(np.clip(fans, 0, 235).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     mask = np.zeros((height, width), np.uint8)
     keep, b.image = b.image, mask
@@ -171,7 +183,9 @@ def _hall(b: _Backdrop) -> None:
     wall = _choose(b.rng, ((206, 198, 182), (176, 184, 186), (222, 216, 204), (170, 150, 128), (140, 156, 160)))
     b.image[:] = np.clip(wall * 0.9, 0, 255)[::-1]
     b.rectangles([(b.left * 2, -1, b.right * 2, 4.2)], wall)
-    b.rectangles([(b.left * 2, -1, b.right * 2, b.rng.uniform(0.8, 1.4))], _choose(b.rng, (*_WALLS, (96, 70, 48), (70, 88, 110))))
+    b.rectangles(
+        [(b.left * 2, -1, b.right * 2, b.rng.uniform(0.8, 1.4))], _choose(b.rng, (*_WALLS, (96, 70, 48), (70, 88, 110)))
+    )
     b.rectangles([(b.left * 2, -0.2, b.right * 2, 0.12)], wall * 0.5)
     x = b.left
     while x < b.right:
@@ -181,13 +195,19 @@ def _hall(b: _Backdrop) -> None:
             b.rectangles([(x, 0, x + 1.0, 2.1)], _choose(b.rng, ((110, 78, 52), (84, 92, 98), (198, 194, 186))))
         elif kind == 1:
             b.rectangles([(x, 1.5, x + w, 3.2)], np.array([236.0, 240, 242]))
-            b.rectangles([(x + 0.07, 1.57, x + w / 2 - 0.03, 3.13), (x + w / 2 + 0.03, 1.57, x + w - 0.07, 3.13)], _choose(b.rng, ((190, 208, 220), (120, 140, 156))))
+            b.rectangles(
+                [(x + 0.07, 1.57, x + w / 2 - 0.03, 3.13), (x + w / 2 + 0.03, 1.57, x + w - 0.07, 3.13)],
+                _choose(b.rng, ((190, 208, 220), (120, 140, 156))),
+            )
         elif kind == 2:
             b.rectangles([(x, 1.4, x + w * 0.6, 1.4 + b.rng.uniform(0.5, 1.2))], _choose(b.rng, _BOLD))
         x += w + b.rng.uniform(0.3, 2)
     b.rectangles([(b.left * 2, 4.2, b.right * 2, 9)], np.clip(wall * 1.08, 0, 250))
     lamps = np.arange(b.left, b.right, b.rng.uniform(2, 4))
-    b.rectangles(np.stack([lamps, np.full(len(lamps), 4.4), lamps + 1.2, np.full(len(lamps), 4.6)], 1), np.array([255.0, 250, 236]))
+    b.rectangles(
+        np.stack([lamps, np.full(len(lamps), 4.4), lamps + 1.2, np.full(len(lamps), 4.6)], 1),
+        np.array([255.0, 250, 236]),
+    )
 
 
 def _beach(b: _Backdrop) -> None:
@@ -204,18 +224,26 @@ def _beach(b: _Backdrop) -> None:
 
 
 PLACES = (
-    Place("street", ("paving", "asphalt", "cobbles"), ((128, 126, 122), (104, 104, 106), (158, 148, 134)), True, _street),
+    Place(
+        "street", ("paving", "asphalt", "cobbles"), ((128, 126, 122), (104, 104, 106), (158, 148, 134)), True, _street
+    ),
     Place("park", ("grass", "grass", "asphalt"), ((96, 116, 58), (80, 104, 52), (124, 126, 70)), True, _park),
     Place("stadium", ("pitch", "pitch", "track"), ((70, 112, 56), (86, 124, 60)), True, _stadium),
-    Place("hall", ("planks", "paving", "carpet"), ((172, 132, 90), (190, 176, 152), (128, 118, 112), (140, 92, 62)), False, _hall),
+    Place(
+        "hall",
+        ("planks", "paving", "carpet"),
+        ((172, 132, 90), (190, 176, 152), (128, 118, 112), (140, 92, 62)),
+        False,
+        _hall,
+    ),
     Place("beach", ("sand",), ((214, 194, 152), (200, 178, 138)), True, _beach),
 )
 
 
-def _tile(kind: str, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A repeating floor tile, (_TILE, _TILE, 3) float32 BGR."""
+def _tile(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Brightness of a repeating floor tile around 1, (_TILE, _TILE) float32."""
     noise = rng.random((_TILE, _TILE), np.float32) - 0.5
-    coarse = cv2.resize(rng.random((10, 10), np.float32) - 0.5, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
+    coarse = cv2.resize(rng.random((5, 5), np.float32) - 0.5, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
     place = np.arange(_TILE)
     light = 1 + coarse * 0.22
     if kind in ("paving", "cobbles"):
@@ -227,32 +255,34 @@ def _tile(kind: str, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray
         tone = np.repeat(rng.normal(0, 0.07, _TILE // 8), 8)
         light = light + tone[None] + noise.mean(1)[:, None] * 2 - 0.18 * (place % 8 < 1)[None] + noise * 0.05
     elif kind == "pitch":
-        light = light + 0.07 * np.sign(np.sin(place * 2 * np.pi / 128))[:, None] + noise * 0.22
+        light = light + 0.07 * np.sign(np.sin((place + 0.5) * 2 * np.pi / 128))[:, None] + noise * 0.22
     elif kind == "track":
-        colour = np.array((166.0, 84, 66))
         light = light + noise * 0.15
     else:
         strength = {"grass": 0.42, "asphalt": 0.22, "sand": 0.16, "carpet": 0.14}[kind]
         light = light + cv2.GaussianBlur(noise, (0, 0), 0.8) * strength * 2
-    tile = light[..., None] * colour[::-1]
-    if kind == "track":
-        tile[:, place % 40 < 2] = (222, 226, 228)
-    return tile.astype(np.float32)
+    return light.astype(np.float32)
 
 
-def _floor(image: np.ndarray, camera: Camera, tile: np.ndarray, distance: float, heading: float) -> None:
+def _floor(
+    image: np.ndarray, camera: Camera, tile: np.ndarray, colour: np.ndarray, distance: float, heading: float
+) -> None:
     """Lay the tile on the ground up to the backdrop's distance, in place; far away it fades to its mean."""
-    rays = camera.rays()
-    below = rays[..., 1] < -1e-4
-    reach = camera.height / np.maximum(-rays[..., 1], 1e-4)
-    x, z = rays[..., 0] * reach, -rays[..., 2] * reach
+    top = int(np.clip(camera.horizon() - abs(camera.roll) * camera.width, 0, camera.image_height - 1))
+    rays = camera.rays(top)
+    below = rays[1] < -1e-3
+    reach = np.float32(camera.height) / np.maximum(-rays[1], np.float32(1e-3))
+    x, z = rays[0] * reach, rays[2] * -reach
     below &= z < distance
-    c, s = np.cos(heading) * _TILE / _TILE_METRES, np.sin(heading) * _TILE / _TILE_METRES
-    u, v = (x * c + z * s) % _TILE, (z * c - x * s) % _TILE
-    laid = cv2.remap(tile, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    fine = np.clip(12 / reach * camera.focal / 300, 0, 1)[..., None]
-    mean = tile.mean((0, 1))
-    image[below] = (mean + (laid - mean) * fine)[below]
+    scale = np.float32(_TILE / _TILE_METRES)
+    c, s = np.float32(np.cos(heading)) * scale, np.float32(np.sin(heading)) * scale
+    u, v = x * c + z * s, z * c - x * s
+    laid = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    fine = np.clip(np.float32(12 / 300 * camera.focal) / reach, 0, 1)
+    light = np.clip(((laid - 1) * fine + 1) * 128, 0, 255).astype(np.uint8)
+    palette = np.clip(np.arange(256)[:, None] / 128 * colour[::-1], 0, 255).astype(np.uint8)
+    part = palette.take(light, axis=0)
+    cv2.copyTo(part, below.astype(np.uint8), image[top:])
 
 
 def _lines(image: np.ndarray, camera: Camera, rng: np.random.Generator, distance: float) -> None:
@@ -261,11 +291,16 @@ def _lines(image: np.ndarray, camera: Camera, rng: np.random.Generator, distance
         along = rng.random() < 0.5
         at, half = (rng.uniform(-5, 5), 0.06) if along else (-rng.uniform(2, distance), 0.07)
         reach = np.linspace(-1.2, -distance, 12) if along else np.linspace(-14, 14, 6)
-        edges = [np.stack([reach * 0 + at + o, reach * 0, reach] if along else [reach, reach * 0, reach * 0 + at + o], 1) for o in (-half, half)]
+        edges = [
+            np.stack([reach * 0 + at + o, reach * 0, reach] if along else [reach, reach * 0, reach * 0 + at + o], 1)
+            for o in (-half, half)
+        ]
         strip = np.concatenate([edges[0], edges[1][::-1]]).astype(np.float32)
         screen, depth = camera.project(strip)
         if depth.min() > 0.5:
-            cv2.fillPoly(image, [np.rint(np.clip(screen, -4000, 4000) * 16).astype(np.int32)], (226, 228, 228), cv2.LINE_AA, 4)
+            cv2.fillPoly(
+                image, [np.rint(np.clip(screen, -4000, 4000) * 16).astype(np.int32)], (226, 228, 228), cv2.LINE_AA, 4
+            )
 
 
 def paint_background(place: Place, camera: Camera, distance: float, rng: np.random.Generator) -> np.ndarray:
@@ -274,12 +309,14 @@ def paint_background(place: Place, camera: Camera, distance: float, rng: np.rand
     place.paint(_Backdrop(image, camera, distance, rng))
     kind = str(rng.choice(place.floors))
     colours = place.floor_colours if not (kind == "asphalt" and place.name == "park") else ((124, 118, 108),)
-    tile = _tile(kind, _choose(rng, colours, 5), rng)
+    colour = np.array((166.0, 84, 66)) if kind == "track" else _choose(rng, colours, 5)
+    tile = _tile(kind, rng)
     heading = rng.uniform(-0.2, 0.2) if kind in ("pitch", "track") else rng.uniform(-0.8, 0.8)
-    result = image.astype(np.float32)
-    _floor(result, camera, tile, distance, heading)
+    _floor(image, camera, tile, colour, distance, heading)
     if kind in ("pitch", "asphalt") or (place.name == "hall" and rng.random() < 0.4):
-        _lines(result, camera, rng, distance)
+        _lines(image, camera, rng, distance)
     blur = rng.uniform(0.3, 1.6) * camera.width / 192
-    grime = cv2.resize(rng.random((7, 7), np.float32), (camera.width, camera.image_height), interpolation=cv2.INTER_CUBIC)
-    return cv2.GaussianBlur(result, (0, 0), blur) * (0.9 + 0.18 * grime[..., None])
+    grime = cv2.resize(
+        rng.random((7, 7), np.float32), (camera.width, camera.image_height), interpolation=cv2.INTER_CUBIC
+    )
+    return cv2.GaussianBlur(image, (0, 0), blur) * (0.9 + 0.18 * grime[..., None])

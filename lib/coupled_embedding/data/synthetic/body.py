@@ -159,6 +159,7 @@ def _limb_blend(name: str, along: float) -> float:
     return float(np.clip((along - 0.8) / 0.4, 0, 0.5) if upper else np.clip(0.5 + along / 0.4, 0.5, 1))
 
 
+@lru_cache(maxsize=64)
 def texture_row(part: str, along: float) -> float:
     """Row of a person's texture at `along` of a part (interpolated between its rings)."""
     rings = [ring[0] for ring in PARTS[PART[part]].rings]
@@ -240,7 +241,10 @@ def _fit_skirt(bodies: Bodies, posed: Posed, centres: np.ndarray, wide: np.ndarr
     ahead = _unit(np.cross(left, hips - knees))
     centres[:, rings] = top[:, None] + (knees - top)[:, None] * along * 0.96
     size = (bodies.stature * (1 + 0.8 * (bodies.girth - 1)))[:, None]
-    half = np.abs(np.einsum("pi,pi->p", spread, left))[:, None] / 2, np.abs(np.einsum("pi,pi->p", spread, ahead))[:, None] / 2
+    half = (
+        np.abs(np.einsum("pi,pi->p", spread, left))[:, None] / 2,
+        np.abs(np.einsum("pi,pi->p", spread, ahead))[:, None] / 2,
+    )
     grow = along[:, 0]
     a = size * (0.086 + 0.025 * np.sqrt(grow)) + np.maximum(half[0] - 0.03, 0) * grow
     b = size * (0.064 + 0.028 * np.sqrt(grow)) + half[1] * grow
@@ -260,18 +264,24 @@ def vertex_normals(vertices: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def quad_topology(sectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quads of one body: corner vertices (Q, 4) into R·S, texture (ring, sector share) (Q, 4, 2), part (Q,)."""
-    part = ring_table().part
-    rings = np.flatnonzero(part[1:] == part[:-1])
-    corners, texture = grid_quads(rings, sectors)
-    return corners, texture, np.repeat(part[rings], sectors)
+def quad_topology(sectors: int, coarse: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quads of one body: corner vertices (Q, 4) into R·S, texture (ring, sector share) (Q, 4, 2), part (Q,).
+
+    coarse: join every second ring of a tube only, which is enough for people far away.
+    """
+    pairs, parts = [], []
+    for number, part in enumerate(PARTS):
+        count, first = len(part.rings), FIRST_RING[part.name]
+        rings = sorted({*range(0, count, 2 if coarse else 1), count - 1})
+        pairs += [(first + low, first + high) for low, high in zip(rings[:-1], rings[1:], strict=True)]
+        parts += [number] * (len(rings) - 1)
+    corners, texture = grid_quads(np.array(pairs), sectors)
+    return corners, texture, np.repeat(parts, sectors)
 
 
-def grid_quads(rings: np.ndarray, sectors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (Q, 4) and texture places (Q, 4, 2) of the quads above each of the given rings."""
-    r, s = (grid.reshape(-1, 1) for grid in np.meshgrid(rings, np.arange(sectors), indexing="ij"))
-    ring = r + np.array([0, 0, 1, 1])
-    sector = s + np.array([0, 1, 1, 0])
+def grid_quads(pairs: np.ndarray, sectors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (Q, 4) and texture places (Q, 4, 2) of the quads between pairs (N, 2) of rings."""
+    ring = np.repeat(pairs, sectors, 0)[:, [0, 0, 1, 1]]
+    sector = np.tile(np.arange(sectors), len(pairs))[:, None] + np.array([0, 1, 1, 0])
     corners = ring * sectors + sector % sectors
     return corners, np.stack([ring, sector / sectors], -1).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Camera:
     width: int
     image_height: int
 
-    @property
+    @cached_property
     def axes(self) -> np.ndarray:
         """(3, 3): rows are the camera's right, down and forward in world axes."""
         cp, sp = np.cos(self.pitch), np.sin(self.pitch)
@@ -40,18 +41,18 @@ class Camera:
         centre = np.array([(self.width - 1) / 2, (self.image_height - 1) / 2], np.float32)
         return seen[..., :2] * scale[..., None] + centre, depth
 
-    def rays(self) -> np.ndarray:
-        """Viewing directions in world axes, (image_height, width, 3), forward component 1 in camera axes."""
-        x = (np.arange(self.width, dtype=np.float32) - (self.width - 1) / 2) / self.focal
-        y = (np.arange(self.image_height, dtype=np.float32) - (self.image_height - 1) / 2) / self.focal
+    def rays(self, top: int = 0) -> np.ndarray:
+        """Viewing directions in world axes of the rows from `top` down, (3, image_height - top, width) float32.
+
+        Their component along the camera's view is 1.
+        """
+        x = (np.arange(self.width, dtype=np.float32) - np.float32((self.width - 1) / 2)) / np.float32(self.focal)
+        y = (
+            np.arange(top, self.image_height, dtype=np.float32) - np.float32((self.image_height - 1) / 2)
+        ) / np.float32(self.focal)
         axes = self.axes
-        return x[None, :, None] * axes[0] + y[:, None, None] * axes[1] + axes[2]
+        return np.stack([x * axes[0, k] + (y * axes[1, k] + axes[2, k])[:, None] for k in range(3)])
 
     def horizon(self) -> float:
         """Row of the horizon at the centre of the picture, in pixels (may lie outside)."""
         return (self.image_height - 1) / 2 - self.focal * float(np.tan(self.pitch))
-
-    def ground_below(self, row: float, depth: float) -> float:
-        """World height at which a point `depth` metres ahead along -z appears on `row` (roll ignored)."""
-        slope = (row - (self.image_height - 1) / 2) / self.focal
-        return self.height - depth * float(np.tan(self.pitch + np.arctan(slope)))

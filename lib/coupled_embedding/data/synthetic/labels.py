@@ -53,18 +53,28 @@ def inside_picture(places: np.ndarray, width: int, height: int) -> np.ndarray:
     return ((places >= -0.5) & (places < np.array([width, height]) - 0.5)).all(-1)
 
 
+def flesh_before_joints(statures: np.ndarray, skirted: np.ndarray) -> np.ndarray:
+    """(P, 14) metres of own flesh and cloth that may lie before a joint and still show it.
+
+    statures: (P,) metres; skirted: (P,) bool, whose hips and knees are under a skirt.
+    """
+    flesh = _FLESH * statures[:, None] + _MARGIN
+    flesh[:, 6:10] *= np.where(skirted, 2.0, 1.0)[:, None]
+    return flesh
+
+
 def label_people(
-    places: np.ndarray, depths: np.ndarray, extents: np.ndarray, statures: np.ndarray, drawn: Drawn
+    places: np.ndarray, depths: np.ndarray, extents: np.ndarray, flesh: np.ndarray, drawn: Drawn
 ) -> Labels:
     """Label P drawn people.
 
     places: (P, 14, 2) joints in picture pixels; depths: (P, 14) metres; extents: (P, 4) x0, y0, x1, y1 of
-    the whole silhouettes in canvas pixels; statures: (P,) metres.
+    the whole silhouettes in canvas pixels; flesh: (P, 14), see flesh_before_joints.
     """
-    owner, depth = drawn.owner[::SCALE, ::SCALE], drawn.depth[::SCALE, ::SCALE]
+    owner, depth = drawn.owner, drawn.depth
     person_map = np.maximum(owner, 0).astype(np.uint8)
     height, width = owner.shape
-    visibility = _visibility(places, depths, statures, owner, depth)
+    visibility = _visibility(places, depths - flesh, owner, depth)
     keypoints = np.concatenate([places, visibility[..., None]], -1).astype(np.float32)
     keypoints[..., :2] = np.clip(keypoints[..., :2], 0, (width - 1, height - 1))
     keypoints[visibility == OUTSIDE] = 0
@@ -73,9 +83,9 @@ def label_people(
 
 
 def _visibility(
-    places: np.ndarray, depths: np.ndarray, statures: np.ndarray, owner: np.ndarray, depth: np.ndarray
+    places: np.ndarray, nearest: np.ndarray, owner: np.ndarray, depth: np.ndarray
 ) -> np.ndarray:
-    """(P, 14) visibilities: who is seen at the joint's pixel, and how far in front of the joint.
+    """(P, 14) visibilities: who is seen at the joint's pixel, and whether behind the depth `nearest` (P, 14).
 
     A joint on the rim of the silhouette may round to an empty pixel: then a direct neighbour that is the
     person's own decides.
@@ -83,7 +93,6 @@ def _visibility(
     height, width = owner.shape
     x, y = (np.rint(places[..., axis]).astype(int) for axis in (0, 1))
     numbers = np.arange(1, len(places) + 1)[:, None]
-    nearest = depths - _FLESH * statures[:, None] - _MARGIN
     cx, cy = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     seen = (owner[cy, cx] == numbers) & (depth[cy, cx] > nearest)
     empty = owner[cy, cx] < 0

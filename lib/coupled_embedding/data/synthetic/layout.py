@@ -20,11 +20,13 @@ from coupled_embedding.data.synthetic.skeleton import (
     sample_bodies,
 )
 
-_CANDIDATES = 12  # layouts tried per scene
-_ARM_LENGTH = 0.36  # metres kept between people's feet
+_CANDIDATES = 12  # layouts tried per scene, at most
+_GOOD_ENOUGH = 0.08  # difference from the target
+_ARM_LENGTH = 0.34  # metres kept between people's feet
+_BEHIND = 0.35  # share of people right behind another
 _NEAREST = 0.9  # metres between a person and the camera
 # CrowdPose's bands and their shares: easy, medium, hard
-_BANDS = ((0.0, 0.2, 0.16), (0.2, 0.8, 0.60), (0.8, 1.0, 0.24))
+_BANDS = ((0.0, 0.2, 0.17), (0.2, 0.8, 0.62), (0.8, 1.0, 0.21))
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,25 @@ class People:
     def only(self, keep: np.ndarray) -> People:
         """Those of the given numbers (or mask), in that order."""
         bodies = Bodies(*(getattr(self.bodies, field.name)[keep] for field in fields(Bodies)))
-        return People(bodies, Posed(self.posed.points[keep], self.posed.frames[keep]), self.yaw[keep], self.seated[keep])
+        return People(
+            bodies, Posed(self.posed.points[keep], self.posed.frames[keep]), self.yaw[keep], self.seated[keep]
+        )
 
 
-def sample_stage(settings: CrowdSettings, rng: np.random.Generator) -> Stage:
-    """Choose the view: how big the people are, from how high, and how crowded."""
+def sample_stage(settings: CrowdSettings, count: int, rng: np.random.Generator) -> Stage:
+    """Choose the view of `count` people: how big they are, from how high, and how crowded."""
     width, height = settings.width, settings.height
     focal = rng.uniform(0.85, 2.0) * max(width, height)
+    target = _target(settings, rng)
     share = float(np.clip(rng.lognormal(np.log(0.5), 0.42), 0.16, 1.5))  # of the picture's height
+    room = 0.8 * count * (1 - target)  # metres that separate people need side by side
+    share = min(share, 1.65 * width / height / max(room, 0.1))
     distance = float(np.clip(focal * 1.65 / (share * height), 1.7, 30))
     above = rng.uniform(2.6, 2.6 + 0.35 * distance) if rng.random() < 0.2 else rng.uniform(0.8, 2.1)
     middle = rng.uniform(0.7, 1.05)
     pitch = np.arctan((above - middle) / distance) + rng.normal(0, 0.05) * height / focal
     camera = Camera(above, float(pitch), float(rng.normal(0, 0.025)), float(focal), width, height)
-    return Stage(camera, distance, distance + rng.uniform(3, 16) + 3, _target(settings, rng))
+    return Stage(camera, distance, distance + rng.uniform(3, 16) + 3, target)
 
 
 def _target(settings: CrowdSettings, rng: np.random.Generator) -> float:
@@ -107,13 +114,16 @@ def arrange(people: People, stage: Stage, rng: np.random.Generator) -> People:
     Whoever would have fewer than three joints in the picture, or stand too near the camera, is dropped.
     """
     best, best_score = None, np.inf
-    for number in range(_CANDIDATES):
-        spots = _spread(len(people.yaw), stage, number / (_CANDIDATES - 1), rng)
+    loosest = np.linspace(0, 1, _CANDIDATES)
+    for looseness in loosest[np.argsort(np.abs(loosest - 1 + stage.target), kind="stable")]:
+        spots = _spread(len(people.yaw), stage, float(looseness), rng)
         moved = people.posed.moved(spots)
         keep, value = _survey(moved, stage)
         score = abs(value - stage.target) + 0.5 * float((~keep).mean()) + (10 if not keep.any() else 0)
         if score < best_score:
             best, best_score = (moved, keep), score
+        if score < _GOOD_ENOUGH:
+            break
     moved, keep = best
     return People(people.bodies, moved, people.yaw, people.seated).only(np.flatnonzero(keep))
 
@@ -122,24 +132,35 @@ def _spread(count: int, stage: Stage, looseness: float, rng: np.random.Generator
     """(P, 3) places on the ground: a tight knot at looseness 0, all over the picture at 1."""
     visible = stage.distance * stage.camera.width / stage.camera.focal
     middle = rng.uniform(-0.22, 0.22) * visible * (1 - looseness)
-    sigma = 0.25 + looseness * visible * 0.3
+    sigma = 0.16 + looseness * visible * 0.3
     x = middle + rng.normal(0, sigma, count)
     if looseness > 0.6:  # side by side, so that even a narrow view holds separate people
         x = (rng.permutation(count) + 0.5 + rng.uniform(-0.25, 0.25, count)) / count * visible * 0.95 - visible * 0.475
     deep = rng.uniform(0.2, 1.0) * stage.distance * 0.3
-    z = -stage.distance + rng.normal(0, 0.3 + deep * rng.uniform(0.3, 1), count)
+    z = -stage.distance + rng.normal(0, 0.4 + deep * rng.uniform(0.3, 1), count)
     z = np.clip(z, -stage.backdrop + 1, -max(stage.distance * 0.4, _NEAREST + 0.3))
-    x = x * (-z / stage.distance) ** 0.8
+    x = x * (-z / stage.distance) ** 0.8  # stays on the same columns of the picture, nearly
+    if looseness < 0.6:
+        _queue(x, z, rng)
     return _apart(np.stack([x, np.zeros(count), z], 1), rng)
+
+
+def _queue(x: np.ndarray, z: np.ndarray, rng: np.random.Generator) -> None:
+    """Put some people right behind others, in place: crowds hide each other more than chance does."""
+    for number in range(1, len(x)):
+        if rng.random() < _BEHIND:
+            other = rng.integers(number)
+            z[number] = z[other] - rng.uniform(0.35, 1.0)
+            x[number] = x[other] * z[number] / z[other] + rng.normal(0, 0.16)
 
 
 def _apart(spots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Push places (P, 3) away from each other until they are about an arm's length apart."""
-    for _ in range(4):
+    for _ in range(2):
         gap = spots[:, None, ::2] - spots[None, :, ::2]
         far = np.sqrt((gap**2).sum(-1)) + 1e-6
         push = np.clip(_ARM_LENGTH - far, 0, None) * (1 - np.eye(len(spots)))
-        spots[:, ::2] += (gap / far[..., None] * push[..., None]).sum(1) * 0.55
+        spots[:, ::2] += (gap / far[..., None] * push[..., None]).sum(1) * 0.6
     return spots.astype(np.float32)
 
 

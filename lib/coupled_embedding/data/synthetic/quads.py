@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coupled_embedding.data.synthetic.body import TEXELS_PER_RING, TEXTURE_ROWS, Mesh, grid_quads, quad_topology
+from coupled_embedding.data.synthetic.body import (
+    TEXELS_PER_RING,
+    TEXTURE_ROWS,
+    Mesh,
+    grid_quads,
+    quad_topology,
+    ring_table,
+)
 from coupled_embedding.data.synthetic.camera import NEAREST, Camera
 from coupled_embedding.data.synthetic.wardrobe import TEXTURE_COLUMNS
 
@@ -53,6 +60,8 @@ class Quads:
 
     def renumbered(self, staying: np.ndarray, people: int) -> Quads:
         """Without the people who leave: `staying` are the numbers, from 0, of those who become 1, 2, ..."""
+        if len(staying) == people:
+            return self
         numbers = np.full(people + 1, -1)
         numbers[0] = 0
         numbers[staying + 1] = np.arange(1, len(staying) + 1)
@@ -62,46 +71,62 @@ class Quads:
 
 
 def body_quads(
-    mesh: Mesh, enabled: np.ndarray, owners: np.ndarray, camera: Camera, light: Light, size: tuple[int, int]
+    mesh: Mesh,
+    coarse: bool,
+    enabled: np.ndarray,
+    owners: np.ndarray,
+    camera: Camera,
+    light: Light,
+    size: tuple[int, int],
 ) -> tuple[Quads, np.ndarray]:
     """Quads of P bodies that face the camera, and the extent of each body.
 
-    enabled: (P, parts) bool. owners: (P,) numbers from 1, also the place of the person's texture in the
+    coarse: with fewer rings. enabled: (P, parts) bool. owners: (P,) numbers from 1, also the place of the person's texture in the
     atlas. size: canvas (width, height). The extents are (P, 4): x0, y0, x1, y1 in canvas pixels.
     """
-    people, _, sectors = mesh.vertices.shape[:3]
-    corners, texture, part = quad_topology(sectors)
+    people, rings, sectors = mesh.vertices.shape[:3]
+    corners, texture, part = quad_topology(sectors, coarse)
     screen, depth = camera.project(mesh.vertices.reshape(people, -1, 3))
-    shade = light.shade(mesh.vertices, mesh.normals, np.array([0, camera.height, 0], np.float32)).reshape(people, -1)
-    placed = screen[:, corners]  # (P, Q, 4, 2)
-    near = depth[:, corners]  # (P, Q, 4)
-    visible = _front_facing(placed) & (near.min(-1) > NEAREST) & _on_canvas(placed, size) & enabled[:, part]
-    person, quad = np.nonzero(visible)
+    outside = _outside(screen, depth, size)
+    four = [screen[:, corner] for corner in corners.T]  # each (P, Q, 2)
+    codes = [outside[:, corner] for corner in corners.T]
+    hidden = (codes[0] & codes[1] & codes[2] & codes[3]) | ((codes[0] | codes[1] | codes[2] | codes[3]) & _TOO_NEAR)
+    person, quad = np.nonzero(_front_facing(*four) & (hidden == 0) & enabled[:, part])
+    light4 = light.shade(mesh.vertices, mesh.normals, np.array([0, camera.height, 0], np.float32)).reshape(people, -1)
     places = texture[quad][..., ::-1] * np.array([TEXTURE_COLUMNS, TEXELS_PER_RING], np.float32)
     places[..., 1] += ((owners[person] - 1) * TEXTURE_ROWS)[:, None]
+    person, vertices = person[:, None], corners[quad]
     drawn = Quads(
-        placed[person, quad], near[person, quad].mean(-1), places, shade[:, corners][person, quad], owners[person]
+        screen[person, vertices],
+        depth[person, vertices].mean(-1),
+        places,
+        light4[person, vertices],
+        owners[person[:, 0]],
     )
-    return drawn, _extents(placed, enabled[:, part])
+    worn = np.repeat(enabled[:, ring_table().part], sectors, 1)
+    return drawn, _extents(screen, worn)
 
 
-def _extents(placed: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """(P, 4) corners of the box around all enabled quads (P, Q, 4, 2)."""
-    low = np.where(shown[..., None], placed.min(2), np.inf).min(1)
-    high = np.where(shown[..., None], placed.max(2), -np.inf).max(1)
+def _extents(screen: np.ndarray, worn: np.ndarray) -> np.ndarray:
+    """(P, 4) corners of the box around the vertices (P, V, 2) of the tubes that are worn (P, V)."""
+    low = np.where(worn[..., None], screen, np.inf).min(1)
+    high = np.where(worn[..., None], screen, -np.inf).max(1)
     return np.concatenate([low, high], 1)
 
 
-def _front_facing(placed: np.ndarray) -> np.ndarray:
-    """Whether quads (..., 4, 2) turn their outside to the camera, by the sign of their area."""
-    first, second = placed[..., 2, :] - placed[..., 0, :], placed[..., 3, :] - placed[..., 1, :]
-    return first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0] < 0
+_TOO_NEAR = 16
 
 
-def _on_canvas(placed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Whether quads (..., 4, 2) touch the canvas."""
-    low, high = placed.min(-2), placed.max(-2)
-    return ((high >= 0) & (low <= np.array(size))).all(-1)
+def _outside(screen: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Outcodes of vertices (uint8): a bit per side of the canvas they are beyond, and one for too near."""
+    beyond = (screen < 0) * np.array([1, 2], np.uint8) + (screen > np.array(size)) * np.array([4, 8], np.uint8)
+    return beyond[..., 0] + beyond[..., 1] + (depth <= NEAREST).astype(np.uint8) * np.uint8(_TOO_NEAR)
+
+
+def _front_facing(p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, p3: np.ndarray) -> np.ndarray:
+    """Whether quads with corners (..., 2) turn their outside to the camera, by the sign of their area."""
+    first, second = p2 - p0, p3 - p1
+    return first[..., 0] * second[..., 1] < first[..., 1] * second[..., 0]
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,7 @@ class Thing:
     """A tube that is nobody: a box, pole, ball, bench, cone.
 
     centres: (R, 3) metres; radii: (R, 2) metres along x and z before turning by `yaw` radians; sectors: 4 for
-    a box. colours: (R, 3) RGB, from the first ring to the last.
+    a box. colours: (R, 3) RGB, from the first ring to the last. rough: how mottled, 0 to 1.
     """
 
     centres: np.ndarray
@@ -117,6 +142,7 @@ class Thing:
     colours: np.ndarray
     sectors: int
     yaw: float = 0.0
+    rough: float = 0.08
 
 
 def thing_quads(thing: Thing, row: int, camera: Camera, light: Light, size: tuple[int, int]) -> Quads:
@@ -129,19 +155,22 @@ def thing_quads(thing: Thing, row: int, camera: Camera, light: Light, size: tupl
     c, s = np.cos(thing.yaw), np.sin(thing.yaw)
     offset = np.stack([c * flat[..., 0] + s * flat[..., 1], 0 * flat[..., 0], c * flat[..., 1] - s * flat[..., 0]], -1)
     vertices = (thing.centres[:, None] + offset).astype(np.float32)
-    corners, texture = grid_quads(np.arange(rings - 1), sectors)
+    corners, texture = grid_quads(np.arange(rings - 1)[:, None] + (0, 1), sectors)
     screen, depth = camera.project(vertices.reshape(-1, 3))
+    codes = _outside(screen, depth, size)[corners]
     placed, near, world = screen[corners], depth[corners], vertices.reshape(-1, 3)[corners]
     normal = np.cross(world[:, 1] - world[:, 3], world[:, 2] - world[:, 0])  # flat shading suits edges
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     shade = light.shade(world.mean(1), normal, np.array([0, camera.height, 0], np.float32))
-    keep = _front_facing(placed) & (near.min(-1) > NEAREST) & _on_canvas(placed, size)
+    keep = _front_facing(*np.moveaxis(placed, 1, 0)) & (np.bitwise_and.reduce(codes, 1) == 0)
+    keep &= (codes & _TOO_NEAR).max(1) == 0
     places = np.stack([texture[..., 1] * TEXTURE_COLUMNS, texture[..., 0] + row], -1)[keep]
     light4 = np.repeat(shade[keep, None], 4, 1)
     return Quads(placed[keep], near[keep].mean(-1), places, light4, np.zeros(int(keep.sum()), int))
 
 
-def thing_texture(thing: Thing) -> np.ndarray:
+def thing_texture(thing: Thing, rng: np.random.Generator) -> np.ndarray:
     """The thing's rows of the atlas, (R, columns, 3) uint8 BGR."""
     rows = np.repeat(thing.colours[:, None, ::-1], TEXTURE_COLUMNS + 1, 1)
-    return np.clip(rows, 0, 255).astype(np.uint8)
+    spots = rng.uniform(1 - thing.rough, 1 + thing.rough * 0.5, (len(rows), TEXTURE_COLUMNS + 1, 1))
+    return np.clip(rows * spots, 0, 255).astype(np.uint8)

@@ -11,7 +11,13 @@ from coupled_embedding.data.synthetic import render, things
 from coupled_embedding.data.synthetic.background import PLACES, Place, paint_background
 from coupled_embedding.data.synthetic.body import TEXTURE_ROWS, build_mesh
 from coupled_embedding.data.synthetic.camera import Camera
-from coupled_embedding.data.synthetic.labels import Labels, crowd_index, label_people, worth_labelling
+from coupled_embedding.data.synthetic.labels import (
+    Labels,
+    crowd_index,
+    flesh_before_joints,
+    label_people,
+    worth_labelling,
+)
 from coupled_embedding.data.synthetic.layout import People, Stage, arrange, sample_people, sample_stage
 from coupled_embedding.data.synthetic.quads import Light, Quads, Thing, body_quads, thing_quads, thing_texture
 from coupled_embedding.data.synthetic.settings import CrowdSettings
@@ -19,7 +25,7 @@ from coupled_embedding.data.synthetic.skeleton import JOINT_COUNT, POINT, SKELET
 from coupled_embedding.data.synthetic.wardrobe import Outfit, enabled_parts, paint, sample_kit, sample_outfit
 
 _ATTEMPTS = 20
-_SECTORS = ((60, 6), (150, 8), (np.inf, 12))  # canvas pixels of a person's height, sectors of their tubes
+_DETAIL = ((120, 6, True), (280, 8, False), (np.inf, 12, False))  # canvas pixels of a person's height, sectors, coarse
 _TORSO = ((POINT["pelvis"], POINT["neck"], 3.0), (POINT["left_hip"], POINT["right_hip"], 2.2))
 _SHADOW_BONES = (*((a, b, 1.4) for a, b in SKELETON_EDGES if a != 13 or b < 2), *_TORSO)
 
@@ -59,8 +65,9 @@ def render_scene(settings: CrowdSettings, seed: int, index: int) -> Scene:
 def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     """Compose, draw, label and develop one scene; it may be empty."""
     stage_rng, people_rng, looks_rng, photo_rng = map(np.random.default_rng, source.spawn(4))
-    stage = sample_stage(settings, stage_rng)
-    people = arrange(sample_people(settings, people_rng), stage, people_rng)
+    people = sample_people(settings, people_rng)
+    stage = sample_stage(settings, len(people.yaw), stage_rng)
+    people = arrange(people, stage, people_rng)
     place = PLACES[stage_rng.integers(len(PLACES))]
     light = _sample_light(place, stage_rng)
     outfits = _dress(people, place, looks_rng)
@@ -119,7 +126,7 @@ def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.rand
 
 def _atlas(outfits: list[Outfit], clutter: list[Thing], rng: np.random.Generator) -> np.ndarray:
     """All textures below each other: people first, in order."""
-    return np.concatenate([paint(outfit, rng) for outfit in outfits] + [thing_texture(thing) for thing in clutter])
+    return np.concatenate([paint(outfit, rng) for outfit in outfits] + [thing_texture(thing, rng) for thing in clutter])
 
 
 def _canvas_camera(camera: Camera) -> Camera:
@@ -135,12 +142,14 @@ def _draw_labelled(
     canvas = _canvas_camera(camera)
     size = (canvas.width, canvas.image_height)
     everyone, extents = _all_quads(people, outfits, clutter, canvas, light)
+    skirted = np.array(["skirt" in outfit.wears for outfit in outfits], bool)
+    flesh = flesh_before_joints(people.bodies.stature, skirted)
     staying = np.arange(len(outfits))
     while True:
         quads = everyone.renumbered(staying, len(outfits))
         drawn = render.draw(quads, size)
         places, depths = camera.project(people.posed.points[staying, :JOINT_COUNT])
-        labels = label_people(places, depths, extents[staying], people.bodies.stature[staying], drawn)
+        labels = label_people(places, depths, extents[staying], flesh[staying], drawn)
         noticed = worth_labelling(labels)
         if noticed.all():
             return people.only(staying), drawn, quads, labels
@@ -160,13 +169,13 @@ def _all_quads(
     extents = np.zeros((len(outfits), 4), np.float32)
     pelvis = canvas.project(people.posed.points[:, POINT["pelvis"]])[1]
     tall = people.bodies.stature * canvas.focal / np.maximum(pelvis, 0.1)
-    level = np.searchsorted([limit for limit, _ in _SECTORS], tall)
-    for number, (_, sectors) in enumerate(_SECTORS):
+    level = np.searchsorted([limit for limit, *_ in _DETAIL], tall)
+    for number, (_, sectors, coarse) in enumerate(_DETAIL):
         group = np.flatnonzero(level == number)
         if len(group):
             some = people.only(group)
             mesh = build_mesh(some.bodies, some.posed, sectors)
-            quads, extents[group] = body_quads(mesh, enabled[group], group + 1, canvas, light, size)
+            quads, extents[group] = body_quads(mesh, coarse, enabled[group], group + 1, canvas, light, size)
             sets.append(quads)
     return Quads.joined(sets), extents
 

@@ -16,13 +16,17 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.array(_RGB[rng.integers(len(_RGB))]) * rng.uniform(0.8, 1.15) + rng.normal(0, 6, 3), 5, 245)
 
 
-def _stack(x: float, z: float, levels: list[tuple[float, float]], colour: np.ndarray, sectors: int, **more: float) -> Thing:
+def _stack(
+    x: float, z: float, levels: list[tuple[float, float]], colour: np.ndarray, sectors: int, **more: float
+) -> Thing:
     """A solid of revolution or a prism: levels are (height, radius) from the bottom up."""
     heights, radii = np.array(levels).T
     stretch = more.get("stretch", 1.0)
     centres = np.stack([np.full_like(heights, x), heights, np.full_like(heights, z)], 1)
-    colours = np.repeat(np.asarray(colour, float).reshape(1, -1, 3), len(levels), 1)[0] if np.ndim(colour) == 1 else colour
-    return Thing(centres, np.stack([radii * stretch, radii], 1), colours, sectors, more.get("yaw", 0.0))
+    colours = (
+        np.repeat(np.asarray(colour, float).reshape(1, -1, 3), len(levels), 1)[0] if np.ndim(colour) == 1 else colour
+    )
+    return Thing(centres, np.stack([radii * stretch, radii], 1), colours, sectors, more.get("yaw", 0.0), more.get("rough", 0.08))
 
 
 def seat(place: np.ndarray, yaw: float, rng: np.random.Generator) -> Thing:
@@ -41,7 +45,9 @@ def _box(x: float, z: float, rng: np.random.Generator) -> Thing:
 
 def _bin(x: float, z: float, rng: np.random.Generator) -> Thing:
     top, half = rng.uniform(0.6, 1.0), rng.uniform(0.18, 0.3)
-    return _stack(x, z, [(0, half * 0.85), (top * 0.92, half), (top, half * 1.08), (top + 0.03, 0.01)], _colour(rng), 10)
+    return _stack(
+        x, z, [(0, half * 0.85), (top * 0.92, half), (top, half * 1.08), (top + 0.03, 0.01)], _colour(rng), 10
+    )
 
 
 def _ball(x: float, z: float, rng: np.random.Generator) -> Thing:
@@ -62,18 +68,28 @@ def _pole(x: float, z: float, rng: np.random.Generator) -> Thing:
 
 def _cone(x: float, z: float, rng: np.random.Generator) -> Thing:
     top = rng.uniform(0.3, 0.75)
-    levels = [(0, 0.2), (0.03, 0.19), (0.04, 0.13), (top * 0.4, 0.09), (top * 0.65, 0.06), (top, 0.025), (top + 0.01, 0.003)]
+    levels = [
+        (0, 0.2),
+        (0.03, 0.19),
+        (0.04, 0.13),
+        (top * 0.4, 0.09),
+        (top * 0.65, 0.06),
+        (top, 0.025),
+        (top + 0.01, 0.003),
+    ]
     stripe = np.repeat([[214.0, 92, 40]], 7, 0)
     stripe[3:5] = (232, 230, 226)
     return _stack(x, z, levels, stripe, 10)
 
 
 def _bush(x: float, z: float, rng: np.random.Generator) -> Thing:
-    size = rng.uniform(0.35, 0.9)
-    levels = [(0, 0.6), (0.3, 0.95), (0.7, 1.0), (1.1, 0.7), (1.35, 0.35), (1.4, 0.01)]
+    size = rng.uniform(0.3, 0.55)
+    heights = np.linspace(0, 1.5, 9)
+    radii = np.sqrt(np.maximum(1 - (heights / 0.78 - 0.93) ** 2, 0.0)) * rng.uniform(0.8, 1.15, 9) + 0.01
     green = np.array(((52, 80, 42), (84, 106, 52), (64, 92, 58))[rng.integers(3)], float)
-    colours = green * rng.uniform(0.7, 1.25, (6, 1))
-    return _stack(x, z, [(h * size, r * size) for h, r in levels], colours, 9, stretch=rng.uniform(0.8, 1.8))
+    colours = green * (np.linspace(0.7, 1.2, 9) * rng.uniform(0.8, 1.2, 9))[:, None]
+    levels = [(h * size, r * size) for h, r in zip(heights, radii, strict=True)]
+    return _stack(x, z, levels, colours, 10, stretch=rng.uniform(0.8, 1.6), rough=0.5)
 
 
 def _bag(x: float, z: float, rng: np.random.Generator) -> Thing:
@@ -85,9 +101,7 @@ def _bag(x: float, z: float, rng: np.random.Generator) -> Thing:
 _KINDS = (_box, _bin, _ball, _pole, _cone, _bush, _bag, _box, _ball, _pole)
 
 
-def scatter(
-    rng: np.random.Generator, clutter: float, near: float, far: float, half_width: float
-) -> list[Thing]:
+def scatter(rng: np.random.Generator, clutter: float, near: float, far: float, half_width: float) -> list[Thing]:
     """Random things between `near` and `far` metres away; half_width: metres seen aside per metre ahead."""
     things = []
     for _ in range(int(rng.poisson(4 * clutter))):

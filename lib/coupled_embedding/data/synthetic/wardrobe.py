@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
 from coupled_embedding.data.synthetic.body import (
@@ -20,7 +21,15 @@ from coupled_embedding.data.synthetic.body import (
 TEXTURE_COLUMNS = 48  # around a tube; the front of the body is column 24
 _FRONT = TEXTURE_COLUMNS // 2
 
-_RGB_SKIN = ((244, 214, 190), (230, 188, 155), (214, 164, 128), (186, 132, 96), (150, 100, 70), (112, 74, 52), (80, 54, 40))
+_RGB_SKIN = (
+    (244, 214, 190),
+    (230, 188, 155),
+    (214, 164, 128),
+    (186, 132, 96),
+    (150, 100, 70),
+    (112, 74, 52),
+    (80, 54, 40),
+)
 _RGB_HAIR = ((28, 24, 22), (52, 36, 28), (84, 56, 36), (130, 88, 50), (196, 158, 98), (150, 68, 36), (170, 168, 164))
 _RGB_TOPS = (
     (238, 238, 234), (34, 36, 42), (120, 124, 130), (36, 52, 92), (72, 104, 150), (150, 182, 214), (150, 36, 40),
@@ -31,7 +40,15 @@ _RGB_BOTTOMS = (
     (42, 54, 86), (62, 84, 124), (104, 128, 160), (30, 32, 38), (54, 56, 62), (98, 98, 100), (150, 132, 104),
     (186, 170, 138), (76, 76, 56), (92, 62, 46), (226, 224, 218), (34, 44, 60), (110, 40, 46),
 )  # fmt: skip
-_RGB_SHOES = ((28, 26, 26), (236, 236, 234), (92, 62, 42), (120, 120, 124), (168, 44, 44), (46, 66, 120), (190, 180, 60))
+_RGB_SHOES = (
+    (28, 26, 26),
+    (236, 236, 234),
+    (92, 62, 42),
+    (120, 120, 124),
+    (168, 44, 44),
+    (46, 66, 120),
+    (190, 180, 60),
+)
 _PATTERNS = ("plain", "hoops", "pinstripes", "checks", "block", "print", "jacket")
 _PATTERN_SHARES = (0.5, 0.13, 0.05, 0.08, 0.07, 0.07, 0.1)
 
@@ -68,7 +85,8 @@ class Outfit:
 def _pick(rng: np.random.Generator, palette: tuple, spread: float = 9.0) -> np.ndarray:
     """A colour of the palette, slightly different each time."""
     colour = np.array(palette[rng.integers(len(palette))], np.float32)
-    return np.clip(colour * rng.uniform(0.85, 1.1) + rng.normal(0, spread, 3), 8, 250).astype(np.float32)
+    varied = colour * rng.uniform(0.85, 1.1) + rng.normal(0, spread, 3)
+    return np.minimum(np.maximum(varied, 8), 250).astype(np.float32)
 
 
 def sample_kit(rng: np.random.Generator) -> Kit:
@@ -80,7 +98,9 @@ def sample_kit(rng: np.random.Generator) -> Kit:
 def sample_outfit(rng: np.random.Generator, curve: float, kit: Kit | None = None) -> Outfit:
     """Dress one person; `curve` in [0, 1] makes long hair and skirts likelier."""
     feminine = rng.random() < 0.15 + 0.75 * curve
-    style = str(rng.choice(("short", "long", "bun", "bald"), p=(0.2, 0.58, 0.2, 0.02) if feminine else (0.8, 0.05, 0.03, 0.12)))
+    style = str(
+        rng.choice(("short", "long", "bun", "bald"), p=(0.2, 0.58, 0.2, 0.02) if feminine else (0.8, 0.05, 0.03, 0.12))
+    )
     wears = {"long": ["back_hair"], "bun": ["bun"]}.get(style, [])
     trouser = float(rng.choice((1.95, 1.0, 0.55, 1.5), p=(0.62, 0.17, 0.14, 0.07)))
     top, bottom = _pick(rng, _RGB_TOPS), _pick(rng, _RGB_BOTTOMS)
@@ -136,21 +156,22 @@ def _rows() -> _Rows:
 def paint(outfit: Outfit, rng: np.random.Generator) -> np.ndarray:
     """The person's texture, (TEXTURE_ROWS, TEXTURE_COLUMNS + 1, 3) uint8 BGR; the last column repeats the first."""
     rows = _rows()
-    texture = np.empty((TEXTURE_ROWS, TEXTURE_COLUMNS + 1, 3), np.float32)
-    texture[:] = outfit.skin
-    _paint_limbs(texture, outfit, rows)
+    plain = np.empty((TEXTURE_ROWS, 1, 3), np.uint8)
+    plain[:] = outfit.skin
+    _paint_limbs(plain, outfit, rows)
+    texture = np.repeat(plain, TEXTURE_COLUMNS + 1, 1)
     _paint_torso(texture, outfit, rows, rng)
     _paint_head(texture[rows.slices["head"]], outfit, rows.along["head"])
-    for name, colour in (("skirt", outfit.bottom), ("back_hair", outfit.hair), ("hat", outfit.hat), ("bun", outfit.hair)):
+    for name, colour in (("back_hair", outfit.hair), ("hat", outfit.hat), ("bun", outfit.hair)):
         if name in outfit.wears:
             texture[rows.slices[name]] = colour
     if "skirt" in outfit.wears:
-        folds = 1 + 0.09 * np.sin(np.arange(TEXTURE_COLUMNS + 1) * (2 * np.pi * 8 / TEXTURE_COLUMNS))
-        texture[rows.slices["skirt"]] *= folds[:, None].astype(np.float32)
-    # folds of cloth and unevenness of skin: a little grain along the rows
-    texture *= rng.uniform(0.94, 1.05, (TEXTURE_ROWS, 1, 1)).astype(np.float32)
+        folds = 0.92 + 0.08 * np.sin(np.arange(TEXTURE_COLUMNS + 1) * (2 * np.pi * 8 / TEXTURE_COLUMNS))
+        texture[rows.slices["skirt"]] = folds[:, None] * outfit.bottom
+    grain = np.empty_like(texture)  # folds of cloth, strands of hair: a little unevenness from row to row
+    grain[:] = rng.integers(0, 14, (TEXTURE_ROWS, 1, 1), np.uint8)
     texture[:, -1] = texture[:, 0]
-    return np.clip(texture[..., ::-1], 0, 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.subtract(texture, grain), cv2.COLOR_RGB2BGR)
 
 
 def _paint_limbs(texture: np.ndarray, outfit: Outfit, rows: _Rows) -> None:
@@ -163,7 +184,7 @@ def _paint_limbs(texture: np.ndarray, outfit: Outfit, rows: _Rows) -> None:
             leg_rows[reach > outfit.socks] = (235, 235, 232)
             leg_rows[reach < outfit.trouser] = outfit.bottom
             hem = np.abs(reach - outfit.trouser) < 0.04
-            leg_rows[hem] *= 0.8
+            leg_rows[hem] = outfit.bottom * 0.75
         texture[rows.slices[f"{side}_foot"]] = outfit.shoes
 
 
@@ -194,7 +215,7 @@ def _paint_pattern(torso: np.ndarray, outfit: Outfit, along: np.ndarray, rng: np
     elif outfit.pattern == "pinstripes":
         torso[:, column % 6 < 2] = outfit.accent
     elif outfit.pattern == "checks":
-        torso[(along * 6 % 1 < 0.4)] *= 0.72
+        torso[along * 6 % 1 < 0.4] = outfit.top * 0.72
         torso[:, column % 8 < 3] = torso[:, column % 8 < 3] * 0.75 + outfit.accent * 0.15
     elif outfit.pattern == "block":
         torso[along > rng.uniform(0.35, 0.6)] = outfit.accent

@@ -162,7 +162,9 @@ def _annotation(scene: Scene, person: int, image_id: int) -> dict[str, Any]:
     return {
         "num_keypoints": int((keypoints[:, 2] > OUTSIDE).sum()),
         "iscrowd": 0,
-        "keypoints": [int(value) if column % 3 == 2 else value for column, value in enumerate(keypoints.ravel().tolist())],
+        "keypoints": [
+            int(value) if column % 3 == 2 else value for column, value in enumerate(keypoints.ravel().tolist())
+        ],
         "image_id": image_id,
         "bbox": [round(value, 2) for value in scene.boxes[person].tolist()],
         "category_id": _CATEGORY,
@@ -176,11 +178,21 @@ def _segmentation(mask: np.ndarray) -> dict[str, Any]:
     """A mask as COCO's uncompressed run lengths: counts of 0s and 1s in turn, column by column."""
     flat = np.concatenate([[0], mask.ravel(order="F").astype(np.int8), [0]])
     changes = np.flatnonzero(np.diff(flat))
-    edges = np.concatenate([[0], changes, [mask.size]]) if mask.ravel(order="F")[-1] == 0 else np.concatenate([[0], changes])
+    edges = (
+        np.concatenate([[0], changes, [mask.size]])
+        if mask.ravel(order="F")[-1] == 0
+        else np.concatenate([[0], changes])
+    )
     return {"size": list(mask.shape), "counts": np.diff(edges).tolist()}
 
 
 def _category() -> dict[str, Any]:
     """CrowdPose's category; its skeleton counts joints from 1."""
     edges = [[first + 1, second + 1] for first, second in SKELETON_EDGES]
-    return {"supercategory": "person", "id": _CATEGORY, "name": "person", "keypoints": list(JOINT_NAMES), "skeleton": edges}
+    return {
+        "supercategory": "person",
+        "id": _CATEGORY,
+        "name": "person",
+        "keypoints": list(JOINT_NAMES),
+        "skeleton": edges,
+    }

@@ -1,0 +1,48 @@
+"""The data sets of a config: schema, photos, and the synthetic crowd rendered when missing."""
+
+import os
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from coupled_embedding.data.coco_format import annotation_file, dataset_root, load_records
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.synthetic import CrowdSettings, write_dataset
+from coupled_embedding.errors import ConfigError
+from coupled_embedding.keypoints import KeypointSchema, load_schema
+
+
+def schema_of(cfg: CfgNode) -> KeypointSchema:
+    """Read the schema that a config names."""
+    return load_schema(cfg.DATASET.SCHEMA)
+
+
+def records_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> list[ImageRecord]:
+    """Read the photos of a split of the config's data set."""
+    return load_records(schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS)
+
+
+def annotations_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> Path:
+    """Return the annotation file of a split of the config's data set."""
+    return annotation_file(schema, split, cfg.DATASET.ROOT)
+
+
+def render_missing(cfg: CfgNode, schema: KeypointSchema, splits: set[str]) -> None:
+    """Render those splits of a synthetic data set that are not there yet; others are left alone.
+
+    Raises:
+        DatasetError: a split is there, but with other settings than the config's.
+    """
+    if not schema.synthetic:
+        return
+    node = cfg.SYNTHETIC
+    counts = {"train": node.TRAIN_SCENES, "val": node.VAL_SCENES, "test": node.TEST_SCENES}
+    crowd_index = node.CROWD_INDEX if node.CROWD_INDEX >= 0 else None
+    settings = CrowdSettings(node.WIDTH, node.HEIGHT, node.MIN_PEOPLE, node.MAX_PEOPLE, crowd_index)
+    for split in sorted(splits & set(schema.splits)):
+        if split not in counts:
+            raise ConfigError(f"the synthetic crowd has the splits {', '.join(counts)}, not '{split}'")
+        if not annotation_file(schema, split, cfg.DATASET.ROOT).exists():
+            print(f"rendering {counts[split]} scenes of the synthetic crowd's {split} split ...", flush=True)
+        root = dataset_root(schema, cfg.DATASET.ROOT)
+        write_dataset(root, split, settings, node.SEED, counts[split], workers=os.cpu_count() or 1)

@@ -1,0 +1,98 @@
+"""Processes: torchrun's environment is read here and nowhere else."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from coupled_embedding.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+    restarts: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(device: str = "") -> Iterator[World]:
+    """Join torchrun's processes, or be the only one; leave when the block ends.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or empty for a GPU where there is one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    chosen = _choose_device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, chosen, restarts)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def _choose_device(name: str, local_rank: int) -> torch.device:
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise UserError(f"--device {name}: allowed are cpu and cuda")
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU on this machine; use --device cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this machine has no GPU of its own: torch sees {torch.cuda.device_count()}; "
+            "start at most so many processes, or use --device cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def launch_if_asked(processes: int, arguments: list[str]) -> None:
+    """Start this command again under torchrun with so many processes on this machine.
+
+    Does not return when it does; returns at once for fewer than 2 or when torchrun already runs.
+
+    Args:
+        processes: one per GPU.
+        arguments: the command line (``sys.argv``) without the option that asked for them.
+    """
+    if processes < 2 or "WORLD_SIZE" in os.environ:
+        return
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    # so that each process does not take all cores: torchrun would set 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    sys.stdout.flush()
+    os.execv(sys.executable, [*launcher, *arguments])
+
+
+def gather(value: Any, world: World) -> list[Any]:
+    """Return every process's value, by rank."""
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier(world: World) -> None:
+    """Wait for all processes."""
+    if world.size > 1:
+        dist.barrier()

@@ -1,0 +1,137 @@
+"""Weight files: ImageNet backbones, released checkpoints and our own, every key accounted for."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.networks.pose_network import PoseNetwork
+
+# what ImageNet files of HRNet carry beyond the backbone used here
+_CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
+
+
+def read_weight_file(path: str | Path) -> dict[str, Any]:
+    """Read a torch file without executing anything in it.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weight file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged and for hostile files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable weight file ({type(error).__name__}: {reason:.300})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a dict of tensors, got {type(content).__name__}")
+    return content
+
+
+def network_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors under ``model`` (or the file itself), without ``module.`` prefixes."""
+    weights = content.get("model", content)
+    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise CheckpointError(f"{path}: expected the network's tensors under the key 'model'")
+    return {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load tensors into a module.
+
+    Raises:
+        CheckpointError: lists every missing, extra and misshapen key.
+    """
+    own = module.state_dict()
+    problems = [f"missing: {name} {list(own[name].shape)}" for name in own if name not in weights]
+    problems += [f"not in this network: {name}" for name in weights if name not in own]
+    problems += [
+        f"shape: {name} is {list(weights[name].shape)} in the file, {list(own[name].shape)} in this network"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: does not fit this network ({len(problems)} keys); is it of another config?\n  "
+            + "\n  ".join(problems)
+        )
+    module.load_state_dict(dict(weights))
+
+
+def load_network(network: PoseNetwork, path: str | Path) -> None:
+    """Load a checkpoint of ours or a released one; CheckpointError lists what does not fit."""
+    load_strictly(network, network_weights(read_weight_file(path), path), path)
+
+
+def load_backbone(network: PoseNetwork, path: str | Path) -> list[str]:
+    """Load an ImageNet-trained HRNet into the backbone.
+
+    Returns:
+        The file's keys that are not used: classification layers and the last fusion's lower
+        branches.
+
+    Raises:
+        CheckpointError: the file is missing or any other key does not fit.
+    """
+    weights = network_weights(read_weight_file(path), path)
+    last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
+    lower_branches = re.compile(rf"stage4\.{last}\.fuse_layers\.[123]\.")
+    unused = [name for name in weights if _CLASSIFICATION.match(name) or lower_branches.match(name)]
+    used = {name: tensor for name, tensor in weights.items() if name not in set(unused)}
+    load_strictly(network.backbone, used, path)
+    return unused
+
+
+def carry_over(
+    network: PoseNetwork, weights: Mapping[str, Tensor], source: Sequence[str], target: Sequence[str], path: str | Path
+) -> list[str]:
+    """Start a network from one with other joints: shared joints keep their head channels by name.
+
+    Args:
+        weights: the other network's tensors.
+        source, target: joint names of the other network and of this one.
+
+    Returns:
+        Joints of this network that the other has not; their channels stay fresh.
+    """
+    own = network.state_dict()
+    shared = [(target.index(name), source.index(name)) for name in target if name in source]
+    adapted = dict(weights)
+    for name in own:
+        if name in weights and name.startswith("head."):
+            adapted[name] = _adapt_channels(name, own[name], weights[name], shared, len(source), len(target))
+    load_strictly(network, adapted, path)
+    return [name for name in target if name not in source]
+
+
+def _adapt_channels(
+    name: str, own: Tensor, other: Tensor, shared: Sequence[tuple[int, int]], sources: int, targets: int
+) -> Tensor:
+    if name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
+        if len(own) % targets or len(other) % sources or len(own) // targets != len(other) // sources:
+            return other  # another D: reported as a misshapen key
+        own_joints, other_joints = own.clone().unflatten(0, (targets, -1)), other.unflatten(0, (sources, -1))
+    elif name == "head.deconv_layers.0.weight":
+        # (W + K, W, 4, 4): the low heatmaps' channels follow the feature's
+        width = len(own) - targets
+        if len(other) - sources != width or own.shape[1:] != other.shape[1:]:
+            return other
+        merged = own.clone()
+        merged[:width] = other[:width]
+        own_joints, other_joints = merged[width:], other[width:]
+        for mine, theirs in shared:
+            own_joints[mine] = other_joints[theirs]
+        return merged
+    else:
+        return other
+    if own_joints.shape[1:] != other_joints.shape[1:]:
+        return other
+    for mine, theirs in shared:
+        own_joints[mine] = other_joints[theirs]
+    return own_joints.flatten(0, 1)

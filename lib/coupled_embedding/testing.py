@@ -1,0 +1,160 @@
+"""Test a network on a data set: predict every photo once, over all processes, and score."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from coupled_embedding.data.images import read_image
+from coupled_embedding.data.prepare import annotations_of
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.evaluation import (
+    Scores,
+    box_areas,
+    evaluate_keypoints,
+    image_quality,
+    poses_to_results,
+    results_file_name,
+    write_results,
+)
+from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
+from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.predictor import predict_records
+from coupled_embedding.distributed import World, gather
+from coupled_embedding.visualize import draw_poses, save_image, side_by_side
+
+People = dict[int, list[Pose]]
+
+
+@dataclass(frozen=True)
+class TestOutcome:
+    """What testing gives on the main process.
+
+    Attributes:
+        people: found people by image id.
+        results: the same in COCO's results format.
+        scores: None where the data set's annotations are not public.
+        times: seconds a stage, over this process's photos.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+    people: People
+    results: list[dict[str, object]]
+    scores: Scores | None
+    times: StageTimes
+
+
+def predict_split(
+    network: PoseNetwork,
+    cfg: CfgNode,
+    schema: KeypointSchema,
+    records: Sequence[ImageRecord],
+    world: World,
+    progress: bool = False,
+) -> tuple[People, StageTimes]:
+    """Return the people of every photo, on every process, each photo predicted by one process."""
+    times = StageTimes()
+    estimator = PoseEstimator(network.eval(), build_estimator_settings(cfg, schema))
+    share = -(-len(records) // world.size)
+    with tqdm(total=share, unit="photo", desc="test", disable=not (progress and world.is_main)) as bar:
+        mine = predict_records(
+            estimator,
+            records,
+            cfg.DATASET.INPUT_SIZE,
+            cfg.TEST.IMAGES_PER_BATCH,
+            cfg.TEST.WORKERS,
+            world.rank,
+            world.size,
+            times,
+            bar.update,
+        )
+    people: People = {}
+    for part in gather(mine, world):
+        people |= part
+    # the order of the annotation file, whatever the processes
+    return {record.image_id: people[record.image_id] for record in records}, times
+
+
+def test_network(
+    network: PoseNetwork,
+    cfg: CfgNode,
+    schema: KeypointSchema,
+    records: Sequence[ImageRecord],
+    split: str,
+    world: World,
+    progress: bool = False,
+) -> TestOutcome:
+    """Predict a split and score it by its benchmark's rules."""
+    people, times = predict_split(network, cfg, schema, records, world, progress)
+    results = poses_to_results(people, max_detections=cfg.TEST.MAX_DETECTIONS)
+    scores = None
+    if has_annotations(cfg, schema, split):
+        ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
+        scores = evaluate_keypoints(annotations_of(cfg, schema, split), results, schema, ids)
+    return TestOutcome(people, results, scores, times)
+
+
+test_network.__test__ = False  # type: ignore[attr-defined]
+
+
+def has_annotations(cfg: CfgNode, schema: KeypointSchema, split: str) -> bool:
+    """Whether a split's file has people to score against; test-dev's has none."""
+    content = json.loads(annotations_of(cfg, schema, split).read_bytes())
+    return "annotations" in content
+
+
+def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, split: str, name: str) -> Path:
+    """Write results and scores into a folder; return the results file's path."""
+    path = folder / results_file_name(schema, split, name)
+    write_results(path, outcome.results)
+    if outcome.scores:
+        scores = json.dumps(outcome.scores.to_dict(), indent=2) + "\n"
+        (folder / f"scores_{schema.name}_{split}.json").write_text(scores, encoding="utf-8")
+    return path
+
+
+def write_overlays(
+    people: People, records: Sequence[ImageRecord], schema: KeypointSchema, folder: Path, count: int
+) -> list[Path]:
+    """Draw truth beside prediction for the best, the worst and the most crowded photos.
+
+    Returns:
+        The pictures' paths: ``best_1.jpg`` and so on.
+    """
+    quality = {r.image_id: _quality(r, people[r.image_id], schema) for r in records}
+    scored = [r for r in records if quality[r.image_id] is not None]
+    by_quality = sorted(scored, key=lambda r: quality[r.image_id] or 0.0)
+    crowded = sorted(scored, key=lambda r: (-(r.crowd_index or 0.0), -len(r.keypoints)))
+    chosen = {"best": by_quality[::-1][:count], "worst": by_quality[:count], "crowded": crowded[:count]}
+    paths = []
+    for kind, kind_records in chosen.items():
+        for rank, record in enumerate(kind_records, 1):
+            path = folder / f"{kind}_{rank}.jpg"
+            label = f"found (OKS {quality[record.image_id]:.2f})"
+            save_image(path, _overlay(record, people[record.image_id], schema, label))
+            paths.append(path)
+    return paths
+
+
+def _quality(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema) -> float | None:
+    return image_quality(record.keypoints, box_areas(record.boxes), poses, np.asarray(schema.sigmas))
+
+
+def _overlay(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema, label: str) -> np.ndarray:
+    image = read_image(record.path)
+    shown = likely_people(poses)
+    return side_by_side(
+        [draw_poses(image, record.keypoints, schema), draw_poses(image, shown, schema)],
+        [f"{record.path.name}: truth", label],
+    )
+
+
+def likely_people(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1) -> list[Pose]:
+    """Return the people worth showing: scored at least ``share`` of the photo's best and ``least``."""
+    best = max((pose.score for pose in poses), default=0.0)
+    return [pose for pose in poses if pose.score >= max(share * best, least)]

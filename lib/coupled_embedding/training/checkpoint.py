@@ -1,0 +1,113 @@
+"""Checkpoints: self-describing, written beside and renamed, read without executing anything."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from coupled_embedding.config import config_from_dict, config_to_dict
+from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
+from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.weights import load_strictly, network_weights, read_weight_file
+
+FORMAT = "coupled_embedding/1"
+_NAME = re.compile(r"checkpoint_(\d+)\.pth$")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint's network with everything needed to use it."""
+
+    network: PoseNetwork
+    cfg: CfgNode
+    schema: KeypointSchema
+    metrics: dict[str, float]
+
+
+def describe(
+    cfg: CfgNode, schema: KeypointSchema, weights: dict[str, Tensor], metrics: dict[str, float], step: int
+) -> dict[str, Any]:
+    """Return a checkpoint's content: tensors and plain values only.
+
+    Args:
+        weights: the network's state dict, averaged if the run averages weights.
+        metrics: scores by name.
+        step: optimizer steps done.
+    """
+    return {
+        "format": FORMAT,
+        "model": weights,
+        "config": config_to_dict(cfg),
+        "schema": schema.to_dict(),
+        "metrics": metrics,
+        "step": step,
+    }
+
+
+def save(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint: beside, flushed to disk, then renamed, so a crash leaves the old file.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot write the checkpoint ({error}); earlier checkpoints are untouched") from error
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Rebuild a network from one of our checkpoints alone.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not of this package.
+    """
+    content = read_weight_file(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this package (format {content.get('format')!r:.80}, expected '{FORMAT}'); "
+            "a file of weights alone needs a config: give --cfg"
+        )
+    cfg = config_from_dict(content["config"], f"{path}, its config")
+    schema = schema_from_dict(content["schema"], f"{path}, its schema")
+    network = build_network(cfg, schema.num_joints)
+    load_strictly(network, network_weights(content, path), path)
+    return LoadedModel(network.eval(), cfg, schema, dict(content.get("metrics", {})))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return a run's numbered checkpoints, oldest first."""
+    numbered = [(int(match[1]), path) for path in folder.glob("checkpoint_*.pth") if (match := _NAME.search(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the name of the checkpoint after so many optimizer steps."""
+    return folder / f"checkpoint_{step:08d}.pth"
+
+
+def keep_latest(folder: Path, count: int) -> None:
+    """Delete all but the latest numbered checkpoints."""
+    for path in list_checkpoints(folder)[:-count]:
+        path.unlink(missing_ok=True)
+
+
+def read_resumable(path: Path) -> dict[str, Any]:
+    """Read a numbered checkpoint; CheckpointError if it cannot continue a training."""
+    content = read_weight_file(path)
+    if content.get("format") != FORMAT or "training" not in content:
+        raise CheckpointError(f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth")
+    return content

@@ -1,0 +1,48 @@
+"""Pictures of a training batch: true and predicted people, heatmaps, tags."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.train_dataset import TrainBatch
+from coupled_embedding.inference.aggregate import merge_resolutions
+from coupled_embedding.inference.decode import DecodeSettings, decode
+from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
+
+SHOWN_SCORE = 0.15
+
+
+@torch.no_grad()
+def batch_picture(
+    batch: TrainBatch, maps: PoseMaps, schema: KeypointSchema, settings: DecodeSettings, stride: int
+) -> NDArray[np.uint8]:
+    """Return panels of the batch's first photo: truth, prediction, heatmaps and tags.
+
+    Args:
+        batch: in host or device memory.
+        maps: the network's output for it.
+        schema: the joints.
+        settings: how to decode.
+        stride: input pixels per cell of the lowest resolution.
+    """
+    image = np.ascontiguousarray(batch.images[0].cpu().numpy()[..., ::-1])
+    first = PoseMaps(tuple(h[:1].float() for h in maps.heatmaps), maps.tags[:1].float())
+    heatmaps = merge_resolutions(first)[0].cpu().numpy()
+    tags = first.tags[0].contiguous().cpu().numpy()
+    identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    size = (image.shape[1], image.shape[0])
+    people = decode(heatmaps, tags, size, identity, settings)
+    # the middle of a cell, as truncation put it there
+    truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
+    truth[..., :2] *= stride
+    return side_by_side(
+        [
+            draw_poses(image, truth, schema),
+            draw_poses(image, [pose for pose in people if pose.score > SHOWN_SCORE], schema),
+            heatmap_overlay(image, heatmaps),
+            draw_tags(image, first.heatmaps[0][0].cpu().numpy(), tags),
+        ],
+        ["truth", "prediction", "heatmaps", "tags"],
+    )

@@ -1,0 +1,126 @@
+"""A whole training run from a config: data, start weights, folder, validation."""
+
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from coupled_embedding.config import config_to_yaml
+from coupled_embedding.data.loader import build_train_dataset
+from coupled_embedding.data.prepare import records_of, render_missing, schema_of
+from coupled_embedding.errors import UserError
+from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
+from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
+from coupled_embedding.paths import resolve
+from coupled_embedding.testing import test_network
+from coupled_embedding.training.checkpoint import list_checkpoints
+from coupled_embedding.distributed import World, barrier
+from coupled_embedding.training.trainer import Evaluate, Trainer
+
+
+def run_folder(cfg: CfgNode) -> Path:
+    """Return the folder of a config's run."""
+    return Path(cfg.OUTPUT_DIR) / cfg.NAME
+
+
+def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, float]:
+    """Train by a config.
+
+    Args:
+        cfg: the config.
+        world: this process among all.
+        resume: None: start anew, in a folder without a run (or continue, if torchrun restarted
+            the processes); ``"auto"``: continue from the latest checkpoint if there is one;
+            else the path of the checkpoint to continue from.
+
+    Returns:
+        The last validation's scores.
+
+    Raises:
+        UserError: what was given is wrong; or the folder already holds a run.
+    """
+    folder = run_folder(cfg)
+    start = _start_checkpoint(folder, "auto" if world.restarts else resume)
+    if cfg.TRAIN.THREADS:
+        torch.set_num_threads(cfg.TRAIN.THREADS)
+    schema = schema_of(cfg)
+    if world.is_main:
+        render_missing(cfg, schema, {cfg.DATASET.TRAIN, cfg.DATASET.VAL})
+        _prepare_folder(folder, cfg)
+    barrier(world)
+    torch.manual_seed(cfg.SEED)
+    network = build_network(cfg, schema.num_joints)
+    messages = initialise(network, cfg, schema)
+    dataset = build_train_dataset(cfg, records_of(cfg, schema, cfg.DATASET.TRAIN), schema, network.strides)
+    trainer = Trainer(cfg, schema, network, dataset, folder, world, _validation(cfg, schema, world))
+    if start:
+        trainer.resume(start)
+        messages.append(f"continuing from {start} (step {trainer.progress.step} of {trainer.total_steps})")
+    if world.is_main:
+        people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
+        messages.append(
+            f"{cfg.NAME}: {len(dataset)} photos with {people} labelled people, {trainer.total_steps} steps of "
+            f"{world.size} x {cfg.TRAIN.ACCUMULATE} x {cfg.TRAIN.IMAGES_PER_GPU} photos on {world.device}, into {folder}"
+        )
+        print("\n".join(messages), flush=True)
+    return trainer.train()
+
+
+def _start_checkpoint(folder: Path, resume: str | None) -> Path | None:
+    checkpoints = list_checkpoints(folder)
+    if resume is None:
+        if checkpoints or (folder / "final.pth").exists():
+            raise UserError(
+                f"{folder} already holds a run; continue it with --resume, or give the new one another folder: "
+                "NAME some_name or OUTPUT_DIR some_folder"
+            )
+        return None
+    if resume == "auto":
+        return checkpoints[-1] if checkpoints else None
+    return Path(resume)
+
+
+def _prepare_folder(folder: Path, cfg: CfgNode) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(config_to_yaml(cfg), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the run's folder ({error.strerror}); see OUTPUT_DIR") from error
+
+
+def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> list[str]:
+    """Give a network its start weights; return what was done, a line each."""
+    messages = []
+    if cfg.MODEL.PRETRAINED:
+        path = resolve(cfg.MODEL.PRETRAINED)
+        if not path.is_file():
+            raise UserError(
+                f"MODEL.PRETRAINED: {path} is missing; see pretrained/README.md for where it comes from, "
+                "or train from scratch with MODEL.PRETRAINED ''"
+            )
+        unused = load_backbone(network, path)
+        messages.append(f"backbone from {path} ({len(unused)} classification and lower-branch tensors not used)")
+    if cfg.MODEL.INIT_FROM:
+        path = resolve(cfg.MODEL.INIT_FROM)
+        content = read_weight_file(path)
+        if "schema" in content:
+            source = schema_from_dict(content["schema"], f"{path}, its schema")
+        else:
+            source = load_schema(cfg.MODEL.INIT_SCHEMA)
+        fresh = carry_over(network, network_weights(content, path), source.joints, schema.joints, path)
+        messages.append(f"weights from {path}; fresh head channels: {', '.join(fresh) or 'none'}")
+    return messages
+
+
+def _validation(cfg: CfgNode, schema: KeypointSchema, world: World) -> Evaluate | None:
+    if not cfg.DATASET.VAL:
+        return None
+    records = records_of(cfg, schema, cfg.DATASET.VAL)
+
+    def evaluate(network: PoseNetwork) -> dict[str, float]:
+        outcome = test_network(network, cfg, schema, records, cfg.DATASET.VAL, world)
+        assert outcome.scores is not None
+        return outcome.scores.values
+
+    return evaluate

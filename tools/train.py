@@ -1,0 +1,48 @@
+"""Train a network.
+
+One process:      python tools/train.py --cfg config/synthetic/ce_small.yaml
+4 GPUs:           python tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --gpus 4
+Several machines: torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+                  tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml
+Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
+"""
+
+import argparse
+import sys
+
+from coupled_embedding.commands import command
+from coupled_embedding.config import load_config
+from coupled_embedding.distributed import launch_if_asked, process_group
+from coupled_embedding.training.run import train
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="config file")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="continue from the run's latest checkpoint, or from the one given",
+    )
+    parser.add_argument("--gpus", type=int, default=1, help="processes on this machine, one a GPU")
+    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Parse, launch, train."""
+    args = parse()
+    cfg = load_config(args.cfg, args.overrides)
+    launch_if_asked(args.gpus, sys.argv)
+    with process_group(args.device) as world:
+        scores = train(cfg, world, args.resume)
+        if world.is_main and scores:
+            print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))
+
+
+if __name__ == "__main__":
+    main()
