@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from coupled_embedding.checkpoint import config_of
+from coupled_embedding.config import load_config, override
 from coupled_embedding.data.images import read_image
-from coupled_embedding.data.prepare import annotations_of
+from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.evaluation import (
     Scores,
@@ -23,9 +26,11 @@ from coupled_embedding.evaluation import (
 )
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.keypoints import KeypointSchema, Pose
-from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.weights import load_network
 from coupled_embedding.predictor import predict_records
-from coupled_embedding.distributed import World, gather
+from coupled_embedding.distributed import World, barrier, gather
+from coupled_embedding.errors import CheckpointError
 from coupled_embedding.visualize import draw_poses, save_image, side_by_side
 
 People = dict[int, list[Pose]]
@@ -80,7 +85,7 @@ def predict_split(
     return {record.image_id: people[record.image_id] for record in records}, times
 
 
-def test_network(
+def run_test(
     network: PoseNetwork,
     cfg: CfgNode,
     schema: KeypointSchema,
@@ -97,9 +102,6 @@ def test_network(
         ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
         scores = evaluate_keypoints(annotations_of(cfg, schema, split), results, schema, ids)
     return TestOutcome(people, results, scores, times)
-
-
-test_network.__test__ = False  # type: ignore[attr-defined]
 
 
 def has_annotations(cfg: CfgNode, schema: KeypointSchema, split: str) -> bool:
@@ -158,3 +160,56 @@ def likely_people(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1)
     """Return the people worth showing: scored at least ``share`` of the photo's best and ``least``."""
     best = max((pose.score for pose in poses), default=0.0)
     return [pose for pose in poses if pose.score >= max(share * best, least)]
+
+
+@dataclass(frozen=True)
+class TestTask:
+    """A network and what to test it on."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+    network: PoseNetwork
+    cfg: CfgNode
+    schema: KeypointSchema
+    records: list[ImageRecord]
+    split: str
+    weights: Path
+    folder: Path
+
+
+def prepare_test(
+    cfg_path: str | None, weights: str | None, overrides: Sequence[str], split: str | None, world: World
+) -> TestTask:
+    """Load what ``tools/test.py`` was asked for.
+
+    Args:
+        cfg_path: config file, or None for the checkpoint's own config.
+        weights: checkpoint, or None for the config's run's best (else final) one.
+        overrides: ``[key, value, ...]``.
+        split: of the data set, or None for the config's.
+        world: this process; the network goes to its device.
+
+    Raises:
+        UserError: a file is missing or does not fit.
+    """
+    cfg = load_config(cfg_path, overrides) if cfg_path else None
+    path = Path(weights) if weights else _weights_of_run(cfg)
+    cfg = cfg or override(config_of(path), overrides)
+    schema = schema_of(cfg)
+    network = build_network(cfg, schema.num_joints)
+    load_network(network, path)
+    network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    split = split or cfg.DATASET.TEST
+    if world.is_main:
+        render_missing(cfg, schema, {split})
+    barrier(world)
+    records = records_of(cfg, schema, split)
+    return TestTask(network, cfg, schema, records, split, path, Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}")
+
+
+def _weights_of_run(cfg: CfgNode | None) -> Path:
+    assert cfg is not None
+    folder = Path(cfg.OUTPUT_DIR) / cfg.NAME
+    for name in ("best.pth", "final.pth"):
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: holds neither best.pth nor final.pth; train first, or give --weights")

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
@@ -13,8 +14,7 @@ from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
 from coupled_embedding.paths import resolve
-from coupled_embedding.testing import test_network
-from coupled_embedding.training.checkpoint import list_checkpoints
+from coupled_embedding.testing import run_test
 from coupled_embedding.distributed import World, barrier
 from coupled_embedding.training.trainer import Evaluate, Trainer
 
@@ -119,7 +119,7 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, world: World) -> Evaluate 
     records = records_of(cfg, schema, cfg.DATASET.VAL)
 
     def evaluate(network: PoseNetwork) -> dict[str, float]:
-        outcome = test_network(network, cfg, schema, records, cfg.DATASET.VAL, world)
+        outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world)
         assert outcome.scores is not None
         return outcome.scores.values
 

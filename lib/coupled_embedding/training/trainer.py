@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
+from coupled_embedding import checkpoint
 from coupled_embedding.data.images import normalise
 from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.maps import PoseMaps
@@ -23,7 +24,7 @@ from coupled_embedding.inference.estimator import PRECISIONS
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.losses.criterion import LossTerms, build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork
-from coupled_embedding.training import checkpoint, statistics
+from coupled_embedding.training import statistics
 from coupled_embedding.distributed import World, barrier
 from coupled_embedding.training.ema import MovingAverage
 from coupled_embedding.training.logging import RunLog

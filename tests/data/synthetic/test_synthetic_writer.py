@@ -144,9 +144,8 @@ def command(monkeypatch, capsys):
 
 def test_command_writes_a_dataset_and_a_sheet(tmp_path, command):
     sheet = tmp_path / "sheet.png"
-    said = command(
-        "--out", tmp_path / "crowd", "--split", "val", "--count", 3, "--size", "64x48", "--sheet", sheet, "--sheet-labels"
-    )
+    chosen = ("--split", "val", "--count", 3, "--size", "64x48", "--sheet-labels")
+    said = command("--out", tmp_path / "crowd", "--sheet", sheet, *chosen)
     assert str(tmp_path / "crowd" / "json" / "synthetic_val.json") in said
     assert len(list((tmp_path / "crowd" / "images").glob("*.jpg"))) == 3
     assert cv2.imread(str(sheet)).shape == (48, 3 * 64, 3)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from coupled_embedding.data.synthetic.camera import Camera
-
-_TILE = 128  # pixels of a floor tile of _TILE_METRES metres
-_TILE_METRES = 4.0
+from coupled_embedding.data.synthetic.floor import floor_tile, lay_floor, paint_lines
 
 
 @dataclass(frozen=True)
@@ -33,15 +31,17 @@ class _Backdrop:
         half = distance * camera.width / camera.focal / 2
         self.left, self.right = -half * 1.15, half * 1.15
 
-    def rectangles(self, boxes: np.ndarray, colours: np.ndarray, nearer: float = 0.0) -> None:
+    def rectangles(
+        self, boxes: np.ndarray | Sequence[tuple[float, ...]], colours: np.ndarray, nearer: float = 0.0
+    ) -> None:
         """Fill boxes (N, 4) of x0, y0, x1, y1 metres with RGB colours (N, 3) or (3,)."""
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        if not len(boxes):
+        corners = np.asarray(boxes, np.float32).reshape(-1, 4)
+        if not len(corners):
             return
-        world = np.full((len(boxes), 4, 3), -(self.distance - nearer), np.float32)
-        world[..., 0], world[..., 1] = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
+        world = np.full((len(corners), 4, 3), -(self.distance - nearer), np.float32)
+        world[..., 0], world[..., 1] = corners[:, [0, 2, 2, 0]], corners[:, [1, 1, 3, 3]]
         screen = np.clip(self.camera.project(world)[0], -4000, 4000)
-        colours = np.broadcast_to(colours, (len(boxes), 3))
+        colours = np.broadcast_to(colours, (len(corners), 3))
         for polygon, colour in zip(np.rint(screen * 16).astype(np.int32), colours[:, ::-1].tolist()):
             cv2.fillConvexPoly(self.image, polygon, colour, cv2.LINE_AA, 4)
 
@@ -102,8 +102,8 @@ def _building(b: _Backdrop, x0: float, x1: float) -> None:
     w, h = step * b.rng.uniform(0.35, 0.7), storey * b.rng.uniform(0.4, 0.65)
     xs, ys = np.meshgrid(np.arange(x0 + 0.6, x1 - w, step), np.arange(4.0, min(top, 11) - h, storey))
     corner = np.stack([xs.ravel(), ys.ravel()], 1)
-    panes = np.concatenate([corner, corner + (w, h)], 1)
-    b.rectangles(panes + (-0.12, -0.18, 0.12, 0.12), np.clip(wall * 1.15, 0, 255))
+    panes = np.concatenate([corner, corner + np.array((w, h))], 1)
+    b.rectangles(panes + np.array((-0.12, -0.18, 0.12, 0.12)), np.clip(wall * 1.15, 0, 255))
     b.rectangles(panes, glass * b.rng.uniform(0.75, 1.25, (len(panes), 1)).clip(0, 1.3))
     _shop(b, x0, x1, wall)
 
@@ -138,7 +138,9 @@ def _trees(b: _Backdrop, count: int, nearer: float) -> None:
         spots = b.rng.normal(0, 1, (18, 2)) * (size * 0.55, size * 0.45)
         spots = spots[np.argsort(spots[:, 1])]
         shade = (0.72 + 0.5 * np.linspace(0, 1, 18))[:, None] * b.rng.uniform(0.88, 1.12, (18, 1))
-        b.discs(spots + (x, crown), b.rng.uniform(0.25, 0.55, 18) * size, np.clip(green * shade, 0, 255), nearer)
+        b.discs(
+            spots + np.array((x, crown)), b.rng.uniform(0.25, 0.55, 18) * size, np.clip(green * shade, 0, 255), nearer
+        )
 
 
 def _park(b: _Backdrop) -> None:
@@ -160,10 +162,9 @@ def _stadium(b: _Backdrop) -> None:
     seats = _choose(b.rng, ((60, 66, 78), (96, 42, 44), (44, 62, 100), (110, 112, 112)))
     b.rectangles([(b.left * 2, 0, b.right * 2, 14)], seats)
     height, width = b.image.shape[:2]
-    fans = np.repeat(b.rng.random((max(height // 5, 4), max(width // 3, 4), 1), np.float32), 3, 2)
-    fans = seats[::-1] * 0.5 + np.where(
-        fans > 0.35, b.rng.uniform(0, 190, fans.shape[:2] + (1,)) + b.rng.normal(0, 22, fans.shape), 30
-    )
+    rows, columns = max(height // 5, 4), max(width // 3, 4)
+    clothes = b.rng.uniform(0, 190, (rows, columns, 1)) + b.rng.normal(0, 22, (rows, columns, 3))
+    fans = seats[::-1] * 0.5 + np.where(b.rng.random((rows, columns, 1)) > 0.35, clothes, 30)
     stand = cv2.resize(np.clip(fans, 0, 235).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     mask = np.zeros((height, width), np.uint8)
     keep, b.image = b.image, mask
@@ -240,83 +241,20 @@ PLACES = (
 )
 
 
-def _tile(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Brightness of a repeating floor tile around 1, (_TILE, _TILE) float32."""
-    noise = rng.random((_TILE, _TILE), np.float32) - 0.5
-    coarse = cv2.resize(rng.random((5, 5), np.float32) - 0.5, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
-    place = np.arange(_TILE)
-    light = 1 + coarse * 0.22
-    if kind in ("paving", "cobbles"):
-        cell = int(rng.choice((16, 24, 32, 64))) if kind == "paving" else 8
-        tone = np.repeat(np.repeat(rng.normal(0, 0.05, (_TILE // cell + 1,) * 2), cell, 0), cell, 1)[:_TILE, :_TILE]
-        joint = (place % cell < max(cell // 16, 1)).astype(np.float32)
-        light = light + tone + noise * 0.08 - 0.22 * np.maximum(joint[:, None], joint[None])
-    elif kind == "planks":
-        tone = np.repeat(rng.normal(0, 0.07, _TILE // 8), 8)
-        light = light + tone[None] + noise.mean(1)[:, None] * 2 - 0.18 * (place % 8 < 1)[None] + noise * 0.05
-    elif kind == "pitch":
-        light = light + 0.07 * np.sign(np.sin((place + 0.5) * 2 * np.pi / 128))[:, None] + noise * 0.22
-    elif kind == "track":
-        light = light + noise * 0.15
-    else:
-        strength = {"grass": 0.42, "asphalt": 0.22, "sand": 0.16, "carpet": 0.14}[kind]
-        light = light + cv2.GaussianBlur(noise, (0, 0), 0.8) * strength * 2
-    return light.astype(np.float32)
-
-
-def _floor(
-    image: np.ndarray, camera: Camera, tile: np.ndarray, colour: np.ndarray, distance: float, heading: float
-) -> None:
-    """Lay the tile on the ground up to the backdrop's distance, in place; far away it fades to its mean."""
-    top = int(np.clip(camera.horizon() - abs(camera.roll) * camera.width, 0, camera.image_height - 1))
-    rays = camera.rays(top)
-    below = rays[1] < -1e-3
-    reach = np.float32(camera.height) / np.maximum(-rays[1], np.float32(1e-3))
-    x, z = rays[0] * reach, rays[2] * -reach
-    below &= z < distance
-    scale = np.float32(_TILE / _TILE_METRES)
-    c, s = np.float32(np.cos(heading)) * scale, np.float32(np.sin(heading)) * scale
-    u, v = x * c + z * s, z * c - x * s
-    laid = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    fine = np.clip(np.float32(12 / 300 * camera.focal) / reach, 0, 1)
-    light = np.clip(((laid - 1) * fine + 1) * 128, 0, 255).astype(np.uint8)
-    palette = np.clip(np.arange(256)[:, None] / 128 * colour[::-1], 0, 255).astype(np.uint8)
-    part = palette.take(light, axis=0)
-    cv2.copyTo(part, below.astype(np.uint8), image[top:])
-
-
-def _lines(image: np.ndarray, camera: Camera, rng: np.random.Generator, distance: float) -> None:
-    """Painted lines on a pitch, court or road, in place."""
-    for _ in range(int(rng.integers(1, 4))):
-        along = rng.random() < 0.5
-        at, half = (rng.uniform(-5, 5), 0.06) if along else (-rng.uniform(2, distance), 0.07)
-        reach = np.linspace(-1.2, -distance, 12) if along else np.linspace(-14, 14, 6)
-        edges = [
-            np.stack([reach * 0 + at + o, reach * 0, reach] if along else [reach, reach * 0, reach * 0 + at + o], 1)
-            for o in (-half, half)
-        ]
-        strip = np.concatenate([edges[0], edges[1][::-1]]).astype(np.float32)
-        screen, depth = camera.project(strip)
-        if depth.min() > 0.5:
-            cv2.fillPoly(
-                image, [np.rint(np.clip(screen, -4000, 4000) * 16).astype(np.int32)], (226, 228, 228), cv2.LINE_AA, 4
-            )
-
-
 def paint_background(place: Place, camera: Camera, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """The empty place as float32 BGR (height, width, 3): backdrop `distance` metres away, floor before it."""
+    """The empty place as uint8 BGR (height, width, 3): backdrop `distance` metres away, floor before it."""
     image = np.zeros((camera.image_height, camera.width, 3), np.uint8)
     place.paint(_Backdrop(image, camera, distance, rng))
     kind = str(rng.choice(place.floors))
     colours = place.floor_colours if not (kind == "asphalt" and place.name == "park") else ((124, 118, 108),)
     colour = np.array((166.0, 84, 66)) if kind == "track" else _choose(rng, colours, 5)
-    tile = _tile(kind, rng)
     heading = rng.uniform(-0.2, 0.2) if kind in ("pitch", "track") else rng.uniform(-0.8, 0.8)
-    _floor(image, camera, tile, colour, distance, heading)
+    lay_floor(image, camera, floor_tile(kind, rng), colour, distance, heading)
     if kind in ("pitch", "asphalt") or (place.name == "hall" and rng.random() < 0.4):
-        _lines(image, camera, rng, distance)
+        paint_lines(image, camera, rng, distance)
     blur = rng.uniform(0.3, 1.6) * camera.width / 192
     grime = cv2.resize(
         rng.random((7, 7), np.float32), (camera.width, camera.image_height), interpolation=cv2.INTER_CUBIC
     )
-    return cv2.GaussianBlur(image, (0, 0), blur) * (0.9 + 0.18 * grime[..., None])
+    uneven = cv2.merge([np.clip(210 + 42 * grime, 0, 255).astype(np.uint8)] * 3)
+    return cv2.multiply(cv2.GaussianBlur(image, (0, 0), blur), uneven, scale=1 / 232)

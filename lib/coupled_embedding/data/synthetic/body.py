@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Part:
 
 
 _TORSO = (
-    (-0.62, 0.030, 0.030, 0.0), (-0.50, 0.078, 0.052, -0.004), (-0.28, 0.094, 0.063, -0.006),
+    (-0.62, 0.004, 0.004, 0.0), (-0.50, 0.078, 0.052, -0.004), (-0.28, 0.094, 0.063, -0.006),
     (-0.08, 0.092, 0.060, -0.002), (0.14, 0.082, 0.053, 0.002), (0.40, 0.090, 0.058, 0.004),
     (0.66, 0.100, 0.063, 0.006), (0.84, 0.104, 0.056, 0.002), (0.95, 0.078, 0.042, -0.004),
     (1.03, 0.038, 0.034, -0.002),
@@ -42,13 +43,13 @@ _HEAD = (
     (0.97, 0.020, 0.026, -0.005), (1.0, 0.003, 0.004, -0.005),
 )  # fmt: skip
 _UPPER_ARM = (
-    (-0.17, 0.012, 0.014, 0.0), (-0.08, 0.030, 0.033, 0.0), (0.08, 0.035, 0.036, 0.0), (0.35, 0.030, 0.031, 0.0),
+    (-0.17, 0.003, 0.003, 0.0), (-0.08, 0.030, 0.033, 0.0), (0.08, 0.035, 0.036, 0.0), (0.35, 0.030, 0.031, 0.0),
     (0.7, 0.026, 0.027, 0.0), (1.0, 0.024, 0.025, 0.0),
 )  # fmt: skip
 _FOREARM = ((0.0, 0.024, 0.025, 0.0), (0.3, 0.026, 0.026, 0.0), (0.7, 0.021, 0.020, 0.0), (1.0, 0.015, 0.018, 0.0))
 _HAND = ((0.0, 0.014, 0.018, 0.0), (0.35, 0.013, 0.024, 0.002), (0.7, 0.012, 0.022, 0.004), (1.0, 0.005, 0.008, 0.0))
 _THIGH = (
-    (-0.12, 0.036, 0.040, 0.0), (0.0, 0.051, 0.058, 0.0), (0.2, 0.053, 0.058, 0.0), (0.55, 0.045, 0.048, 0.002),
+    (-0.22, 0.004, 0.004, 0.0), (0.0, 0.051, 0.058, 0.0), (0.2, 0.053, 0.058, 0.0), (0.55, 0.045, 0.048, 0.002),
     (1.0, 0.034, 0.036, 0.002),
 )  # fmt: skip
 _SHIN = (
@@ -74,7 +75,7 @@ _BUN = ((0.98, 0.004, 0.004, -0.05), (0.9, 0.02, 0.02, -0.056), (0.78, 0.02, 0.0
 def _sides(name: str, start: str, end: str, frames: tuple[str, str], rings: tuple) -> list[Part]:
     """The same tube on both sides of the body."""
     return [
-        Part(f"{s}_{name}", f"{s}_{start}", f"{s}_{end}", tuple(f"{s}_{f}" for f in frames), rings, (0.0, 1.0))
+        Part(f"{s}_{name}", f"{s}_{start}", f"{s}_{end}", (f"{s}_{frames[0]}", f"{s}_{frames[1]}"), rings, (0.0, 1.0))
         for s in ("left", "right")
     ]
 
@@ -96,6 +97,7 @@ PARTS: tuple[Part, ...] = (
 )
 PART = {part.name: number for number, part in enumerate(PARTS)}
 _UPWARDS = ("torso", "head", "hat")  # the other tubes run downwards and turn the other way, so that all face outwards
+_GROUPS = ("limb", "torso", "head")
 OPTIONAL = ("skirt", "back_hair", "hat", "bun")
 FIRST_RING = dict(
     zip((p.name for p in PARTS), np.cumsum([0, *(len(p.rings) for p in PARTS)])[:-1].tolist(), strict=True)
@@ -128,6 +130,7 @@ class _Table:
     radii: np.ndarray
     shift: np.ndarray
     turn: np.ndarray
+    group: np.ndarray
 
 
 @lru_cache(maxsize=1)
@@ -150,6 +153,7 @@ def ring_table() -> _Table:
         rings[:, 1:3],
         rings[:, 3],
         np.array([1.0 if part.name in _UPWARDS else -1.0 for _, part, _ in rows], np.float32),
+        np.array([_GROUPS.index(part.group) for _, part, _ in rows]),
     )
 
 
@@ -211,12 +215,15 @@ def _ring_axes(posed: Posed, table: _Table) -> tuple[np.ndarray, np.ndarray]:
 def _radii(bodies: Bodies, table: _Table) -> np.ndarray:
     """(P, R, 2) half widths and depths in metres, with each person's girth and build."""
     radii = table.radii * bodies.stature[:, None, None]
-    groups = np.array([part.group for part in PARTS])[table.part]
     head = (bodies.head / bodies.stature / 0.132)[:, None, None]
     girth = bodies.girth[:, None, None]
-    radii = radii * np.where((groups == "head")[:, None], head, np.where((groups == "torso")[:, None], girth, 1))
-    radii = radii * np.where((groups == "limb")[:, None], 1 + (girth - 1) * 0.75, 1)
-    torso = groups == "torso"
+    radii = radii * np.where(
+        (table.group == _GROUPS.index("head"))[:, None],
+        head,
+        np.where((table.group == _GROUPS.index("torso"))[:, None], girth, 1),
+    )
+    radii = radii * np.where((table.group == _GROUPS.index("limb"))[:, None], 1 + (girth - 1) * 0.75, 1)
+    torso = table.group == _GROUPS.index("torso")
     along = table.along[torso]
     hips, waist = np.exp(-(((along + 0.2) / 0.2) ** 2)), np.exp(-(((along - 0.15) / 0.2) ** 2))
     chest = np.exp(-(((along - 0.8) / 0.25) ** 2))
@@ -273,7 +280,7 @@ def quad_topology(sectors: int, coarse: bool) -> tuple[np.ndarray, np.ndarray, n
     for number, part in enumerate(PARTS):
         count, first = len(part.rings), FIRST_RING[part.name]
         rings = sorted({*range(0, count, 2 if coarse else 1), count - 1})
-        pairs += [(first + low, first + high) for low, high in zip(rings[:-1], rings[1:], strict=True)]
+        pairs += [(first + low, first + high) for low, high in pairwise(rings)]
         parts += [number] * (len(rings) - 1)
     corners, texture = grid_quads(np.array(pairs), sectors)
     return corners, texture, np.repeat(parts, sectors)

@@ -50,7 +50,7 @@ def crowd_index(keypoints: np.ndarray, boxes: np.ndarray) -> float:
 
 def inside_picture(places: np.ndarray, width: int, height: int) -> np.ndarray:
     """Whether pixel places (..., 2) fall on a pixel of the picture."""
-    return ((places >= -0.5) & (places < np.array([width, height]) - 0.5)).all(-1)
+    return np.asarray(((places >= -0.5) & (places < np.array([width, height]) - 0.5)).all(-1))
 
 
 def flesh_before_joints(statures: np.ndarray, skirted: np.ndarray) -> np.ndarray:
@@ -82,9 +82,7 @@ def label_people(
     return Labels(keypoints, _boxes(keypoints, extents, width, height), areas, person_map)
 
 
-def _visibility(
-    places: np.ndarray, nearest: np.ndarray, owner: np.ndarray, depth: np.ndarray
-) -> np.ndarray:
+def _visibility(places: np.ndarray, nearest: np.ndarray, owner: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """(P, 14) visibilities: who is seen at the joint's pixel, and whether behind the depth `nearest` (P, 14).
 
     A joint on the rim of the silhouette may round to an empty pixel: then a direct neighbour that is the

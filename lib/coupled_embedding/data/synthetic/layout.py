@@ -21,12 +21,12 @@ from coupled_embedding.data.synthetic.skeleton import (
 )
 
 _CANDIDATES = 12  # layouts tried per scene, at most
-_GOOD_ENOUGH = 0.08  # difference from the target
+_GOOD_ENOUGH = 0.1  # difference from the target
 _ARM_LENGTH = 0.34  # metres kept between people's feet
-_BEHIND = 0.35  # share of people right behind another
+_BEHIND = 0.4  # share of people right behind another
 _NEAREST = 0.9  # metres between a person and the camera
 # CrowdPose's bands and their shares: easy, medium, hard
-_BANDS = ((0.0, 0.2, 0.17), (0.2, 0.8, 0.62), (0.8, 1.0, 0.21))
+_BANDS = ((0.0, 0.18, 0.20), (0.32, 0.75, 0.64), (1.0, 1.0, 0.16))
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,10 @@ class People:
         )
 
 
-def sample_stage(settings: CrowdSettings, count: int, rng: np.random.Generator) -> Stage:
+def sample_stage(settings: CrowdSettings, target: float, count: int, rng: np.random.Generator) -> Stage:
     """Choose the view of `count` people: how big they are, from how high, and how crowded."""
     width, height = settings.width, settings.height
     focal = rng.uniform(0.85, 2.0) * max(width, height)
-    target = _target(settings, rng)
     share = float(np.clip(rng.lognormal(np.log(0.5), 0.42), 0.16, 1.5))  # of the picture's height
     room = 0.8 * count * (1 - target)  # metres that separate people need side by side
     share = min(share, 1.65 * width / height / max(room, 0.1))
@@ -72,17 +71,21 @@ def sample_stage(settings: CrowdSettings, count: int, rng: np.random.Generator) 
     return Stage(camera, distance, distance + rng.uniform(3, 16) + 3, target)
 
 
-def _target(settings: CrowdSettings, rng: np.random.Generator) -> float:
+def sample_target(settings: CrowdSettings, rng: np.random.Generator) -> float:
+    """The crowd index to aim at: the user's, or one of a random band."""
     if settings.crowd_index is not None:
         return settings.crowd_index
     low, high, _ = _BANDS[rng.choice(3, p=[share for *_, share in _BANDS])]
     return float(rng.uniform(low, high))
 
 
-def sample_people(settings: CrowdSettings, rng: np.random.Generator) -> People:
-    """Draw people in their poses, each at the origin with the lowest point on the ground."""
+def sample_people(settings: CrowdSettings, target: float, rng: np.random.Generator) -> People:
+    """Draw people in their poses, each at the origin with the lowest point on the ground.
+
+    A higher crowd index has more of them.
+    """
     spare = settings.max_people - settings.min_people
-    count = settings.min_people + int(np.rint(spare * rng.beta(1.5, 1.75)))
+    count = settings.min_people + int(np.rint(spare * rng.beta(1.0 + 1.3 * target, 2.6 - 1.3 * target)))
     bodies = sample_bodies(rng, count)
     shared = draw_activity(rng) if rng.random() < 0.35 else None
     activities = [shared if shared and rng.random() < 0.7 else draw_activity(rng) for _ in range(count)]
@@ -113,18 +116,17 @@ def arrange(people: People, stage: Stage, rng: np.random.Generator) -> People:
 
     Whoever would have fewer than three joints in the picture, or stand too near the camera, is dropped.
     """
-    best, best_score = None, np.inf
+    moved, keep, best_score = people.posed, np.zeros(len(people.yaw), bool), np.inf
     loosest = np.linspace(0, 1, _CANDIDATES)
     for looseness in loosest[np.argsort(np.abs(loosest - 1 + stage.target), kind="stable")]:
         spots = _spread(len(people.yaw), stage, float(looseness), rng)
-        moved = people.posed.moved(spots)
-        keep, value = _survey(moved, stage)
-        score = abs(value - stage.target) + 0.5 * float((~keep).mean()) + (10 if not keep.any() else 0)
+        candidate = people.posed.moved(spots)
+        inside, value = _survey(candidate, stage)
+        score = abs(value - stage.target) + 0.5 * float((~inside).mean()) + (10 if not inside.any() else 0)
         if score < best_score:
-            best, best_score = (moved, keep), score
+            moved, keep, best_score = candidate, inside, score
         if score < _GOOD_ENOUGH:
             break
-    moved, keep = best
     return People(people.bodies, moved, people.yaw, people.seated).only(np.flatnonzero(keep))
 
 
@@ -149,9 +151,9 @@ def _queue(x: np.ndarray, z: np.ndarray, rng: np.random.Generator) -> None:
     """Put some people right behind others, in place: crowds hide each other more than chance does."""
     for number in range(1, len(x)):
         if rng.random() < _BEHIND:
-            other = rng.integers(number)
-            z[number] = z[other] - rng.uniform(0.35, 1.0)
-            x[number] = x[other] * z[number] / z[other] + rng.normal(0, 0.16)
+            other = number - 1
+            z[number] = z[other] - rng.uniform(0.35, 0.7)
+            x[number] = x[other] * z[number] / z[other] + rng.normal(0, 0.17)
 
 
 def _apart(spots: np.ndarray, rng: np.random.Generator) -> np.ndarray:

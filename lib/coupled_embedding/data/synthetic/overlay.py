@@ -20,7 +20,7 @@ def draw_labels(scene: Scene) -> np.ndarray:
     image = scene.image.copy()
     for number, (keypoints, box) in enumerate(zip(scene.keypoints, scene.boxes, strict=True)):
         hue = int(number * _HUES % 1 * 180)
-        colour = cv2.cvtColor(np.uint8([[[hue, 170, 255]]]), cv2.COLOR_HSV2BGR)[0, 0].tolist()
+        colour = cv2.cvtColor(np.array([[[hue, 170, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist()
         x, y, width, height = np.rint(box).astype(int).tolist()
         cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour, 1)
         _draw_person(image, keypoints, colour)

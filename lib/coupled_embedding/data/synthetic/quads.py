@@ -81,10 +81,11 @@ def body_quads(
 ) -> tuple[Quads, np.ndarray]:
     """Quads of P bodies that face the camera, and the extent of each body.
 
-    coarse: with fewer rings. enabled: (P, parts) bool. owners: (P,) numbers from 1, also the place of the person's texture in the
-    atlas. size: canvas (width, height). The extents are (P, 4): x0, y0, x1, y1 in canvas pixels.
+    coarse: with fewer rings. enabled: (P, parts) bool. owners: (P,) numbers from 1, also the order of the
+    people's textures in the atlas. size: canvas (width, height). The extents are (P, 4): x0, y0, x1, y1 in
+    canvas pixels.
     """
-    people, rings, sectors = mesh.vertices.shape[:3]
+    people, _, sectors = mesh.vertices.shape[:3]
     corners, texture, part = quad_topology(sectors, coarse)
     screen, depth = camera.project(mesh.vertices.reshape(people, -1, 3))
     outside = _outside(screen, depth, size)

@@ -6,7 +6,9 @@ and light are interpolated for all pixels together, and who is seen where falls 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -36,8 +38,11 @@ def draw(quads: Quads, size: tuple[int, int]) -> Drawn:
     canvas = np.zeros((size[1], size[0]), np.int32)
     limit = 4 * max(size)
     corners = np.clip(quads.screen, -limit, limit) * (1 << _SUBPIXEL_BITS)
-    for number, polygon in enumerate(np.rint(corners).astype(np.int32), 1):
-        cv2.fillConvexPoly(canvas, polygon, number, cv2.LINE_8, _SUBPIXEL_BITS)
+    polygons = list(np.rint(corners).astype(np.int32))
+    numbers = range(1, len(polygons) + 1)
+    # map and deque loop over thousands of quads without a Python frame for each
+    fills = map(cv2.fillConvexPoly, repeat(canvas), polygons, numbers, repeat(cv2.LINE_8), repeat(_SUBPIXEL_BITS))
+    deque(fills, maxlen=0)
     owner = np.concatenate([[-1], quads.owner]).astype(np.int16)
     depth = np.concatenate([[np.inf], quads.depth]).astype(np.float32)
     sampled = canvas[::SCALE, ::SCALE]
@@ -86,44 +91,52 @@ def _sample(atlas: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarra
     width = 256
     maps = np.zeros((2, -(-len(column) // width) * width), np.float32)
     maps[0, : len(column)], maps[1, : len(column)] = column, row
-    maps = maps.reshape(2, -1, width)
-    colours = cv2.remap(atlas, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    columns, rows = maps.reshape(2, -1, width)
+    colours = cv2.remap(atlas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return colours.reshape(-1, 3)[: len(column)]
 
 
 def compose(colours: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: np.ndarray, dark: float) -> np.ndarray:
-    """Shrink the canvas onto the background (H, W, 3), which `shadow` (H, W) in [0, 1] darkens: float32 BGR."""
+    """Shrink the canvas onto the background (H, W, 3), darkened by up to `dark` where `shadow` (H, W) is 255.
+
+    All pictures are uint8, BGR.
+    """
     size = background.shape[1::-1]
     cover = cv2.resize((drawn.quad >= 0).astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
-    behind = (1 - np.float32(dark) * shadow) * (1 - cover.astype(np.float32) * np.float32(1 / 255))
+    lit = 255 - shadow.astype(np.float32) * np.float32(dark)
+    behind = cv2.multiply(255 - cover, lit.astype(np.uint8), scale=1 / 255)
     front = cv2.resize(colours, size, interpolation=cv2.INTER_AREA)
-    return front * _crevices(drawn.depth)[..., None] + background * behind[..., None]
+    return cv2.add(_darkened(front, _crevices(drawn.depth)), _darkened(background, behind))
+
+
+def _darkened(image: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """A uint8 picture (H, W, 3) times share (H, W) uint8, 255 is all."""
+    return cv2.multiply(image, cv2.merge([share] * 3), scale=1 / 255)
 
 
 def _crevices(depth: np.ndarray) -> np.ndarray:
-    """Darkening (h, w) in [0.55, 1] of surfaces right behind others: depth darkening after Luft et al. 2006."""
+    """Darkening (h, w) uint8, 255 is none, of surfaces right behind others: depth darkening after Luft et al. 2006."""
     near = 1 / depth  # 0 where nothing is
     side = max(5, depth.shape[1] // 24) | 1
     ahead = cv2.blur(near, (side, side)) - near
-    return 1 - np.clip(ahead / np.maximum(near, 1e-3) * 3.0, 0, 0.45)
+    return (255 - np.clip(ahead / np.maximum(near, np.float32(1e-3)) * 765, 0, 115)).astype(np.uint8)
 
 
-def develop(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a camera does to the light: focus, exposure, colour cast, grain, compression.
 
-    picture: (H, W, 3) float32 BGR. Returns uint8.
+    image: (H, W, 3) uint8 BGR. Returns another.
     """
-    image = np.clip(picture, 0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8))
     cast = np.exp(rng.normal(0, 0.035, 3)) * rng.uniform(0.85, 1.12)
     curve = np.clip(np.arange(256)[:, None] / 255 * cast, 0, 1) ** rng.uniform(0.78, 1.12) * 255
     result = cv2.LUT(image, np.rint(curve).astype(np.uint8)[None])
-    grain = np.empty(image.shape[:2], np.int16)
-    cv2.setRNGSeed(int(rng.integers(1, 2**31)))
-    cv2.randn(grain, 0, rng.uniform(0.5, 5.0) if rng.random() < 0.85 else rng.uniform(5, 11))
+    strength = rng.uniform(0.5, 5.0) if rng.random() < 0.85 else rng.uniform(5, 11)
+    grain = (rng.standard_normal(image.shape[:2], np.float32) * np.float32(strength)).astype(np.int16)
     result = cv2.add(result, cv2.merge([grain] * 3), dtype=cv2.CV_8U)
     if rng.random() < 0.4:
         quality = int(rng.integers(45, 92))
-        result = cv2.imdecode(cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        packed = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        result = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
     return result

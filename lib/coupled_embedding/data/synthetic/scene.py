@@ -18,14 +18,14 @@ from coupled_embedding.data.synthetic.labels import (
     label_people,
     worth_labelling,
 )
-from coupled_embedding.data.synthetic.layout import People, Stage, arrange, sample_people, sample_stage
+from coupled_embedding.data.synthetic.layout import People, Stage, arrange, sample_people, sample_stage, sample_target
 from coupled_embedding.data.synthetic.quads import Light, Quads, Thing, body_quads, thing_quads, thing_texture
 from coupled_embedding.data.synthetic.settings import CrowdSettings
 from coupled_embedding.data.synthetic.skeleton import JOINT_COUNT, POINT, SKELETON_EDGES
 from coupled_embedding.data.synthetic.wardrobe import Outfit, enabled_parts, paint, sample_kit, sample_outfit
 
 _ATTEMPTS = 20
-_DETAIL = ((120, 6, True), (280, 8, False), (np.inf, 12, False))  # canvas pixels of a person's height, sectors, coarse
+_DETAIL = ((140, 6, True), (300, 8, False), (np.inf, 12, False))  # canvas pixels of a person's height, sectors, coarse
 _TORSO = ((POINT["pelvis"], POINT["neck"], 3.0), (POINT["left_hip"], POINT["right_hip"], 2.2))
 _SHADOW_BONES = (*((a, b, 1.4) for a, b in SKELETON_EDGES if a != 13 or b < 2), *_TORSO)
 
@@ -65,8 +65,9 @@ def render_scene(settings: CrowdSettings, seed: int, index: int) -> Scene:
 def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     """Compose, draw, label and develop one scene; it may be empty."""
     stage_rng, people_rng, looks_rng, photo_rng = map(np.random.default_rng, source.spawn(4))
-    people = sample_people(settings, people_rng)
-    stage = sample_stage(settings, len(people.yaw), stage_rng)
+    target = sample_target(settings, stage_rng)
+    people = sample_people(settings, target, people_rng)
+    stage = sample_stage(settings, target, len(people.yaw), stage_rng)
     people = arrange(people, stage, people_rng)
     place = PLACES[stage_rng.integers(len(PLACES))]
     light = _sample_light(place, stage_rng)
@@ -121,7 +122,11 @@ def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.rand
             seats.append(things.seat(np.array([pelvis[0], top, pelvis[2]]), np.deg2rad(people.yaw[number]), rng))
     aside = stage.camera.width / stage.camera.focal / 2
     near = max(stage.distance * 0.55, 1.0)
-    return seats + things.scatter(rng, settings.clutter, near, stage.backdrop - 0.5, aside)
+    loose = things.scatter(rng, settings.clutter, near, stage.backdrop - 0.5, aside)
+    feet = people.posed.points[:, POINT["pelvis"], ::2]
+    # nobody stands inside a box
+    free = [t for t in loose if np.abs(feet - t.centres[0, ::2]).max(1).min() > t.radii.max() + 0.35]
+    return seats + free
 
 
 def _atlas(outfits: list[Outfit], clutter: list[Thing], rng: np.random.Generator) -> np.ndarray:
@@ -181,7 +186,7 @@ def _all_quads(
 
 
 def _shadows(people: People, clutter: list[Thing], camera: Camera, light: Light) -> np.ndarray:
-    """Soft shadows on the ground, (height, width) float32 in [0, 1]: bones and things cast along the sun."""
+    """Soft shadows on the ground, (height, width) uint8, 255 is full: bones and things cast along the sun."""
     shadow = np.zeros((camera.image_height, camera.width), np.uint8)
     points, sun = people.posed.points, light.direction
     cast = points - np.maximum(points[..., 1:2], 0) * (sun / sun[1])
@@ -197,7 +202,7 @@ def _shadows(people: People, clutter: list[Thing], camera: Camera, light: Light)
             cv2.line(shadow, *ends, 255, max(int(thick * factor), 1))
     for thing in clutter:
         _thing_shadow(shadow, thing, camera, sun)
-    return cv2.GaussianBlur(shadow, (0, 0), max(camera.width / 130, 0.8)).astype(np.float32) / 255
+    return cv2.GaussianBlur(shadow, (0, 0), max(camera.width / 130, 0.8))
 
 
 def _thing_shadow(shadow: np.ndarray, thing: Thing, camera: Camera, sun: np.ndarray) -> None:

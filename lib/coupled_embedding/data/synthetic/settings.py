@@ -24,7 +24,7 @@ class CrowdSettings:
     min_people: int = 1
     max_people: int = 10
     crowd_index: float | None = None
-    clutter: float = 0.6
+    clutter: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):

@@ -26,7 +26,8 @@ def _stack(
     colours = (
         np.repeat(np.asarray(colour, float).reshape(1, -1, 3), len(levels), 1)[0] if np.ndim(colour) == 1 else colour
     )
-    return Thing(centres, np.stack([radii * stretch, radii], 1), colours, sectors, more.get("yaw", 0.0), more.get("rough", 0.08))
+    rims = np.stack([radii * stretch, radii], 1)
+    return Thing(centres, rims, colours, sectors, more.get("yaw", 0.0), more.get("rough", 0.08))
 
 
 def seat(place: np.ndarray, yaw: float, rng: np.random.Generator) -> Thing:
@@ -84,10 +85,10 @@ def _cone(x: float, z: float, rng: np.random.Generator) -> Thing:
 
 def _bush(x: float, z: float, rng: np.random.Generator) -> Thing:
     size = rng.uniform(0.3, 0.55)
-    heights = np.linspace(0, 1.5, 9)
-    radii = np.sqrt(np.maximum(1 - (heights / 0.78 - 0.93) ** 2, 0.0)) * rng.uniform(0.8, 1.15, 9) + 0.01
+    heights = np.linspace(0, 1.24, 9)
+    radii = np.sqrt(np.maximum(1 - (heights / 0.78 - 0.6) ** 2, 0.0)) * rng.uniform(0.92, 1.08, 9) + 0.01
     green = np.array(((52, 80, 42), (84, 106, 52), (64, 92, 58))[rng.integers(3)], float)
-    colours = green * (np.linspace(0.7, 1.2, 9) * rng.uniform(0.8, 1.2, 9))[:, None]
+    colours = green * (np.linspace(0.7, 1.2, 9) * rng.uniform(0.9, 1.1, 9))[:, None]
     levels = [(h * size, r * size) for h, r in zip(heights, radii, strict=True)]
     return _stack(x, z, levels, colours, 10, stretch=rng.uniform(0.8, 1.6), rough=0.5)
 

@@ -88,6 +88,14 @@ def load_model(path: str | Path) -> LoadedModel:
     return LoadedModel(network.eval(), cfg, schema, dict(content.get("metrics", {})))
 
 
+def config_of(path: str | Path) -> CfgNode:
+    """Return the config inside a checkpoint; CheckpointError if it has none."""
+    content = read_weight_file(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a file of weights alone needs a config: give --cfg")
+    return config_from_dict(content["config"], f"{path}, its config")
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return a run's numbered checkpoints, oldest first."""
     numbered = [(int(match[1]), path) for path in folder.glob("checkpoint_*.pth") if (match := _NAME.search(path.name))]

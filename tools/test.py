@@ -1,0 +1,74 @@
+"""Test a network: people of every photo, scores, results file and pictures.
+
+python tools/test.py --cfg config/synthetic/ce_small.yaml
+python tools/test.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --weights models/ce_hrhrnet_w32_512.pth
+python tools/test.py --weights outputs/ce_small/best.pth TEST.SCALES "[2, 1, 0.5]"
+
+Without --weights the run's best.pth is tested, or its final.pth if it has no best one. Without
+--cfg the checkpoint's own config applies. KEY VALUE pairs behind change options of either.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from coupled_embedding.commands import command
+from coupled_embedding.distributed import World, launch_if_asked, process_group
+from coupled_embedding.inference.estimator import StageTimes
+from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", help="config file (default: the checkpoint's own config)")
+    parser.add_argument("--weights", help="checkpoint, ours or a released one")
+    parser.add_argument("--split", help="split to test (default: DATASET.TEST)")
+    parser.add_argument("--out", help="folder for results and pictures (default: test_SPLIT beside the weights' run)")
+    parser.add_argument("--gpus", type=int, default=1, help="processes on this machine, one a GPU")
+    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+    args = parser.parse_args()
+    if not (args.cfg or args.weights):
+        parser.error("give --cfg, --weights or both")
+    return args
+
+
+def report_times(times: StageTimes, seconds: float, world: World) -> None:
+    """Print where the time went; network and decode run side by side."""
+    stages = ", ".join(f"{name} {1000 * s / times.photos:.1f}" for name, s in sorted(times.seconds.items()))
+    print(
+        f"{times.photos} photos on {world.device}{' (of process 0)' if world.size > 1 else ''}: "
+        f"{1000 * seconds / times.photos:.1f} ms a photo (ms by stage: {stages})"
+    )
+
+
+@command
+def main() -> None:
+    """Parse, launch, test."""
+    args = parse()
+    launch_if_asked(args.gpus, sys.argv)
+    with process_group(args.device) as world:
+        task = prepare_test(args.cfg, args.weights, args.overrides, args.split, world)
+        if world.is_main:
+            print(
+                f"testing {task.weights} on {len(task.records)} photos of {task.schema.name} {task.split}", flush=True
+            )
+        start = time.perf_counter()
+        outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, world, progress=True)
+        if not world.is_main:
+            return
+        report_times(outcome.times, time.perf_counter() - start, world)
+        folder = Path(args.out) if args.out else task.folder
+        results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
+        print(f"results: {results}")
+        if outcome.scores:
+            pictures = write_overlays(outcome.people, task.records, task.schema, folder, task.cfg.TEST.OVERLAYS)
+            print(f"pictures: {len(pictures)} in {folder}\n\n{outcome.scores.table()}")
+        else:
+            print("the annotations of this split are not public: send the results file to the benchmark's server")
+
+
+if __name__ == "__main__":
+    main()
