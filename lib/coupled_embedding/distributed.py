@@ -24,6 +24,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
 

@@ -42,7 +42,8 @@ def square_to_output(
     for points in (source, target):
         edge_vector = points[0] - points[1]
         points[2] = points[1] + np.array([-edge_vector[1], edge_vector[0]], np.float32)
-    return cv2.getAffineTransform(target, source) if inverse else cv2.getAffineTransform(source, target)
+    pair = (target, source) if inverse else (source, target)
+    return np.asarray(cv2.getAffineTransform(*pair), np.float64)
 
 
 def apply_affine(matrix: Array, points: NDArray[np.floating]) -> Array:

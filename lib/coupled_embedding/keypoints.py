@@ -60,6 +60,7 @@ class KeypointSchema:
 
     @property
     def num_joints(self) -> int:
+        """K."""
         return len(self.joints)
 
     @property

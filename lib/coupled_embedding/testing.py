@@ -15,6 +15,8 @@ from coupled_embedding.config import load_config, override
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.distributed import World, barrier, gather
+from coupled_embedding.errors import CheckpointError
 from coupled_embedding.evaluation import (
     Scores,
     box_areas,
@@ -29,8 +31,6 @@ from coupled_embedding.keypoints import KeypointSchema, Pose
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import load_network
 from coupled_embedding.predictor import predict_records
-from coupled_embedding.distributed import World, barrier, gather
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.visualize import draw_poses, save_image, side_by_side
 
 People = dict[int, list[Pose]]

@@ -1,5 +1,6 @@
 """Types and ranges of config values: what is allowed is said where it is checked."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -69,7 +70,7 @@ def _each(rule: Rule, count: int | None = None) -> Rule:
 
 def _rising(values: Iterable[float]) -> bool:
     values = list(values)
-    return all(v > 0 for v in values) and all(a < b for a, b in zip(values, values[1:], strict=False))
+    return all(v > 0 for v in values) and all(a < b for a, b in itertools.pairwise(values))
 
 
 RULES: dict[str, Rule] = {

@@ -81,7 +81,8 @@ class Augmentation:
         grey = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
         mix = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
         offset = 127.5 * (1 - contrast) + brightness
-        return cv2.transform(image, np.hstack([mix, np.full((3, 1), offset)]))
+        mixed = cv2.transform(image, np.hstack([mix, np.full((3, 1), offset)]))
+        return np.asarray(mixed, np.uint8)
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation:
@@ -95,7 +96,7 @@ def build_augmentation(cfg: CfgNode) -> Augmentation:
 def warp_image(image: Image, draw: AffineDraw, size: int) -> Image:
     """Warp a photo (h, w, 3) bilinearly to (size, size, 3) with a black border, then flip."""
     matrix = draw.matrix((image.shape[1], image.shape[0]), size)
-    warped = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    warped = np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
     return np.ascontiguousarray(warped[:, ::-1]) if draw.flip else warped
 
 

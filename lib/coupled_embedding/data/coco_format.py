@@ -139,3 +139,31 @@ def _numbers(values: Any, count: int, key: str, annotation: dict[str, Any], path
     if not np.isfinite(numbers).all():
         raise DatasetError(f"{where}: numbers must be finite")
     return numbers.astype(np.float32)
+
+
+def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the images and annotations of several files as one; other fields from the first.
+
+    Image ids must differ. Annotation ids, which some benchmarks count anew in each split, are
+    kept if they differ and numbered from 1 otherwise.
+
+    Raises:
+        DatasetError: a file is malformed, categories differ, or an image is in two files.
+    """
+    contents = [read_json(path, ["images", "annotations"]) for path in paths]
+    joined = {**contents[0], "images": [], "annotations": []}
+    seen: dict[Any, Path] = {}
+    for path, content in zip(paths, contents, strict=True):
+        if content.get("categories") != contents[0].get("categories"):
+            raise DatasetError(f"{path}: its categories are not those of {paths[0]}")
+        for image in content["images"]:
+            identity = _field(image, "id", path, "image")
+            if identity in seen:
+                raise DatasetError(f"{path}: image {identity} is in {seen[identity]} too")
+            seen[identity] = path
+        joined["images"] += content["images"]
+        joined["annotations"] += content["annotations"]
+    ids = [annotation.get("id") for annotation in joined["annotations"]]
+    if len(set(ids)) != len(ids):
+        joined["annotations"] = [{**a, "id": number} for number, a in enumerate(joined["annotations"], 1)]
+    return joined

@@ -86,5 +86,6 @@ def build_targets(joints: Sequence[Tensor], masks: Sequence[Tensor], scales: Ten
     heatmaps = []
     encoded = [joint_cells(j, *mask.shape[-2:]) for j, mask in zip(joints, masks, strict=True)]
     for (cells, visible), mask in zip(encoded, masks, strict=True):
-        heatmaps.append(gaussian_heatmaps(cells, visible, *mask.shape[-2:], sigma))
+        height, width = mask.shape[-2:]
+        heatmaps.append(gaussian_heatmaps(cells, visible, height, width, sigma))
     return Targets(tuple(heatmaps), tuple(masks), *encoded[0], scales)

@@ -31,12 +31,12 @@ class SampleKey(NamedTuple):
 
     Attributes:
         epoch: seeds the augmentation together with the image.
-        index: position of the photo in the data set.
+        photo: position of the photo in the data set.
         step_images: photos in the whole optimizer step, over all processes.
     """
 
     epoch: int
-    index: int
+    photo: int
     step_images: int
 
 
@@ -143,8 +143,8 @@ class TrainDataset(Dataset[Sample | DatasetError]):
 
     def sample(self, key: SampleKey) -> Sample:
         """Draw, warp and return one sample; DatasetError names the photo's file."""
-        record = self.records[key.index]
-        rng = np.random.default_rng((self.seed, key.epoch, key.index))
+        record = self.records[key.photo]
+        rng = np.random.default_rng((self.seed, key.epoch, key.photo))
         image = read_photo(record)
         draw = self.augmentation.draw(rng, (record.width, record.height))
         # colours after the warp: fewer pixels

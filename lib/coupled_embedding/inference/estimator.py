@@ -83,6 +83,7 @@ class PoseEstimator:
 
     @property
     def device(self) -> torch.device:
+        """Where the network is."""
         return next(self.network.parameters()).device
 
     @torch.inference_mode()

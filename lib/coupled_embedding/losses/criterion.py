@@ -36,6 +36,7 @@ class PullRamp:
     factor: float = 1.0
 
     def __call__(self, step: int) -> float:
+        """Return the factor at a step."""
         if step >= self.end:
             return 1.0
         if step < self.start:
@@ -60,7 +61,7 @@ class PoseCriterion(nn.Module):
         pull_weight: float = 1e-3,
         push_weight: float = 1e-3,
         coupling_weight: float = 1e-4,
-        pull_ramp: PullRamp = PullRamp(),  # noqa: B008 - frozen
+        pull_ramp: PullRamp = PullRamp(),
     ) -> None:
         super().__init__()
         self.heatmap_loss = heatmap_loss

@@ -107,12 +107,16 @@ class ExchangeModule(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Map one (B, W·2^i, h/2^i, w/2^i) tensor a branch to the first ``outputs`` of them."""
         features = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
-        return [self._fuse(target, row, features) for target, row in enumerate(self.fuse_layers)]
+        return [self._fuse(target, row, features) for target, row in enumerate(self.rows())]
+
+    def rows(self) -> list[nn.ModuleList]:
+        """Return one list of layers per output branch."""
+        return [row for row in self.fuse_layers if isinstance(row, nn.ModuleList)]
 
     @staticmethod
-    def _fuse(target: int, row: nn.Module, features: list[Tensor]) -> Tensor:
+    def _fuse(target: int, row: nn.ModuleList, features: list[Tensor]) -> Tensor:
         total: Tensor | None = None
-        for source, (layer, x) in enumerate(zip(row, features, strict=True)):  # type: ignore[arg-type]
+        for source, (layer, x) in enumerate(zip(row, features, strict=True)):
             x = layer(x)
             if source > target:
                 x = F.interpolate(x, scale_factor=2.0 ** (source - target), mode="nearest")
@@ -128,7 +132,7 @@ class HRNet(nn.Module):
     highest-resolution branch.
     """
 
-    def __init__(self, settings: HRNetSettings = HRNetSettings()) -> None:  # noqa: B008 - frozen
+    def __init__(self, settings: HRNetSettings = HRNetSettings()) -> None:
         super().__init__()
         stem, width = settings.stem_width, settings.width
         self.width = width

@@ -1,6 +1,7 @@
 """What a run leaves behind: TensorBoard, a line of JSON per log step, a progress bar."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ class RunLog:
     def __init__(self, folder: Path, total_steps: int, first_step: int) -> None:
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
         self.file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self.bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, smoothing=0.05)
+        # a log file gets a line now and then instead of a bar that redraws itself
+        interval = 0.5 if sys.stderr.isatty() else 30.0
+        self.bar = tqdm(
+            total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, smoothing=0.05, mininterval=interval
+        )
 
     def figures(self, step: int, values: dict[str, float]) -> None:
         """Log figures by name, such as ``loss/total``."""

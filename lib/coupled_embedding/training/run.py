@@ -9,13 +9,13 @@ from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
+from coupled_embedding.distributed import World, barrier
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
 from coupled_embedding.paths import resolve
 from coupled_embedding.testing import run_test
-from coupled_embedding.distributed import World, barrier
 from coupled_embedding.training.trainer import Evaluate, Trainer
 
 
@@ -61,7 +61,8 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
         people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
         messages.append(
             f"{cfg.NAME}: {len(dataset)} photos with {people} labelled people, {trainer.total_steps} steps of "
-            f"{world.size} x {cfg.TRAIN.ACCUMULATE} x {cfg.TRAIN.IMAGES_PER_GPU} photos on {world.device}, into {folder}"
+            f"{world.size * cfg.TRAIN.ACCUMULATE * cfg.TRAIN.IMAGES_PER_GPU} photos ({world.size} x {world.device}), "
+            f"into {folder}"
         )
         print("\n".join(messages), flush=True)
     return trainer.train()

@@ -18,6 +18,7 @@ from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.data.train_dataset import TrainBatch, TrainDataset
+from coupled_embedding.distributed import World, barrier
 from coupled_embedding.errors import UserError
 from coupled_embedding.inference.decode import build_decode_settings
 from coupled_embedding.inference.estimator import PRECISIONS
@@ -25,7 +26,6 @@ from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.losses.criterion import LossTerms, build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.training import statistics
-from coupled_embedding.distributed import World, barrier
 from coupled_embedding.training.ema import MovingAverage
 from coupled_embedding.training.logging import RunLog
 from coupled_embedding.training.pictures import batch_picture

@@ -1,0 +1,83 @@
+"""The files in config/: all load, and the eight full-size ones are METHOD.md's experiments."""
+
+from pathlib import Path
+
+import pytest
+
+from coupled_embedding.config import config_to_yaml, load_config
+from coupled_embedding.keypoints import load_schema
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+FILES = sorted(CONFIG.rglob("*.yaml"))
+NETWORKS = {  # METHOD.md §1: head, width, input; §5.3: kernel
+    "ce_hrnet_w32_512": ("plain", 32, 512, 5),
+    "ce_hrnet_w48_640": ("plain", 48, 640, 7),
+    "ce_hrhrnet_w32_512": ("higher", 32, 512, 5),
+    "ce_hrhrnet_w48_640": ("higher", 48, 640, 7),
+}
+BACKBONES = {32: "hrnet_w32-36af842e.pth", 48: "hrnet_w48-8ef0771d.pth"}
+FULL_SIZE = [(dataset, network) for dataset in ("coco", "crowdpose") for network in NETWORKS]
+
+
+def full_size(dataset, network):
+    return load_config(CONFIG / dataset / f"{network}.yaml")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_loads_and_its_schema_has_its_splits(path, tmp_path):
+    cfg = load_config(path)
+    schema = load_schema(cfg.DATASET.SCHEMA)
+    used = [split for split in (cfg.DATASET.TRAIN, cfg.DATASET.VAL, cfg.DATASET.TEST) if split]
+    assert [schema.split(split).annotations for split in used]
+    (tmp_path / "resolved.yaml").write_text(config_to_yaml(cfg))
+    assert load_config(tmp_path / "resolved.yaml") == cfg
+
+
+def test_full_size_configs_have_different_names():
+    assert len({full_size(*case).NAME for case in FULL_SIZE}) == 8
+
+
+@pytest.mark.parametrize(("dataset", "network"), FULL_SIZE)
+def test_full_size_networks_are_the_papers(dataset, network):
+    cfg = full_size(dataset, network)
+    head, width, size, kernel = NETWORKS[network]
+    model = cfg.MODEL
+    assert (model.HEAD, model.WIDTH, cfg.DATASET.INPUT_SIZE, cfg.TEST.NMS_KERNEL) == (head, width, size, kernel)
+    assert (model.STEM_WIDTH, model.STEM_BLOCKS, model.STAGE_MODULES, model.STAGE_BLOCKS) == (64, 4, [1, 4, 3], 4)
+    assert (model.TAG_DIM, model.HEAD_BLOCKS, model.HEATMAP_BIAS) == (8, 4, 0)
+    assert Path(model.PRETRAINED).name == BACKBONES[width]
+    assert model.INIT_FROM == ""
+
+
+@pytest.mark.parametrize(("dataset", "network"), FULL_SIZE)
+def test_full_size_training_is_the_papers(dataset, network):
+    cfg = full_size(dataset, network)
+    train, augment, loss = cfg.TRAIN, cfg.AUGMENT, cfg.LOSS
+    assert (augment.SCALE, augment.ROTATION, augment.TRANSLATE, augment.FLIP) == ([0.75, 1.5], 30, 0.2, 0.5)
+    assert (augment.EXACT_FLIP, augment.COLOR, cfg.DATASET.MAX_PEOPLE) == (False, 0, 30)
+    weights = (loss.HEATMAP_WEIGHT, loss.PULL_WEIGHT, loss.PUSH_WEIGHT, loss.COUPLING_WEIGHT)
+    assert weights == (1, 1e-3, 1e-3, 1e-4)
+    assert (loss.SCALE_ADAPTED, loss.FOCAL, loss.PULL_RAMP_FACTOR) == (True, True, 1)
+    assert loss.BETA == {"coco": 0.40, "crowdpose": 0.55}[dataset]
+    assert (train.LR, train.WEIGHT_DECAY, train.EPOCHS) == (1.5e-3, 0, 300)
+    assert (train.SCHEDULE, train.MILESTONES, train.GAMMA) == ("step", [200, 260], 0.1)
+    assert (train.WARMUP_STEPS, train.WARMUP_RATIO) == (500, 0.001)
+    assert (train.IMAGES_PER_GPU, train.ACCUMULATE, train.SYNC_BN) == (10, 1, True)
+    assert (train.EMA, train.CLIP_GRAD) == (0, 0)
+
+
+@pytest.mark.parametrize(("dataset", "network"), FULL_SIZE)
+def test_full_size_inference_is_the_papers(dataset, network):
+    test = full_size(dataset, network).TEST
+    assert (test.FLIP, test.SCALES, test.REFINE, test.ASSIGNMENT) == (True, [1], True, "munkres")
+    assert (test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.TAG_THRESHOLD, test.PRECISION) == (30, 0.1, 1, "fp32")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_data_sets_and_splits_are_the_papers(network):
+    coco, crowdpose = full_size("coco", network).DATASET, full_size("crowdpose", network).DATASET
+    assert load_schema(coco.SCHEMA).name == "coco"
+    assert (coco.TRAIN, coco.VAL) == ("train2017", "val2017")
+    assert load_schema(crowdpose.SCHEMA).name == "crowdpose"
+    # no photo of the test split may choose the checkpoint
+    assert (crowdpose.TRAIN, crowdpose.VAL, crowdpose.TEST) == ("trainval", "", "test")

@@ -1,0 +1,30 @@
+"""Small photos with people, made in a test's folder."""
+
+import cv2
+import numpy as np
+import pytest
+
+from coupled_embedding.data.records import ImageRecord
+
+JOINTS = 3  # joint 1 and 2 are a mirrored pair
+
+
+@pytest.fixture
+def make_records(tmp_path):
+    """Write noise photos and return their records; photo n has n % 3 people, its own pixels and the id 100 + n."""
+
+    def make(count, size=(40, 32), people=None):
+        records = []
+        for number in range(count):
+            rng = np.random.default_rng((99, number))
+            path = tmp_path / f"photo_{number}.png"
+            cv2.imwrite(str(path), rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+            persons = number % 3 if people is None else people
+            keypoints = rng.uniform(0, 1, (persons, JOINTS, 3)) * (*size, 0) + (0, 0, 2)
+            boxes = rng.uniform(5, 20, (persons, 4))
+            records.append(
+                ImageRecord(100 + number, path, *size, keypoints.astype(np.float32), boxes.astype(np.float32))
+            )
+        return records
+
+    return make

@@ -1,0 +1,111 @@
+"""Reading photos of all kinds as they are stored, and the network's normalisation."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from coupled_embedding.data.images import normalise, read_image, read_photo
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.errors import DatasetError
+
+TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90° clockwise
+
+
+@pytest.fixture
+def picture():
+    """A smooth 24 × 16 picture with four different corners, blue, green, red."""
+    y, x = np.mgrid[0:16, 0:24]
+    return np.stack([10 + 5 * x, 20 + 8 * y, 200 - 3 * x - 2 * y], axis=2).astype(np.uint8)
+
+
+def write(path, picture, **options):
+    Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).save(path, **options)
+    return path
+
+
+def test_channels_are_blue_green_red(tmp_path, picture):
+    image = read_image(write(tmp_path / "a.png", picture))
+    np.testing.assert_array_equal(image, picture)
+    assert image.dtype == np.uint8
+
+
+def test_exif_orientation_counts_only_when_asked(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = TURN_RIGHT
+    path = write(tmp_path / "a.jpg", picture, exif=exif, quality=100)
+    stored, turned = read_image(path), read_image(path, honour_orientation=True)
+    assert stored.shape == (16, 24, 3)
+    assert np.abs(stored.astype(int) - picture).mean() < 3
+    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+
+
+def test_grey_pictures_get_three_equal_channels(tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "a.png"), picture[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(picture[..., :1], 3, axis=2))
+
+
+def test_transparency_is_dropped(tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([picture, np.zeros((16, 24), np.uint8)]))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+
+
+def test_sixteen_bits_become_eight(tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "a.png"), picture.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+
+
+def test_print_colours_become_screen_colours(tmp_path, picture):
+    rgb = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
+    rgb.convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).max() < 12
+
+
+def test_names_beyond_ascii_are_read(tmp_path, picture):
+    np.testing.assert_array_equal(read_image(write(tmp_path / "fête 写真.png", picture)), picture)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\xff\xd8\xff\xe0 half a header"])
+def test_a_file_that_is_no_picture_is_named(tmp_path, content):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"bad\.jpg: not a picture .*\({len(content)} bytes\)"):
+        read_image(path)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"gone\.jpg: cannot read this photo \(No such file"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(DatasetError, match="cannot read this photo"):
+        read_image(tmp_path)
+
+
+def annotated(path: Path, width, height):
+    return ImageRecord(7, path, width, height, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
+
+
+def test_a_photo_of_the_annotated_size_is_read_as_stored(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = TURN_RIGHT
+    path = write(tmp_path / "a.jpg", picture, exif=exif)
+    assert read_photo(annotated(path, 24, 16)).shape == (16, 24, 3)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (24, 17), (23, 16)])
+def test_another_size_than_annotated_is_an_error(tmp_path, picture, size):
+    path = write(tmp_path / "a.png", picture)
+    with pytest.raises(DatasetError, match=rf"a\.png: .* 24×16 pixels, but image 7 is annotated as {size[0]}×{size[1]}"):
+        read_photo(annotated(path, *size))
+
+
+def test_normalise_is_imagenets_per_channel():
+    images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    result = normalise(images)
+    assert (result.shape, result.dtype) == ((2, 3, 5, 4), torch.float32)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    for channel, (mean, std) in enumerate([(123.675, 58.395), (116.28, 57.12), (103.53, 57.375)]):
+        expected = (images[..., channel].double() - mean) / std
+        torch.testing.assert_close(result[:, channel].double(), expected, rtol=1e-6, atol=1e-6)

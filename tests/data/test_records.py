@@ -1,0 +1,76 @@
+"""Ignore regions: polygons and run lengths become a mask of the photo."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from coupled_embedding.data.records import ImageRecord
+
+
+def record(ignored, width=12, height=8):
+    nobody = np.zeros((0, 3, 3), np.float32)
+    return ImageRecord(1, Path("x.jpg"), width, height, nobody, np.zeros((0, 4), np.float32), tuple(ignored))
+
+
+def rectangle(left, top, right, bottom):
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def run_lengths(mask):
+    """Count 0s and 1s in turn, column by column, starting with 0s: COCO's uncompressed format."""
+    counts, current = [0], 0
+    for value in mask.ravel(order="F").astype(int):
+        if value != current:
+            counts.append(0)
+            current = value
+        counts[-1] += 1
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def test_nothing_ignored_is_all_valid():
+    mask = record([]).valid_mask()
+    assert (mask.shape, mask.dtype, mask.min()) == ((8, 12), np.uint8, 255)
+
+
+def test_a_polygon_covers_its_pixels():
+    expected = np.full((8, 12), 255)
+    expected[1:4, 2:6] = 0
+    np.testing.assert_array_equal(record([[rectangle(2, 1, 6, 4)]]).valid_mask(), expected)
+
+
+def test_all_parts_of_all_regions_are_ignored():
+    regions = [[rectangle(0, 0, 2, 2), rectangle(8, 5, 12, 8)], [rectangle(1, 1, 4, 3)]]
+    expected = np.full((8, 12), 255)
+    expected[0:2, 0:2] = expected[5:8, 8:12] = expected[1:3, 1:4] = 0
+    np.testing.assert_array_equal(record(regions).valid_mask(), expected)
+
+
+def test_a_polygon_beyond_the_photo_is_cut():
+    assert (record([[rectangle(-5, -5, 30, 30)]]).valid_mask() == 0).all()
+
+
+@given(regions=st.lists(arrays(bool, (5, 7)), min_size=1, max_size=3))
+def test_run_lengths_of_either_kind_cover_exactly_their_pixels(regions):
+    expected = np.where(np.any(regions, axis=0), 0, 255)
+    plain = record([run_lengths(region) for region in regions], 7, 5)
+    compressed = record([coco_mask.encode(np.asfortranarray(region.astype(np.uint8))) for region in regions], 7, 5)
+    np.testing.assert_array_equal(plain.valid_mask(), expected)
+    np.testing.assert_array_equal(compressed.valid_mask(), expected)
+
+
+def test_compressed_counts_as_text_are_read_too():
+    region = np.zeros((8, 12), np.uint8)
+    region[3:, 4:6] = 1
+    runs = coco_mask.encode(np.asfortranarray(region))
+    text = {"size": runs["size"], "counts": runs["counts"].decode()}
+    np.testing.assert_array_equal(record([text]).valid_mask(), np.where(region, 0, 255))
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        record([]).width = 3

@@ -1,0 +1,204 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coupled_embedding.config import load_config
+from coupled_embedding.geometry import TestGeometry, fit_geometry
+from coupled_embedding.inference.aggregate import MergedMaps, merge_flip, merge_scales
+from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
+from coupled_embedding.keypoints import load_schema
+
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+# ---- recordings
+
+
+def recorded_maps(npz, options):
+    """Cast, merge the mirror and the scales, as METHOD.md 5.2."""
+    merged = []
+    for suffix in ("", "_0", "_1"):
+        if f"heatmaps{suffix}" in npz:
+            heatmaps, tags = (torch.from_numpy(npz[n + suffix].astype(np.float32)) for n in ("heatmaps", "tagmaps"))
+            maps = MergedMaps(heatmaps[:1], tags[:1])
+            if options["with_flip"]:
+                maps = merge_flip(maps, MergedMaps(heatmaps[1:], tags[1:]), options["flip_index"])
+            merged.append(maps)
+    width, height = options["base_size"]
+    return merge_scales(merged, 0, (height, width))
+
+
+@pytest.mark.reference
+def test_people_equal_the_recorded_ones_in_order(decode_case):
+    npz = np.load(decode_case)
+    options = json.loads(str(npz["settings"]))
+    maps = recorded_maps(npz, options)
+    settings = DecodeSettings(
+        tuple(options["inference_channel"]),
+        options["nms_kernel_size"],
+        options["max_num_people"],
+        options["val_th"],
+        options["tag_th"],
+        refine=options["with_refine"],
+    )
+    geometry = TestGeometry(tuple(options["base_size"]), tuple(options["center"]), options["scale"][0] * 200)
+    heatmaps, tags = maps.heatmaps[0].numpy(), maps.tags[0].contiguous().numpy()
+    people = decode(heatmaps, tags, geometry.base_size, geometry.to_photo(), settings)
+    assert len(people) == len(npz["keypoints"])
+    for pose, keypoints, score in zip(people, npz["keypoints"], npz["scores"], strict=True):
+        np.testing.assert_allclose(pose.keypoints[:, :2], keypoints[:, :2], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(pose.keypoints[:, 2], keypoints[:, 2], rtol=0, atol=1e-5)
+        assert pose.score == pytest.approx(float(score), abs=1e-5)
+
+
+# ---- the slow oracle
+
+
+def assert_equal_people(people, expected):
+    assert len(people) == len(expected)
+    for pose, (keypoints, score) in zip(people, expected, strict=True):
+        np.testing.assert_allclose(pose.keypoints, keypoints, rtol=0, atol=1e-6)
+        assert pose.score == pytest.approx(score, abs=1e-6)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    joints=st.integers(1, 5),
+    cells=st.tuples(st.integers(3, 8), st.integers(3, 8)),
+    dim=st.sampled_from([1, 2, 8]),
+    people=st.integers(0, 8),
+    steps=st.sampled_from([1, 4, 64]),
+    share=st.sampled_from([0.0, 0.005, 0.03, 0.2]),
+    kernel=st.sampled_from([5, 7]),
+    refine=st.booleans(),
+    whole=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_random_maps_equal_the_slow_oracle(
+    oracle, exact_maps, seed, joints, cells, dim, people, steps, share, kernel, refine, whole
+):
+    heatmaps, tags = exact_maps(seed, joints, cells, dim, people, steps, share)
+    base = 4 * cells[1], 4 * cells[0]
+    if whole:  # several scales were merged at the base size
+        heatmaps = oracle.enlarge(heatmaps, base[1], base[0])
+    order = tuple(np.random.default_rng(seed).permutation(joints).tolist())
+    options = DecodeSettings(order, kernel, 30, refine=refine)
+    to_photo = fit_geometry((3 * base[0] + 1, 2 * base[1]), 64).to_photo()
+    found = decode(heatmaps, tags, base, to_photo, options)
+    assert_equal_people(found, oracle.decode(heatmaps, tags, base, to_photo, options))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crowd_equals_the_slow_oracle(oracle, exact_maps, seed):
+    heatmaps, tags = exact_maps(seed, 6, (16, 20), 8, 60, 64, 0.05)
+    options = DecodeSettings((3, 0, 5, 1, 2, 4), 5)
+    found = decode(heatmaps, tags, (80, 64), IDENTITY, options)
+    assert len(found) > 60
+    assert_equal_people(found, oracle.decode(heatmaps, tags, (80, 64), IDENTITY, options))
+
+
+# ---- by hand
+
+
+def one_peak_maps(joints=2, dim=1, x=10, y=12, value=0.8, size=32):
+    heatmaps = np.zeros((joints, size, size), np.float32)
+    heatmaps[0, y, x] = value
+    return heatmaps, np.zeros((joints, size // 4, size // 4, dim), np.float32)
+
+
+def decode_one(heatmaps, tags, refine=True, to_photo=IDENTITY):
+    size = heatmaps.shape[2], heatmaps.shape[1]
+    return decode(heatmaps, tags, size, to_photo, DecodeSettings(tuple(range(len(heatmaps))), refine=refine))
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "shift"),
+    [
+        ({}, (-0.25, -0.25)),  # equal counts as smaller
+        ({(11, 12): 0.3}, (0.25, -0.25)),
+        ({(9, 12): 0.3, (10, 13): 0.1}, (-0.25, 0.25)),
+        ({(9, 12): 0.3, (11, 12): 0.3, (10, 11): 0.2}, (-0.25, -0.25)),
+    ],
+)
+def test_quarter_shift_goes_to_the_larger_neighbour_then_half_a_pixel(neighbours, shift):
+    heatmaps, tags = one_peak_maps()
+    for (x, y), value in neighbours.items():
+        heatmaps[0, y, x] = value
+    (person,) = decode_one(heatmaps, tags, refine=False)
+    assert person.keypoints[0].tolist() == [10.5 + shift[0], 12.5 + shift[1], pytest.approx(0.8)]
+
+
+def test_at_the_edge_the_missing_neighbour_is_the_cell_itself():
+    for x, y, shift in ((0, 0, (-0.25, -0.25)), (31, 31, (0.25, 0.25))):
+        (person,) = decode_one(*one_peak_maps(x=x, y=y), refine=False)
+        assert person.keypoints[0, :2].tolist() == [x + 0.5 + shift[0], y + 0.5 + shift[1]]
+
+
+def test_person_score_is_the_mean_over_all_joints_before_refinement():
+    heatmaps, tags = one_peak_maps(joints=4)
+    heatmaps[1:, 20, 20] = 0.05  # below the threshold of a peak, found by refinement
+    for refine in (True, False):
+        (person,) = decode_one(heatmaps, tags, refine)
+        assert person.score == pytest.approx(0.2)
+        assert person.keypoints[1:, 2].tolist() == pytest.approx([0.05 * refine] * 3)
+
+
+def test_absent_joints_stay_at_0_0_without_refinement():
+    to_photo = np.array([[2.0, 0.0, 7.0], [0.0, 2.0, 9.0]])
+    (person,) = decode_one(*one_peak_maps(joints=3), refine=False, to_photo=to_photo)
+    assert person.keypoints[1:].tolist() == [[0, 0, 0]] * 2
+    assert person.keypoints[0, :2].tolist() == [2 * 10.25 + 7, 2 * 12.25 + 9]
+
+
+@pytest.mark.parametrize("score", [0.0, -0.5])
+def test_refined_joints_without_a_positive_score_go_to_0_0_and_keep_it(score):
+    heatmaps, tags = one_peak_maps()
+    heatmaps[1] = score
+    (person,) = decode_one(heatmaps, tags, to_photo=np.array([[2.0, 0.0, 7.0], [0.0, 2.0, 9.0]]))
+    assert person.keypoints[1].tolist() == [0, 0, score]
+
+
+def test_refinement_measures_distance_in_thresholds():
+    heatmaps, tags = one_peak_maps()
+    heatmaps[1, 4, 4], heatmaps[1, 24, 24] = 0.09, 0.05
+    tags[1, :4] = 0.8
+    found = {}
+    for threshold in (1.0, 2.0):
+        options = DecodeSettings((0, 1), tag_threshold=threshold)
+        (person,) = decode(heatmaps, tags, (32, 32), IDENTITY, options)
+        found[threshold] = person.keypoints[1, :2].tolist()
+    assert found == {1.0: [24.25, 24.25], 2.0: [4.25, 4.25]}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_broken_maps_are_refused(value, which):
+    maps = one_peak_maps()
+    maps[which].flat[5] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        decode_one(*maps)
+
+
+def test_no_peaks_are_no_people():
+    assert decode_one(*one_peak_maps(value=0.1)) == []
+
+
+def test_the_inputs_are_left_alone(exact_maps):
+    maps = exact_maps(0, 3, (6, 6), 2, 3)
+    before = [m.copy() for m in maps]
+    decode(*maps, (24, 24), IDENTITY, DecodeSettings((0, 1, 2)))
+    np.testing.assert_array_equal(maps[0], before[0])
+    np.testing.assert_array_equal(maps[1], before[1])
+
+
+def test_settings_come_from_the_config_and_the_schema():
+    schema = load_schema("datasets/crowdpose.yaml")
+    overrides = ["TEST.NMS_KERNEL", "7", "TEST.MAX_CANDIDATES", "12", "TEST.HEATMAP_THRESHOLD", "0.2"]
+    overrides += ["TEST.TAG_THRESHOLD", "0.5", "TEST.ASSIGNMENT", "scipy", "TEST.REFINE", "False"]
+    settings = build_decode_settings(load_config(None, overrides), schema)
+    assert settings == DecodeSettings((13, 12, *range(12)), 7, 12, 0.2, 0.5, "scipy", False)
+    assert build_decode_settings(load_config(), schema) == DecodeSettings((13, 12, *range(12)))

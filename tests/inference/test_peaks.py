@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coupled_embedding.inference.enlarge import enlarge
+from coupled_embedding.inference.peaks import find_candidates, tags_at
+
+seeds = st.integers(0, 2**31)
+NO_TAGS = np.zeros((2, 2, 1), np.float32)
+
+
+def candidates(heatmap, kernel=5, limit=30, threshold=0.1):
+    found = find_candidates(np.asarray(heatmap, np.float32), NO_TAGS, kernel, limit, threshold)
+    return [(*xy, score) for xy, score in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)]
+
+
+def with_values(values, height=16, width=16):
+    heatmap = np.zeros((height, width), np.float32)
+    for (x, y), value in values.items():
+        heatmap[y, x] = value
+    return heatmap
+
+
+@given(seeds, st.integers(3, 24), st.integers(3, 24), st.sampled_from([3, 5, 7]), st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_different_values_equal_brute_force(seed, height, width, kernel, limit):
+    random = np.random.default_rng(seed)
+    heatmap = (random.permutation(height * width).reshape(height, width) / (height * width)).astype(np.float32)
+    radius = kernel // 2
+    expected = []
+    for y in range(height):
+        for x in range(width):
+            window = heatmap[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+            if heatmap[y, x] == window.max() and heatmap[y, x] > np.float32(0.1):
+                expected.append((x, y, heatmap[y, x]))
+    expected.sort(key=lambda peak: -peak[2])
+    assert candidates(heatmap, kernel, limit) == expected[:limit]
+
+
+@given(
+    seeds,
+    st.integers(4, 12),
+    st.integers(4, 12),
+    st.sampled_from([3, 5, 7]),
+    st.sampled_from([1, 5, 30]),
+    st.sampled_from([1, 2, 4, 64]),
+    st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+)
+@settings(max_examples=200, deadline=None)
+def test_ties_plateaus_and_empty_maps_equal_max_pool_and_topk(
+    oracle, exact_maps, seed, h, w, kernel, limit, steps, share
+):
+    heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, share)
+    heatmap, large_tags = heatmaps[0], oracle.enlarge_tags(tags, 2 * h, 2 * w)[0]
+    expected = oracle.peaks(heatmap, large_tags, kernel, limit, 0.1)
+    found = find_candidates(heatmap, tags[0], kernel, limit, 0.1)
+    assert found.pixels.tolist() == [[x, y] for x, y, _, _ in expected]
+    assert found.scores.tolist() == [score for _, _, score, _ in expected]
+    np.testing.assert_array_equal(found.tags, np.array([tag for *_, tag in expected]).reshape(-1, 2))
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (15, 0), (0, 15), (15, 15), (7, 0), (0, 7)])
+def test_maxima_at_the_border_count(corner):
+    assert candidates(with_values({corner: 0.5})) == [(*corner, 0.5)]
+
+
+@pytest.mark.parametrize(("kernel", "apart"), [(3, 1), (5, 2), (7, 3)])
+def test_the_window_reaches_half_the_kernel_each_way(kernel, apart):
+    for step in ((1, 0), (0, 1), (1, 1), (-1, 1)):
+        near = (8 + step[0] * apart, 8 + step[1] * apart)
+        far = (8 + step[0] * (apart + 1), 8 + step[1] * (apart + 1))
+        assert candidates(with_values({(8, 8): 0.9, near: 0.5}), kernel) == [(8, 8, pytest.approx(0.9))]
+        assert len(candidates(with_values({(8, 8): 0.9, far: 0.5}), kernel)) == 2
+
+
+def test_the_threshold_itself_is_not_enough():
+    just_above = float(np.nextafter(np.float32(0.1), np.float32(1)))
+    heatmap = with_values({(2, 2): 0.1, (12, 12): just_above})
+    assert [xy for *xy, _ in candidates(heatmap)] == [[12, 12]]
+    assert candidates(heatmap, threshold=just_above) == []
+
+
+def test_the_limit_keeps_the_best_in_order():
+    values = {(x, y): 0.2 + 0.01 * (16 * y + x) / 4 for x in range(0, 16, 4) for y in range(0, 16, 4)}
+    found = candidates(with_values(values), limit=5)
+    best = sorted(values.items(), key=lambda item: -item[1])[:5]
+    assert [(x, y) for x, y, _ in found] == [xy for xy, _ in best]
+
+
+def test_a_plateau_gives_a_candidate_a_pixel():
+    plateau = {(x, y): 0.5 for x in (4, 5) for y in (4, 5)}
+    assert sorted((x, y) for x, y, _ in candidates(with_values(plateau))) == sorted(plateau)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 0.1])
+def test_an_empty_map_has_no_candidates(value):
+    found = find_candidates(np.full((8, 8), value, np.float32), np.zeros((2, 2, 3), np.float32), 5, 30, 0.1)
+    assert found.pixels.shape == (0, 2)
+    assert found.scores.shape == (0,)
+    assert found.tags.shape == (0, 3)
+
+
+@given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_tags_at_pixels_are_those_of_the_whole_enlarged_map(seed, h, w, height, width, dim):
+    random = np.random.default_rng(seed)
+    tags = random.standard_normal((h, w, dim)).astype(np.float32)
+    pixels = np.stack((random.integers(0, width, 20), random.integers(0, height, 20)), 1)
+    whole = np.stack([enlarge(tags[..., d], height, width) for d in range(dim)], -1)
+    np.testing.assert_array_equal(tags_at(tags, pixels, height, width), whole[pixels[:, 1], pixels[:, 0]])

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coupled_embedding.inference.enlarge import enlarge, source_positions
+from coupled_embedding.inference.refine import block_edges, refine_joint
+
+seeds = st.integers(0, 2**31)
+
+
+def brute_force(oracle, heatmap, tags, means):
+    """Look at every pixel of the whole enlarged tag map."""
+    whole = np.stack([enlarge(np.ascontiguousarray(t), *heatmap.shape) for t in tags.transpose(2, 0, 1)], -1)
+    places = [oracle.refine(heatmap, whole, mean) for mean in means]
+    return [y * heatmap.shape[1] + x for x, y in places]
+
+
+@given(
+    seeds,
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.sampled_from([0.1, 1.0, 4.0]),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_sizes_equal_brute_force(oracle, seed, cells, pixels, dim, people, spread):
+    random = np.random.default_rng(seed)
+    heatmap = random.random(pixels, np.float32) - np.float32(0.2)
+    tags = (spread * random.standard_normal((*cells, dim))).astype(np.float32)
+    means = (spread * random.standard_normal((people, dim))).astype(np.float32)
+    assert refine_joint(heatmap, tags, means).tolist() == brute_force(oracle, heatmap, tags, means)
+
+
+@given(seeds, st.integers(1, 8), st.integers(1, 8), st.integers(1, 5), st.sampled_from([1, 2, 4, 64]))
+@settings(max_examples=200, deadline=None)
+def test_ties_go_to_the_first_pixel(oracle, exact_maps, seed, h, w, dim, steps):
+    heatmaps, tags = exact_maps(seed, 1, (h, w), dim, 3, steps, 0.5)
+    means = tags[0].reshape(-1, dim)[:4]
+    large = oracle.enlarge(heatmaps, 4 * h, 4 * w)[0]
+    large_tags = oracle.enlarge_tags(tags, 4 * h, 4 * w)[0]
+    expected = [y * 4 * w + x for x, y in (oracle.refine(large, large_tags, mean) for mean in means)]
+    assert refine_joint(large, tags[0], means).tolist() == expected
+
+
+def test_flat_maps_give_the_first_pixel():
+    heatmap, tags = np.full((16, 24), 0.3, np.float32), np.ones((4, 6, 3), np.float32)
+    for mean in (1.0, 5.0, -100.0):
+        assert refine_joint(heatmap, tags, np.full((2, 3), mean, np.float32)).tolist() == [0, 0]
+
+
+def test_a_whole_step_of_tag_distance_outweighs_one_of_heatmap():
+    heatmap, tags = np.zeros((16, 16), np.float32), np.zeros((4, 4, 1), np.float32)
+    heatmap[2, 2], heatmap[13, 13] = 0.9, 0.2
+    tags[:2] = 3.0  # the stronger peak is another person's
+    own, other = refine_joint(heatmap, tags, np.array([[0.0], [3.0]], np.float32))
+    assert divmod(own, 16) == (13, 13)
+    assert divmod(other, 16) == (2, 2)
+
+
+def test_tags_within_half_a_step_cost_nothing():
+    heatmap, tags = np.zeros((8, 8), np.float32), np.zeros((2, 2, 1), np.float32)
+    heatmap[5, 3] = 0.01
+    for mean, place in ((0.5, (5, 3)), (-0.4, (5, 3)), (1.5, (5, 3))):
+        assert divmod(refine_joint(heatmap, tags, np.array([[mean]], np.float32))[0], 8) == place
+
+
+def test_negative_heatmaps_have_a_best_place_too():
+    heatmap = np.full((8, 8), -2.0, np.float32)
+    heatmap[6, 1] = -1.5
+    assert refine_joint(heatmap, np.zeros((2, 2, 2), np.float32), np.zeros((1, 2), np.float32)).tolist() == [49]
+
+
+def test_nobody_asks_for_nothing():
+    assert refine_joint(np.zeros((8, 8), np.float32), np.zeros((2, 2, 2), np.float32), np.zeros((0, 2), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize(("size_in", "size_out"), [(1, 7), (4, 16), (5, 13), (9, 9), (12, 5)])
+def test_blocks_cover_every_pixel_once_and_share_their_cells(size_in, size_out):
+    first, second, _ = source_positions(size_in, size_out)
+    edges = block_edges(first, second)
+    assert edges[0] == 0
+    assert edges[-1] == size_out
+    assert (np.diff(edges) > 0).all()
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        assert len(set(first[start:stop])) == len(set(second[start:stop])) == 1

@@ -1,0 +1,202 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from coupled_embedding.config import load_config
+from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.targets import Targets
+from coupled_embedding.losses.criterion import LossTerms, PoseCriterion, PullRamp, build_criterion
+from coupled_embedding.losses.heatmap import HeatmapLoss
+
+TERMS = {"heatmap": "hms_loss", "pull": "pull_loss", "push": "push_loss", "coupling": "scale_loss"}
+
+
+class Recording:
+    """One ``losses_*.npz`` as our maps and targets."""
+
+    def __init__(self, path):
+        self.npz = np.load(path)
+        self.resolutions = 2 if "higher" in path.stem else 1
+        self.focal = "focal" in path.stem
+        self.weights = json.loads(str(self.npz["loss_weights"]))
+
+    def tensor(self, name):
+        return torch.from_numpy(self.npz[name])
+
+    def tensors(self, name):
+        return tuple(self.tensor(f"{name}_{i}") for i in range(self.resolutions))
+
+    def maps(self):
+        heatmaps = tuple(h.requires_grad_() for h in self.tensors("pred_heatmaps"))
+        return PoseMaps(heatmaps, self.tensor("pred_tagmaps").requires_grad_())
+
+    def targets(self):
+        encoded = self.npz["joints"]  # (B, M, K, 2): k·h·w + y·w + x and visible, in any slot
+        _, joints, height, width, _ = self.npz["pred_tagmaps"].shape
+        cells = torch.zeros((*encoded.shape[:2], joints, 2), dtype=torch.long)
+        visible = torch.zeros((*encoded.shape[:2], joints), dtype=torch.bool)
+        for b, m, slot in np.argwhere(encoded[..., 1] > 0):
+            k, y, x = np.unravel_index(encoded[b, m, slot, 0], (joints, height, width))
+            cells[b, m, k] = torch.tensor([int(x), int(y)])
+            visible[b, m, k] = True
+        scales = self.tensor("box_scales")
+        return Targets(self.tensors("target_heatmaps"), self.tensors("mask"), cells, visible, scales)
+
+    def criterion(self, **weights):
+        named = {f"{name}_weight": self.weights[recorded] for name, recorded in TERMS.items()}
+        return PoseCriterion(HeatmapLoss(float(self.npz["beta"]), True, self.focal), **named | weights)
+
+
+@pytest.fixture
+def recording(losses_case):
+    return Recording(losses_case)
+
+
+def assert_near(own, recorded):
+    """Compare by 1e-6 of the largest; nothing and zeros are the same."""
+    if own is None or recorded.size == 0:
+        assert own is None or own.abs().max() == 0
+        assert recorded.size == 0 or np.abs(recorded).max() == 0
+        return
+    assert np.abs(own.numpy() - recorded).max() <= 1e-6 * np.abs(recorded).max()
+
+
+@pytest.mark.reference
+def test_weighted_terms_equal_the_recorded_ones(recording):
+    terms = recording.criterion()(recording.maps(), recording.targets())
+    for name, recorded in TERMS.items():
+        assert getattr(terms, name).item() == pytest.approx(float(recording.npz[recorded]), rel=1e-6), name
+    assert terms.total.item() == pytest.approx(sum(float(recording.npz[r]) for r in TERMS.values()), rel=1e-6)
+
+
+@pytest.mark.reference
+def test_gradients_of_the_total_equal_the_recorded_ones(recording):
+    maps = recording.maps()
+    recording.criterion()(maps, recording.targets()).total.backward()
+    for i, heatmap in enumerate(maps.heatmaps):
+        assert_near(heatmap.grad, recording.npz[f"grad_heatmaps_{i}"])
+    assert_near(maps.tags.grad, recording.npz["grad_tagmaps"])
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("term", "recorded"), [("pull", "pull"), ("push", "push"), ("coupling", "scale")])
+def test_each_unweighted_term_and_its_gradient_equal_the_recorded_ones(recording, term, recorded):
+    maps = recording.maps()
+    criterion = recording.criterion(pull_weight=1.0, push_weight=1.0, coupling_weight=1.0)
+    value = getattr(criterion(maps, recording.targets()), term)
+    assert value.item() == pytest.approx(float(recording.npz[f"unweighted_{recorded}"]), rel=1e-6)
+    value.backward()
+    assert_near(maps.tags.grad, recording.npz[f"grad_unweighted_{recorded}"])
+
+
+# ---- without recordings
+
+
+def example(seed=0, batch=2, people=3, joints=3, size=4, dim=8):
+    random = torch.Generator().manual_seed(seed)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=random)
+
+    shapes = [(batch, joints, size, size), (batch, joints, 2 * size, 2 * size)]
+    heatmaps = tuple(rand(*shape).requires_grad_() for shape in shapes)
+    maps = PoseMaps(heatmaps, (rand(batch, joints, size, size, dim) - 0.5).requires_grad_())
+    cells = torch.randint(size, (batch, people, joints, 2), generator=random)
+    masks = tuple(torch.ones(batch, *shape[2:]) for shape in shapes)
+    targets = Targets(
+        tuple(rand(*s) for s in shapes), masks, cells, rand(batch, people, joints) < 0.7, rand(batch, people)
+    )
+    return maps, targets
+
+
+def test_total_is_the_sum_of_the_weighted_terms():
+    maps, targets = example()
+    one = PoseCriterion(HeatmapLoss(), 1, 1, 1, 1)(maps, targets)
+    weighted = PoseCriterion(HeatmapLoss(), 2, 3, 5, 7)(maps, targets)
+    for name, weight in (("heatmap", 2), ("pull", 3), ("push", 5), ("coupling", 7)):
+        assert getattr(weighted, name).item() == pytest.approx(weight * getattr(one, name).item())
+    parts = weighted.heatmap + weighted.pull + weighted.push + weighted.coupling
+    assert weighted.total.item() == pytest.approx(parts.item())
+
+
+@pytest.mark.parametrize("off", ["pull", "push", "coupling"])
+def test_weight_zero_switches_a_term_off(off):
+    maps, targets = example()
+    terms = PoseCriterion(HeatmapLoss(), 1, **{f"{n}_weight": float(n != off) for n in ("pull", "push", "coupling")})(
+        maps, targets
+    )
+    assert getattr(terms, off) == 0
+    assert all(getattr(terms, name) > 0 for name in TERMS if name != off)
+    (gradient,) = torch.autograd.grad(getattr(terms, off), maps.tags)
+    assert (gradient == 0).all()
+
+
+def test_stacked_terms_are_detached_in_the_order_of_the_fields():
+    terms = LossTerms(*(torch.tensor(float(i), requires_grad=True) for i in range(5)))
+    assert terms.stacked().tolist() == [0, 1, 2, 3, 4]
+    assert not terms.stacked().requires_grad
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_gradients_are_finite_for_images_without_people(empty):
+    maps, targets = example()
+    visible = targets.visible.clone()
+    visible[empty:] = False
+    terms = PoseCriterion(HeatmapLoss())(maps, replace(targets, visible=visible))
+    terms.total.backward()
+    for tensor in (*maps.heatmaps, maps.tags):
+        assert tensor.grad.isfinite().all()
+    assert (maps.tags.grad[empty:] == 0).all()
+
+
+def test_bf16_maps_under_autocast_give_float32_losses():
+    maps, targets = example()
+    half = PoseMaps(tuple(h.detach().bfloat16() for h in maps.heatmaps), maps.tags.detach().bfloat16())
+    lifted = PoseMaps(tuple(h.float() for h in half.heatmaps), half.tags.float())
+    criterion = PoseCriterion(HeatmapLoss())
+    expected = criterion(lifted, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = criterion(half, targets)
+    assert terms.stacked().dtype == torch.float32
+    assert terms.stacked().tolist() == expected.stacked().tolist()
+
+
+def test_pull_ramp_is_flat_then_rises_to_one():
+    ramp = PullRamp(100, 300, 0.25)
+    assert [ramp(step) for step in (0, 99, 100, 200, 250, 300, 10**6)] == [0.25, 0.25, 0.25, 0.625, 0.8125, 1, 1]
+
+
+def test_no_ramp_is_one_from_the_first_step():
+    assert [PullRamp()(step) for step in (0, 1, 1000)] == [1, 1, 1]
+    assert [PullRamp(5, 5, 0.5)(step) for step in (0, 4, 5, 6)] == [0.5, 0.5, 1, 1]
+
+
+def test_the_ramp_weighs_the_pull_alone():
+    maps, targets = example()
+    criterion = PoseCriterion(HeatmapLoss(), pull_ramp=PullRamp(10, 20, 0.5))
+    early, late = criterion(maps, targets, 0), criterion(maps, targets, 20)
+    assert early.pull.item() == pytest.approx(late.pull.item() / 2)
+    assert (early.heatmap, early.push, early.coupling) == (late.heatmap, late.push, late.coupling)
+
+
+def test_build_criterion_reads_every_loss_option():
+    values = {"HEATMAP_WEIGHT": 2.0, "PULL_WEIGHT": 0.3, "PUSH_WEIGHT": 0.4, "COUPLING_WEIGHT": 0.5, "BETA": 0.6}
+    values |= {"SCALE_ADAPTED": False, "FOCAL": False}
+    values |= {"PULL_RAMP_START": 3, "PULL_RAMP_END": 9, "PULL_RAMP_FACTOR": 0.2}
+    overrides = [text for key, value in values.items() for text in (f"LOSS.{key}", str(value))]
+    criterion = build_criterion(load_config(None, overrides))
+    assert criterion.weights == (2.0, 0.3, 0.4, 0.5)
+    assert criterion.pull_ramp == PullRamp(3, 9, 0.2)
+    loss = criterion.heatmap_loss
+    assert (loss.beta, loss.scale_adapted, loss.focal) == (0.6, False, False)
+
+
+def test_default_config_is_the_papers_recipe():
+    criterion = build_criterion(load_config())
+    assert criterion.weights == (1.0, 1e-3, 1e-3, 1e-4)
+    loss = criterion.heatmap_loss
+    assert (loss.beta, loss.scale_adapted, loss.focal) == (0.4, True, True)
+    assert criterion.pull_ramp(0) == 1

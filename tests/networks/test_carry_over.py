@@ -1,0 +1,111 @@
+import pytest
+import torch
+
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.networks.weights import carry_over
+
+SOURCE = ("nose", "left", "right", "tail")
+TARGET = ("head", "right", "left")  # shares two joints, in another order
+SHARED = {1: 2, 2: 1}  # of the target -> of the source
+TAG_DIM = 3
+
+
+@pytest.fixture(params=["plain", "higher"])
+def networks(request, tiny_network, fill_by_name):
+    source = fill_by_name(tiny_network(len(SOURCE), TAG_DIM, request.param))
+    return source, tiny_network(len(TARGET), TAG_DIM, request.param, seed=5)
+
+
+def copy_of(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_joints_that_only_the_target_has_are_reported(networks):
+    source, target = networks
+    assert carry_over(target, source.state_dict(), SOURCE, TARGET, "f") == ["head"]
+
+
+def test_backbone_and_shared_layers_are_taken_whole(networks):
+    source, target = networks
+    carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+    by_joint = ("head.hms_pred_layers", "head.tms_pred_layers", "head.deconv_layers.0.")
+    whole = [name for name in target.state_dict() if not name.startswith(by_joint)]
+    assert len(whole) > 100
+    assert all(torch.equal(target.state_dict()[name], source.state_dict()[name]) for name in whole)
+
+
+def test_shared_joints_keep_their_heatmap_and_tag_channels_by_name(networks):
+    source, target = networks
+    fresh, given = copy_of(target), source.state_dict()
+    carry_over(target, given, SOURCE, TARGET, "f")
+    own = target.state_dict()
+    names = [name for name in own if name.startswith(("head.hms_pred_layers", "head.tms_pred_layers"))]
+    assert len(names) == (4 if "head.hms_pred_layers.weight" in own else 6)
+    for name in names:
+        channels = TAG_DIM if "tms" in name else 1
+        for joint in range(len(TARGET)):
+            mine = slice(joint * channels, (joint + 1) * channels)
+            if joint in SHARED:
+                theirs = slice(SHARED[joint] * channels, (SHARED[joint] + 1) * channels)
+                assert torch.equal(own[name][mine], given[name][theirs]), (name, joint)
+            else:
+                assert torch.equal(own[name][mine], fresh[name][mine]), (name, joint)
+
+
+def test_low_heatmaps_keep_their_input_channels_of_the_transposed_conv(networks):
+    source, target = networks
+    name = "head.deconv_layers.0.weight"
+    if name not in target.state_dict():
+        assert not any("deconv" in key for key in source.state_dict())
+        return
+    fresh, given = copy_of(target)[name], source.state_dict()[name]
+    carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+    own = target.state_dict()[name]
+    width = len(own) - len(TARGET)
+    assert torch.equal(own[:width], given[:width])
+    assert torch.equal(own[width + 0], fresh[width + 0])
+    assert torch.equal(own[width + 1], given[width + 2])
+    assert torch.equal(own[width + 2], given[width + 1])
+
+
+def test_a_shared_joint_puts_out_what_it_put_out_before(networks):
+    source, target = networks
+    carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        before, after = source(image), target(image)
+    for mine, theirs in SHARED.items():
+        torch.testing.assert_close(after.heatmaps[0][:, mine], before.heatmaps[0][:, theirs])
+        torch.testing.assert_close(after.tags[:, mine], before.tags[:, theirs])
+
+
+def test_the_same_joints_carry_everything_over(networks, tiny_network):
+    source, _ = networks
+    head = "higher" if len(source.strides) == 2 else "plain"
+    target = tiny_network(len(SOURCE), TAG_DIM, head, seed=9)
+    assert carry_over(target, source.state_dict(), SOURCE, SOURCE, "f") == []
+    assert all(torch.equal(v, source.state_dict()[k]) for k, v in target.state_dict().items())
+
+
+def test_another_tag_dimension_is_an_error_that_names_the_layer(networks, tiny_network):
+    source, _ = networks
+    head = "higher" if len(source.strides) == 2 else "plain"
+    target = tiny_network(len(TARGET), TAG_DIM + 2, head)
+    with pytest.raises(CheckpointError, match=r"f: .*\n(.*\n)*.*shape: head\.tms_pred_layers\.weight"):
+        carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+
+
+def test_a_missing_or_unknown_key_is_an_error(networks):
+    source, target = networks
+    weights = copy_of(source)
+    weights["head.more"] = weights.pop("head.tms_pred_layers.bias")
+    with pytest.raises(CheckpointError) as error:
+        carry_over(target, weights, SOURCE, TARGET, "f")
+    assert "missing: head.tms_pred_layers.bias" in str(error.value)
+    assert "not in this network: head.more" in str(error.value)
+
+
+def test_joint_names_that_are_not_those_of_the_file_are_an_error(networks):
+    source, target = networks
+    with pytest.raises(CheckpointError, match=r"head\.hms_pred_layers"):
+        carry_over(target, source.state_dict(), SOURCE[:3], TARGET, "f")

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import nn
+
+from coupled_embedding.networks.heads import HigherHead, PlainHead, initialise_head
+
+
+def convs(head):
+    return [m for m in head.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+@pytest.mark.parametrize("head_class", [PlainHead, HigherHead])
+def test_every_conv_starts_from_normal_with_deviation_a_thousandth(head_class):
+    torch.manual_seed(0)
+    head = head_class(64, 17, 8)
+    initialise_head(head)
+    assert len(convs(head)) == (2 if head_class is PlainHead else 12)
+    for conv in convs(head):
+        assert conv.weight.std().item() == pytest.approx(1e-3, rel=0.1)
+        assert abs(conv.weight.mean().item()) < 5 * 1e-3 / conv.weight.numel() ** 0.5
+        assert conv.bias is None or (conv.bias == 0).all()
+    for norm in (m for m in head.modules() if isinstance(m, nn.BatchNorm2d)):
+        assert (norm.weight == 1).all()
+        assert (norm.bias == 0).all()
+
+
+@pytest.mark.parametrize("head_class", [PlainHead, HigherHead])
+def test_heatmap_bias_starts_the_heatmap_convs_only(head_class):
+    head = head_class(8, 3, 2)
+    initialise_head(head, heatmap_bias=-3.0)
+    assert all((layer.bias == -3).all() for layer in head.heatmap_layers())
+    assert (head.tms_pred_layers.bias == 0).all()
+
+
+def test_plain_head_is_two_linear_maps_of_the_feature():
+    torch.manual_seed(1)
+    head = PlainHead(4, 3, 2)
+    feature = torch.randn(2, 4, 5, 6)
+    with torch.no_grad():
+        (heatmap,), tags = head(feature)
+    for conv, out in ((head.hms_pred_layers, heatmap), (head.tms_pred_layers, tags)):
+        expected = torch.einsum("oc,bchw->bohw", conv.weight[..., 0, 0], feature) + conv.bias.view(1, -1, 1, 1)
+        torch.testing.assert_close(out, expected)
+
+
+def test_higher_head_feeds_feature_then_low_heatmap_to_the_transposed_conv():
+    torch.manual_seed(2)
+    head = HigherHead(4, 3, 2, blocks=1).eval()
+    feature = torch.randn(1, 4, 4, 6)
+    with torch.no_grad():
+        (low, high), tags = head(feature)
+        enlarged = head.deconv_layers(torch.cat((feature, low), 1))
+        assert low.shape == (1, 3, 4, 6)
+        assert high.shape == (1, 3, 8, 12)
+        assert tags.shape == (1, 6, 4, 6)
+        torch.testing.assert_close(high, head.hms_pred_layers[1](head.blocks(enlarged)))
+        head.deconv_layers[0].weight[4:] = 0  # the low heatmap no longer counts
+        (_, without), _ = head(feature)
+    assert not torch.allclose(high, without)
+
+
+def test_heatmap_layers_come_lowest_resolution_first():
+    head = HigherHead(4, 3, 2)
+    assert head.heatmap_layers() == [head.hms_pred_layers[0], head.hms_pred_layers[1]]
+    assert [layer.out_channels for layer in PlainHead(4, 5, 2).heatmap_layers()] == [5]

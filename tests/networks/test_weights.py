@@ -1,0 +1,216 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.networks.weights import (
+    load_backbone,
+    load_network,
+    load_strictly,
+    network_weights,
+    read_weight_file,
+)
+
+
+@pytest.fixture
+def network(tiny_network):
+    return tiny_network(seed=1)
+
+
+def equal(weights, others):
+    return list(weights) == list(others) and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def save(content, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    return path
+
+
+class Hostile:
+    """Makes a folder when it is unpickled the careless way."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_hostile_file_is_refused_without_being_run(tmp_path, legacy):
+    marker = tmp_path / "owned"
+    path = tmp_path / "hostile.pth"
+    torch.save({"model": {"w": torch.ones(1)}, "x": Hostile(marker)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"hostile\.pth: not a readable weight file"):
+        read_weight_file(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)  # the file is a loaded gun indeed
+    assert marker.exists()
+
+
+def test_a_hostile_plain_pickle_is_refused_without_being_run(tmp_path):
+    marker = tmp_path / "owned"
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(pickle.dumps({"model": Hostile(marker)}, protocol=2))
+    with pytest.raises(CheckpointError, match="not a readable weight file"):
+        read_weight_file(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a weight file", b"PK\x03\x04 cut short", b"<!DOCTYPE html>" * 99])
+def test_files_that_are_no_weights_are_refused(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pth: not a readable weight file"):
+        read_weight_file(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_file_cut_short_is_refused(tmp_path, network, share):
+    path = save(network.state_dict(), tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match="not a readable weight file"):
+        read_weight_file(path)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"absent\.pth: no such weight file"):
+        read_weight_file(tmp_path / "absent.pth")
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        read_weight_file(tmp_path)
+
+
+def test_content_other_than_a_dict_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a dict of tensors, got list"):
+        read_weight_file(save([torch.ones(2)], tmp_path))
+
+
+def test_weights_are_found_under_model_or_bare_without_module_prefix():
+    weights = {"a.weight": torch.ones(2), "module.b": torch.zeros(1), "module.module.c": torch.zeros(1)}
+    for content in (weights, {"model": weights, "epoch": 3}):
+        assert list(network_weights(content, "f")) == ["a.weight", "b", "module.c"]
+
+
+@pytest.mark.parametrize("content", [{"model": 3}, {"model": {"a": 1.0}}, {"state_dict": {"a": torch.ones(1)}}])
+def test_content_without_tensors_is_refused(content):
+    with pytest.raises(CheckpointError, match=r"file\.pth: expected the network's tensors under the key 'model'"):
+        network_weights(content, "file.pth")
+
+
+# ---- loading
+
+
+@pytest.mark.parametrize("head", ["plain", "higher"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrap", [True, False])
+def test_released_layouts_load_into_every_tensor(tiny_network, tmp_path, head, prefix, wrap):
+    source, network = tiny_network(head=head, seed=1), tiny_network(head=head, seed=2)
+    for buffer in source.buffers():
+        buffer += 1
+    weights = {prefix + name: value for name, value in source.state_dict().items()}
+    load_network(network, save({"model": weights} if wrap else weights, tmp_path))
+    assert equal(network.state_dict(), source.state_dict())
+
+
+def test_every_missing_extra_and_misshapen_key_is_listed_and_nothing_is_loaded(network, tiny_network, tmp_path):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    weights = tiny_network(seed=2).state_dict()
+    del weights["head.tms_pred_layers.bias"], weights["backbone.bn1.running_mean"]
+    weights["head.extra"] = torch.ones(3)
+    weights["backbone.conv1.weight"] = torch.ones(2, 3, 3, 3)
+    with pytest.raises(CheckpointError) as error:
+        load_network(network, save({"model": weights}, tmp_path))
+    text = str(error.value)
+    assert "weights.pth: does not fit this network (4 keys)" in text
+    assert "missing: head.tms_pred_layers.bias [6]" in text
+    assert "missing: backbone.bn1.running_mean [8]" in text
+    assert "not in this network: head.extra" in text
+    assert "shape: backbone.conv1.weight is [2, 3, 3, 3] in the file, [8, 3, 3, 3] in this network" in text
+    assert len(text.splitlines()) == 5
+    assert equal(network.state_dict(), before)
+
+
+def test_weights_of_the_other_head_are_refused(tiny_network, tmp_path):
+    path = save({"model": tiny_network(head="plain").state_dict()}, tmp_path)
+    with pytest.raises(CheckpointError, match=r"missing: head\.deconv_layers\.0\.weight"):
+        load_network(tiny_network(head="higher"), path)
+
+
+def test_loading_strictly_copies(network):
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    load_strictly(network, weights, "file")
+    weights["backbone.conv1.weight"].fill_(7)
+    assert not (network.backbone.conv1.weight == 7).any()
+
+
+# ---- ImageNet backbones
+
+
+def imagenet_weights(network):
+    """The backbone's tensors with all that the published files have beyond them."""
+    weights = {name: value + 1 for name, value in network.backbone.state_dict().items()}
+    last = len(network.backbone.stage4) - 1
+    extra = [
+        f"stage4.{last}.fuse_layers.1.0.0.0.weight",
+        f"stage4.{last}.fuse_layers.2.3.1.running_var",
+        f"stage4.{last}.fuse_layers.3.0.2.1.num_batches_tracked",
+        "incre_modules.0.0.conv1.weight",
+        "downsamp_modules.2.0.weight",
+        "final_layer.0.weight",
+        "classifier.weight",
+        "classifier.bias",
+    ]
+    return weights, extra
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrap", [True, False])
+def test_imagenet_file_fills_the_backbone_and_reports_what_it_drops(network, tmp_path, prefix, wrap):
+    weights, extra = imagenet_weights(network)
+    head = {name: value.clone() for name, value in network.head.state_dict().items()}
+    content = {prefix + name: value for name, value in {**weights, **dict.fromkeys(extra, torch.ones(1))}.items()}
+    unused = load_backbone(network, save({"model": content} if wrap else content, tmp_path))
+    assert unused == extra
+    assert equal(network.backbone.state_dict(), weights)
+    assert equal(network.head.state_dict(), head)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "stage4.0.fuse_layers.4.0.weight",
+        "stage3.0.fuse_layers.3.0.0.weight",
+        "head.classifier.weight",
+        "backbone.conv1.weight",
+        "stage5.0.weight",
+    ],
+)
+def test_any_other_key_of_an_imagenet_file_is_an_error(network, tmp_path, stranger):
+    weights, _ = imagenet_weights(network)
+    with pytest.raises(CheckpointError, match=f"not in this network: {stranger}"):
+        load_backbone(network, save({**weights, stranger: torch.ones(1)}, tmp_path))
+
+
+def test_fuse_layers_of_earlier_modules_are_not_dropped(network, tmp_path):
+    weights, _ = imagenet_weights(network)
+    name = "stage4.0.fuse_layers.3.0.0.0.weight"  # the tiny network has two modules in stage 4
+    assert name in weights
+    del weights[name]
+    with pytest.raises(CheckpointError, match=f"missing: {name}"):
+        load_backbone(network, save(weights, tmp_path))
+
+
+def test_an_imagenet_file_of_another_width_or_none_at_all_is_an_error(network, tmp_path):
+    weights, _ = imagenet_weights(network)
+    weights["stage2.0.branches.0.0.conv1.weight"] = torch.ones(5, 5, 3, 3)
+    with pytest.raises(CheckpointError, match=r"\[5, 5, 3, 3\] in the file, \[4, 4, 3, 3\] in this network"):
+        load_backbone(network, save(weights, tmp_path))
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        load_backbone(network, tmp_path / "hrnet_w32-36af842e.pth")

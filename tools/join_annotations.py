@@ -1,0 +1,32 @@
+"""Join COCO-format annotation files, such as CrowdPose's train and val into trainval.
+
+python tools/join_annotations.py datasets/crowdpose/json/crowdpose_train.json \
+    datasets/crowdpose/json/crowdpose_val.json --out datasets/crowdpose/json/crowdpose_trainval.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from coupled_embedding.commands import command
+from coupled_embedding.data.coco_format import join_annotations
+from coupled_embedding.errors import UserError
+
+
+@command
+def main() -> None:
+    """Join and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, help="annotation files")
+    parser.add_argument("--out", required=True, type=Path, help="the file to write; must not exist")
+    args = parser.parse_args()
+    if args.out.exists():
+        raise UserError(f"{args.out} exists; delete it first to make it anew")
+    joined = join_annotations(args.files)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(joined), encoding="utf-8")
+    print(f"{args.out}: {len(joined['images'])} images, {len(joined['annotations'])} annotations")
+
+
+if __name__ == "__main__":
+    main()

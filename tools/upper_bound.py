@@ -1,0 +1,69 @@
+"""Print what a network without error would score: the cost of cells, merged peaks and candidates.
+
+python tools/upper_bound.py --cfg config/crowdpose/ce_hrhrnet_w32_512.yaml --split val
+
+Needs the annotations only, no photos and no weights.
+"""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from coupled_embedding.commands import command
+from coupled_embedding.config import load_config
+from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.evaluation import Scores, evaluate_keypoints, poses_to_results
+from coupled_embedding.inference.decode import build_decode_settings
+from coupled_embedding.upper_bound import annotated_poses, decoded_poses
+
+UNLIMITED = 1000
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="config file")
+    parser.add_argument("--split", help="split (default: DATASET.TEST)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth photo only")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+    return parser.parse_args()
+
+
+def print_table(rows: dict[str, Scores]) -> None:
+    """Print the rows as one Markdown table."""
+    names = list(next(iter(rows.values())).values)
+    print("| what is perfect | " + " | ".join(names) + " |")
+    print("| --- |" + " --: |" * len(names))
+    for label, scores in rows.items():
+        cells = (f"{100 * v:.1f}" if np.isfinite(v) else "n/a" for v in scores.values.values())
+        print(f"| {label} | " + " | ".join(cells) + " |")
+
+
+@command
+def main() -> None:
+    """Decode perfect maps of a split and score them."""
+    args = parse()
+    cfg = load_config(args.cfg, args.overrides)
+    schema = schema_of(cfg)
+    split = args.split or cfg.DATASET.TEST
+    render_missing(cfg, schema, {split})
+    records = records_of(cfg, schema, split)[:: args.every]
+    ids = [record.image_id for record in records]
+    settings = build_decode_settings(cfg, schema)
+    strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
+    rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}
+    choices = {
+        "maps and tags, all candidates": replace(settings, max_candidates=UNLIMITED),
+        f"maps and tags, {settings.max_candidates} candidates": settings,
+    }
+    for label, chosen in choices.items():
+        progress = tqdm(records, desc=label, unit="photo")
+        rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
+    annotations = annotations_of(cfg, schema, split)
+    print_table({k: evaluate_keypoints(annotations, poses_to_results(v), schema, ids) for k, v in rows.items()})
+
+
+if __name__ == "__main__":
+    main()
