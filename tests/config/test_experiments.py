@@ -40,12 +40,12 @@ def test_full_size_configs_have_different_names():
 @pytest.mark.parametrize(("dataset", "network"), FULL_SIZE)
 def test_full_size_networks_are_the_papers(dataset, network):
     cfg = full_size(dataset, network)
-    head, width, size, kernel = NETWORKS[network]
     model = cfg.MODEL
-    assert (model.HEAD, model.WIDTH, cfg.DATASET.INPUT_SIZE, cfg.TEST.NMS_KERNEL) == (head, width, size, kernel)
+    found = (model.HEAD, model.WIDTH, cfg.DATASET.INPUT_SIZE, cfg.TEST.NMS_KERNEL)
+    assert found == NETWORKS[network]
     assert (model.STEM_WIDTH, model.STEM_BLOCKS, model.STAGE_MODULES, model.STAGE_BLOCKS) == (64, 4, [1, 4, 3], 4)
     assert (model.TAG_DIM, model.HEAD_BLOCKS, model.HEATMAP_BIAS) == (8, 4, 0)
-    assert Path(model.PRETRAINED).name == BACKBONES[width]
+    assert Path(model.PRETRAINED).name == BACKBONES[NETWORKS[network][1]]
     assert model.INIT_FROM == ""
 
 
@@ -58,7 +58,8 @@ def test_full_size_training_is_the_papers(dataset, network):
     weights = (loss.HEATMAP_WEIGHT, loss.PULL_WEIGHT, loss.PUSH_WEIGHT, loss.COUPLING_WEIGHT)
     assert weights == (1, 1e-3, 1e-3, 1e-4)
     assert (loss.SCALE_ADAPTED, loss.FOCAL, loss.PULL_RAMP_FACTOR) == (True, True, 1)
-    assert loss.BETA == {"coco": 0.40, "crowdpose": 0.55}[dataset]
+    beta = {"coco": 0.40, "crowdpose": 0.55}
+    assert beta[dataset] == loss.BETA
     assert (train.LR, train.WEIGHT_DECAY, train.EPOCHS) == (1.5e-3, 0, 300)
     assert (train.SCHEDULE, train.MILESTONES, train.GAMMA) == ("step", [200, 260], 0.1)
     assert (train.WARMUP_STEPS, train.WARMUP_RATIO) == (500, 0.001)

@@ -97,7 +97,9 @@ def test_a_photo_of_the_annotated_size_is_read_as_stored(tmp_path, picture):
 @pytest.mark.parametrize("size", [(16, 24), (24, 17), (23, 16)])
 def test_another_size_than_annotated_is_an_error(tmp_path, picture, size):
     path = write(tmp_path / "a.png", picture)
-    with pytest.raises(DatasetError, match=rf"a\.png: .* 24×16 pixels, but image 7 is annotated as {size[0]}×{size[1]}"):
+    with pytest.raises(
+        DatasetError, match=rf"a\.png: .* 24×16 pixels, but image 7 is annotated as {size[0]}×{size[1]}"
+    ):
         read_photo(annotated(path, *size))
 
 

@@ -31,7 +31,6 @@ def counted(record):
 
 @pytest.mark.photos
 @pytest.mark.reference
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(("split", "photos"), [("train2017", 76), ("val2017", 103)])
 def test_coco_photos_equal_the_recorded(photos_dir, reference_dir, split, photos):
     expected = json.loads((reference_dir / "parity" / "coco_photos.json").read_text())[split]

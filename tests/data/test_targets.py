@@ -115,7 +115,7 @@ def test_a_batch_gets_each_resolutions_own_cells_and_the_lowests_for_tags():
     assert targets.visible.tolist() == [[[True, False]]]
     assert targets.scales is scales
     assert all(found is given_ for found, given_ in zip(targets.masks, masks, strict=True))
-    # both joints are outside the lower map's right edge at stride 2 as well: 18 ≥ 16
+    # the second joint is right of either map: 9 ≥ 8 and 18 ≥ 16
     assert targets.heatmaps[1][0, 1].max() == 0
 
 

@@ -77,7 +77,7 @@ def assert_equal_people(people, expected):
     refine=st.booleans(),
     whole=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_random_maps_equal_the_slow_oracle(
     oracle, exact_maps, seed, joints, cells, dim, people, steps, share, kernel, refine, whole
 ):

@@ -60,6 +60,17 @@ def test_ties_plateaus_and_empty_maps_equal_max_pool_and_topk(
     np.testing.assert_array_equal(found.tags, np.array([tag for *_, tag in expected]).reshape(-1, 2))
 
 
+@given(seeds, st.sampled_from([1, 2, 5, 12]))
+@settings(max_examples=60, deadline=None)
+def test_a_tie_across_the_limit_equals_topk(oracle, seed, limit):
+    scores = np.random.default_rng(seed).permutation(36)
+    scores[scores == 35 - limit] = 36 - limit  # the first one left out equals the last one kept
+    heatmap = np.zeros((24, 24), np.float32)
+    heatmap[1::4, 1::4] = (scores.reshape(6, 6) + 8) / 64
+    expected = oracle.peaks(heatmap, np.zeros((24, 24, 1), np.float32), 5, limit, 0.1)
+    assert [(x, y) for x, y, _ in candidates(heatmap, limit=limit)] == [(x, y) for x, y, _, _ in expected]
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (15, 0), (0, 15), (15, 15), (7, 0), (0, 7)])
 def test_maxima_at_the_border_count(corner):
     assert candidates(with_values({corner: 0.5})) == [(*corner, 0.5)]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,7 +75,9 @@ def test_negative_heatmaps_have_a_best_place_too():
 
 
 def test_nobody_asks_for_nothing():
-    assert refine_joint(np.zeros((8, 8), np.float32), np.zeros((2, 2, 2), np.float32), np.zeros((0, 2), np.float32)).shape == (0,)
+    assert refine_joint(
+        np.zeros((8, 8), np.float32), np.zeros((2, 2, 2), np.float32), np.zeros((0, 2), np.float32)
+    ).shape == (0,)
 
 
 @pytest.mark.parametrize(("size_in", "size_out"), [(1, 7), (4, 16), (5, 13), (9, 9), (12, 5)])
@@ -83,5 +87,5 @@ def test_blocks_cover_every_pixel_once_and_share_their_cells(size_in, size_out):
     assert edges[0] == 0
     assert edges[-1] == size_out
     assert (np.diff(edges) > 0).all()
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         assert len(set(first[start:stop])) == len(set(second[start:stop])) == 1

@@ -122,6 +122,12 @@ def test_scale_adapted_target_equals_the_formula(target, scale, beta):
     assert value == pytest.approx(slow_target(target, scale, beta), rel=1e-9, abs=1e-300)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scale_0_leaves_only_the_ones(dtype):
+    target = torch.tensor([0.0, 1e-30, 0.5, 1 - 1e-7, 1.0], dtype=dtype).view(1, 1, 1, 5)
+    assert scale_adapted_target(target, torch.zeros_like(target), 0.4).flatten().tolist() == [0, 0, 0, 0, 1]
+
+
 def test_scale_adapted_target_is_the_gaussian_of_the_wanted_width():
     offsets = torch.arange(-6, 7, dtype=torch.float64)
     gaussian = torch.exp(-(offsets**2) / (2 * 2.0**2))[None, None, None]
@@ -182,6 +188,49 @@ def test_no_gradient_reaches_the_tags():
     assert heatmaps[0].grad.abs().sum() > 0
 
 
+def value_and_gradients(criterion, heatmaps, targets, masks, tags, factor=1.0):
+    leaves = [h.detach().requires_grad_() for h in heatmaps]
+    loss = criterion(leaves, targets, masks, tags)
+    return loss.item(), torch.autograd.grad(factor * loss, leaves)
+
+
+@pytest.mark.parametrize("focal", [True, False])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_the_layout_in_memory_does_not_matter(focal, adapted):
+    heatmaps, targets, masks, tags = example(11, 2, 3, 4, 5, 4, 2)
+    criterion = HeatmapLoss(0.4, adapted, focal)
+    value, gradients = value_and_gradients(criterion, heatmaps, targets, masks, tags)
+    last = [[m.contiguous(memory_format=torch.channels_last) for m in maps] for maps in (heatmaps, targets)]
+    strided = tags.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)  # as the network puts them out
+    for inputs in ((last[0], targets, masks, strided), (heatmaps, last[1], masks, strided), (*last, masks, tags)):
+        other, other_gradients = value_and_gradients(criterion, *inputs)
+        assert other == pytest.approx(value, rel=1e-12)
+        for own, wanted in zip(other_gradients, gradients, strict=True):
+            torch.testing.assert_close(own, wanted)
+
+
+def test_gradients_scale_with_the_loss():
+    inputs = example(12, 2, 3, 4, 5, 4, 2)
+    _, once = value_and_gradients(HeatmapLoss(), *inputs)
+    _, thrice = value_and_gradients(HeatmapLoss(), *inputs, factor=3.0)
+    for own, wanted in zip(thrice, once, strict=True):
+        torch.testing.assert_close(own, 3 * wanted)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("focal", [True, False])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_a_gpu_gives_the_same_numbers(focal, adapted):
+    inputs = example(13, 2, 3, 4, 5, 4, 2)
+    criterion = HeatmapLoss(0.4, adapted, focal)
+    value, gradients = value_and_gradients(criterion, *inputs)
+    heatmaps, targets, masks = ([m.cuda() for m in maps] for maps in inputs[:3])
+    other, other_gradients = value_and_gradients(criterion, heatmaps, targets, masks, inputs[3].cuda())
+    assert other == pytest.approx(value, rel=1e-9)
+    for own, wanted in zip(other_gradients, gradients, strict=True):
+        torch.testing.assert_close(own.cpu(), wanted)
+
+
 def test_masked_cells_count_in_the_mean_but_have_neither_loss_nor_gradient():
     heatmap = torch.ones(1, 1, 2, 2, requires_grad=True)
     mask = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
@@ -202,7 +251,7 @@ def test_without_adaptation_the_tags_do_not_matter():
 
 def test_a_different_number_of_resolutions_is_an_error():
     heatmaps, targets, masks, tags = example(1, 1, 1, 2, 2, 2, 2)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         HeatmapLoss()(heatmaps, targets[:1], masks, tags)
 
 

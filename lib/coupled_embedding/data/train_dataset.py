@@ -172,6 +172,11 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
 
 
+def _people_rows(sample: Sample) -> int:
+    labelled = (sample.joints[0][..., 2] > 0).any(1) | (sample.scales > 0)
+    return int(labelled.nonzero()[0].max(initial=-1)) + 1
+
+
 def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:
     """Stack samples to a batch; the first error, if any, takes the batch's place."""
     good: list[Sample] = []
@@ -179,11 +184,13 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
         if isinstance(sample, DatasetError):
             return sample
         good.append(sample)
+    # rows past the batch's largest crowd are empty in every sample
+    people = max(1, *(_people_rows(s) for s in good))
     return TrainBatch(
         images=torch.from_numpy(np.stack([s.image for s in good])),
-        joints=tuple(torch.from_numpy(np.stack(j)) for j in zip(*(s.joints for s in good), strict=True)),
+        joints=tuple(torch.from_numpy(np.stack(j)[:, :people].copy()) for j in zip(*(s.joints for s in good), strict=True)),
         masks=tuple(torch.from_numpy(np.stack(m)) for m in zip(*(s.masks for s in good), strict=True)),
-        scales=torch.from_numpy(np.stack([s.scales for s in good])),
+        scales=torch.from_numpy(np.stack([s.scales[:people] for s in good])),
         image_ids=[s.image_id for s in good],
         dropped_people=sum(s.dropped_people for s in good),
         step_images=good[0].step_images,

@@ -1,6 +1,7 @@
 """Heatmap loss with scale-adapted targets and the soft focal weight (METHOD.md §3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +37,23 @@ def predicted_scales(tags: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def scale_adapted_target(target: Tensor, scales: Tensor, beta: float) -> Tensor:
-    """Return T^((β/s)²): the target's Gaussians with their width times s/β.
+def width_exponent(scales: Tensor, size: tuple[int, int], beta: float) -> Tensor:
+    """Return (β/s)², the power that gives a target's Gaussians s/β times their width.
 
     Args:
-        target: (B, K, H, W) in [0, 1].
-        scales: (B, K, h, w), enlarged bilinearly if the target is larger.
+        scales: (B, K, h, w), enlarged bilinearly if the wanted size is larger.
+        size: (height, width) of the target.
         beta: the person scale that keeps its width.
     """
-    if scales.shape != target.shape:
-        scales = F.interpolate(scales, size=target.shape[-2:], mode="bilinear", align_corners=False)
-    return target ** (beta / scales) ** 2
+    if tuple(scales.shape[-2:]) != size:
+        scales = F.interpolate(scales, size=size, mode="bilinear", align_corners=False)
+    return (beta / scales) ** 2
+
+
+@torch.no_grad()
+def scale_adapted_target(target: Tensor, scales: Tensor, beta: float) -> Tensor:
+    """Return T^((β/s)²) of a target (B, K, H, W) in [0, 1]; see `width_exponent`."""
+    return target ** width_exponent(scales, (target.shape[-2], target.shape[-1]), beta)
 
 
 def focal_weight(prediction: Tensor, target: Tensor) -> Tensor:
@@ -55,11 +62,62 @@ def focal_weight(prediction: Tensor, target: Tensor) -> Tensor:
     return confidence * (1 - prediction).abs() + (1 - confidence) * prediction.abs()
 
 
+def _error_and_slope(prediction: Tensor, target: Tensor, focal: bool) -> tuple[Tensor, Tensor]:
+    """Return each cell's error and its derivative by the prediction."""
+    difference = prediction - target
+    if not focal:
+        return difference * difference, 2 * difference
+    confidence = (1 - target.log()) ** FOCAL_POWER
+    to_one = 1 - prediction
+    weight = confidence * to_one.abs() + (1 - confidence) * prediction.abs()
+    weight_slope = (1 - confidence) * prediction.sign() - confidence * to_one.sign()
+    product = weight * difference
+    return product * difference, 2 * product + difference * difference * weight_slope
+
+
+def _background(prediction: Tensor, focal: bool) -> tuple[Tensor, Tensor]:
+    """`_error_and_slope` where the target is 0, and so q is 0: most of a map, at few operations."""
+    if not focal:
+        return prediction * prediction, 2 * prediction
+    product = prediction * prediction.abs()
+    return product * prediction, 3 * product
+
+
+class _MaskedMean(torch.autograd.Function):
+    """Mean over (B, K, h, w) of the masked error, with its gradient from the same pass."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, prediction: Tensor, target: Tensor, mask: Tensor, exponent: Tensor | None, focal: bool
+    ) -> Tensor:
+        if prediction.is_cuda:
+            # finding the cells with a target would make the device wait
+            adapted = target if exponent is None else target**exponent
+            error, slope = _error_and_slope(prediction, adapted, focal)
+        else:
+            error, slope = _background(prediction, focal)
+            places = target.flatten().nonzero()[:, 0]
+            chosen = target.flatten()[places]
+            if exponent is not None:
+                chosen = chosen ** exponent.flatten()[places]
+            error_there, slope_there = _error_and_slope(prediction.flatten()[places], chosen, focal)
+            error.view(-1)[places] = error_there
+            slope.view(-1)[places] = slope_there
+        mask = mask.to(prediction.dtype)[:, None]
+        ctx.save_for_backward(slope.mul_(mask).div_(slope.numel()))
+        return error.mul_(mask).mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return slope * gradient, None, None, None, None
+
+
 class HeatmapLoss(nn.Module):
     """Sum over resolutions of the masked, weighted squared error, mean over (B, K, h, w).
 
     Args:
-        beta: see `scale_adapted_target`.
+        beta: the person scale that keeps its targets' width, see `scale_adapted_target`.
         scale_adapted: whether targets take the width that the tags tell.
         focal: whether errors are weighted by `focal_weight`.
     """
@@ -78,17 +136,14 @@ class HeatmapLoss(nn.Module):
             masks: (B, h, w) a resolution, 1 where the photo is labelled.
             tags: (B, K, h, w, D) of the lowest resolution.
         """
-        scales = predicted_scales(at_least_float32(tags)) if self.scale_adapted else None
+        scales = predicted_scales(at_least_float32(tags)).contiguous() if self.scale_adapted else None
         total = heatmaps[0].new_zeros((), dtype=at_least_float32(heatmaps[0]).dtype)
         for heatmap, target, mask in zip(heatmaps, targets, masks, strict=True):
-            total = total + self._one_resolution(at_least_float32(heatmap), target, mask, scales)
+            # one layout for all: a channels-last network's maps are not in the targets' order
+            heatmap = at_least_float32(heatmap).contiguous()
+            exponent = None if scales is None else self._exponent(scales, heatmap)
+            total = total + _MaskedMean.apply(heatmap, target.to(heatmap.dtype).contiguous(), mask, exponent, self.focal)
         return total
 
-    def _one_resolution(self, heatmap: Tensor, target: Tensor, mask: Tensor, scales: Tensor | None) -> Tensor:
-        target = target.to(heatmap.dtype)
-        if scales is not None:
-            target = scale_adapted_target(target, scales, self.beta)
-        error = (heatmap - target) ** 2
-        if self.focal:
-            error = error * focal_weight(heatmap, target)
-        return (error * mask.to(error.dtype)[:, None]).mean()
+    def _exponent(self, scales: Tensor, heatmap: Tensor) -> Tensor:
+        return width_exponent(scales, (heatmap.shape[-2], heatmap.shape[-1]), self.beta)

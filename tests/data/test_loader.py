@@ -1,0 +1,182 @@
+"""Which photos each process trains with, and the batches that workers bring."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coupled_embedding.config import load_config
+from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.loader import StepPlan, build_train_dataset, train_batches
+from coupled_embedding.data.train_dataset import TrainDataset
+from coupled_embedding.errors import DatasetError
+from coupled_embedding.keypoints import schema_from_dict
+
+COUNTS = {"num_images": st.integers(12, 60), "images": st.integers(1, 4), "accumulate": st.integers(1, 3)}
+
+
+def plans(num_images, images, accumulate=1, processes=1, last_step=0, **options):
+    """Return every process's plan as a list of batches."""
+    return [
+        list(StepPlan(num_images, images, accumulate, rank, processes, last_step=last_step, **options))
+        for rank in range(processes)
+    ]
+
+
+def step_photos(ranks, step, accumulate):
+    """Return the photos of one step over all processes and passes, sorted."""
+    batches = [batch for batches in ranks for batch in batches[step * accumulate : (step + 1) * accumulate]]
+    return sorted(key.photo for batch in batches for key in batch)
+
+
+@given(**COUNTS, processes=st.integers(1, 4))
+def test_every_photo_comes_once_an_epoch_but_for_a_remainder_that_is_too_small(
+    num_images, images, accumulate, processes
+):
+    plan = StepPlan(num_images, images, accumulate, 0, processes)
+    steps = plan.steps_per_epoch
+    ranks = plans(num_images, images, accumulate, processes, last_step=2 * steps)
+    parts = processes * accumulate
+    remainder = num_images % (parts * images)
+    left_out = remainder if remainder < parts else 0
+    for epoch in range(2):
+        batches = [
+            b for batches in ranks for b in batches[epoch * steps * accumulate : (epoch + 1) * steps * accumulate]
+        ]
+        photos = [key.photo for batch in batches for key in batch]
+        assert {key.epoch for batch in batches for key in batch} == {epoch}
+        assert len(photos) == len(set(photos)) == num_images - left_out
+        assert set(photos) <= set(range(num_images))
+
+
+@given(num_images=st.integers(24, 60), images=st.integers(1, 3), processes=st.integers(1, 4), seed=st.integers(0, 99))
+def test_many_processes_train_with_the_photos_of_one(num_images, images, processes, seed):
+    steps = num_images // (images * processes)
+    many = plans(num_images, images, 1, processes, last_step=steps, seed=seed)
+    passes = plans(num_images, images, processes, 1, last_step=steps, seed=seed)
+    one = plans(num_images, images * processes, 1, 1, last_step=steps, seed=seed)
+    for step in range(steps):
+        photos = step_photos(one, step, 1)
+        assert step_photos(many, step, 1) == photos
+        assert step_photos(passes, step, processes) == photos
+
+
+@given(**COUNTS, processes=st.integers(1, 4))
+def test_every_pass_of_a_step_gets_an_even_share_and_knows_the_whole(num_images, images, accumulate, processes):
+    steps = StepPlan(num_images, images, accumulate, 0, processes).steps_per_epoch
+    ranks = plans(num_images, images, accumulate, processes, last_step=steps)
+    for step in range(steps):
+        batches = [b for batches in ranks for b in batches[step * accumulate : (step + 1) * accumulate]]
+        sizes = [len(batch) for batch in batches]
+        assert 1 <= min(sizes) <= max(sizes) <= images
+        assert max(sizes) - min(sizes) <= 1
+        assert {key.step_images for batch in batches for key in batch} == {sum(sizes)}
+        if step < num_images // (processes * accumulate * images):
+            assert set(sizes) == {images}
+
+
+def test_an_uneven_remainder_is_dealt_out():
+    # 3 processes of 4: one step of 12, then 5 photos as 2 + 2 + 1
+    ranks = plans(17, 4, processes=3, last_step=2)
+    assert [len(batches[1]) for batches in ranks] == [2, 2, 1]
+    assert {key.step_images for batches in ranks for key in batches[1]} == {5}
+
+
+def test_a_remainder_with_less_than_one_photo_each_is_left_out():
+    plan = StepPlan(14, 4, 1, 0, 3)
+    assert plan.steps_per_epoch == 1
+    assert StepPlan(15, 4, 1, 0, 3).steps_per_epoch == 2
+
+
+def test_epochs_and_seeds_have_other_orders():
+    def order(seed, epoch):
+        (batches,) = plans(20, 20, last_step=2, seed=seed)
+        return [key.photo for key in batches[epoch]]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert order(1, 0) != list(range(20))
+
+
+@given(**COUNTS, data=st.data())
+def test_a_resumed_plan_goes_on_where_the_whole_one_would(num_images, images, accumulate, data):
+    steps = 2 * StepPlan(num_images, images, accumulate).steps_per_epoch + 1
+    first = data.draw(st.integers(0, steps))
+    (whole,) = plans(num_images, images, accumulate, last_step=steps)
+    (rest,) = plans(num_images, images, accumulate, last_step=steps, first_step=first)
+    assert rest == whole[first * accumulate :]
+    assert len(StepPlan(num_images, images, accumulate, first_step=first, last_step=steps)) == len(rest)
+
+
+def test_too_few_photos_are_an_error():
+    with pytest.raises(DatasetError, match="5 photos are too few for 3 processes with 2 forward passes"):
+        StepPlan(5, 10, 2, 0, 3)
+    assert StepPlan(6, 10, 2, 0, 3).steps_per_epoch == 1
+
+
+def dataset_of(records):
+    return TrainDataset(records, (0, 2, 1), Augmentation(color=0.2), 32, (4, 2), max_people=4, seed=3)
+
+
+def load(dataset, workers, **options):
+    plan = StepPlan(len(dataset), 3, last_step=2 * StepPlan(len(dataset), 3).steps_per_epoch, **options)
+    return list(train_batches(dataset, plan, workers, pin_memory=False))
+
+
+def test_workers_bring_the_same_batches_as_none(make_records):
+    dataset = dataset_of(make_records(7))
+    alone, helped = load(dataset, 0), load(dataset, 2)
+    assert [batch.image_ids for batch in alone] == [batch.image_ids for batch in helped]
+    assert [len(batch.image_ids) for batch in alone] == [3, 3, 1] * 2
+    for one, two in zip(alone, helped, strict=True):
+        tensors = zip(
+            [one.images, one.scales, *one.joints, *one.masks], [two.images, two.scales, *two.joints, *two.masks]
+        )
+        assert all(torch.equal(a, b) for a, b in tensors)
+
+
+def test_batches_hold_the_plans_photos_augmented_anew_each_epoch(make_records):
+    dataset = dataset_of(make_records(6, people=1))
+    (planned,) = plans(6, 3, last_step=4)
+    batches = load(dataset, 0)
+    assert [batch.image_ids for batch in batches] == [[100 + key.photo for key in keys] for keys in planned]
+    images = {(n // 2, i): batch.images[k] for n, batch in enumerate(batches) for k, i in enumerate(batch.image_ids)}
+    assert all(not torch.equal(images[0, i], images[1, i]) for i in range(100, 106))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("wrong", [{"path": "gone.png"}, {"height": 33}])
+def test_an_unreadable_photo_is_named_whatever_the_workers(make_records, workers, wrong):
+    records = make_records(4)
+    if "path" in wrong:
+        wrong = {"path": records[2].path.with_name(wrong["path"])}
+    records[2] = replace(records[2], **wrong)
+    with pytest.raises(DatasetError, match=rf"^\S*{records[2].path.name}: .*\S$"):
+        load(dataset_of(records), workers)
+
+
+SCHEMA = schema_from_dict(
+    {"name": "x", "joints": ["a", "b", "c"], "flip_pairs": [["b", "c"]], "skeleton": [], "sigmas": [0.1] * 3}, "x"
+)
+
+
+def test_the_config_builds_the_samples(make_records):
+    options = ["DATASET.INPUT_SIZE", "64", "DATASET.MAX_PEOPLE", "4", "SEED", "8", "AUGMENT.EXACT_FLIP", "True"]
+    dataset = build_train_dataset(load_config(None, options), make_records(2), SCHEMA, (4, 2))
+    assert (dataset.input_size, dataset.strides, dataset.max_people, dataset.seed) == (64, (4, 2), 4, 8)
+    assert dataset.flip_index == (0, 2, 1)
+    assert dataset.augmentation == Augmentation(exact_flip=True)
+    assert len(dataset) == 2
+
+
+def test_photos_without_labelled_joints_can_be_left_out(make_records):
+    records = make_records(6)  # 0, 1, 2, 0, 1, 2 people
+    records[1].keypoints[..., 2] = 0
+    kept = build_train_dataset(load_config(None, ["DATASET.ONLY_WITH_PEOPLE", "True"]), records, SCHEMA, (4,))
+    assert [record.image_id for record in kept.records] == [102, 104, 105]
+    assert len(build_train_dataset(load_config(), records, SCHEMA, (4,))) == 6
+    assert np.all([record.keypoints[..., 2].any() for record in kept.records])
