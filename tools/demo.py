@@ -18,7 +18,7 @@ from coupled_embedding.data.images import read_image
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import Pose
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.testing import likely_people
+from coupled_embedding.testing import SHOWN_JOINT, likely_people
 from coupled_embedding.visualize import draw_poses, save_image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -67,7 +67,7 @@ def main() -> None:
     for path in find_photos(args.photos):
         people = likely_people(predictor(path))
         image = read_image(path, honour_orientation=True)
-        save_image(args.out / f"{path.stem}_people.jpg", draw_poses(image, people, model.schema))
+        save_image(args.out / f"{path.stem}_people.jpg", draw_poses(image, people, model.schema, min_score=SHOWN_JOINT))
         found[str(path)] = as_json(people, model.schema.joints)
         print(f"{path}: {len(people)} people")
     (args.out / "people.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from coupled_embedding.errors import UserError
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -12,6 +14,8 @@ def resolve(path: str | Path) -> Path:
     that commands work from any working directory.
     """
     path = Path(path).expanduser()
-    if path.is_absolute() or path.exists():
-        return path
-    return _CHECKOUT / path
+    try:
+        found = path.exists()
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
+        raise UserError(f"{str(path)[:200]!r} cannot be a path: {error}") from error
+    return path if found or path.is_absolute() else _CHECKOUT / path

@@ -35,6 +35,9 @@ from coupled_embedding.visualize import draw_poses, save_image, side_by_side
 
 People = dict[int, list[Pose]]
 
+# refinement gives every absent joint a place, however unlikely; pictures leave those out
+SHOWN_JOINT = 0.1
+
 
 @dataclass(frozen=True)
 class TestOutcome:
@@ -151,7 +154,7 @@ def _overlay(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema,
     image = read_image(record.path)
     shown = likely_people(poses)
     return side_by_side(
-        [draw_poses(image, record.keypoints, schema), draw_poses(image, shown, schema)],
+        [draw_poses(image, record.keypoints, schema), draw_poses(image, shown, schema, min_score=SHOWN_JOINT)],
         [f"{record.path.name}: truth", label],
     )
 

@@ -100,7 +100,7 @@ IMPOSSIBLE = [
     ("TRAIN.PRECISION", "fp64", "one of 'fp32', 'bf16', 'fp16'"),
     ("TRAIN.KEEP", "0", "at least 1"),
     ("TEST.SCALES", "[]", "one value or more"),
-    ("TEST.SCALES", "[1.0, 9.0]", "a number from 0.1 to 8"),
+    ("TEST.SCALES", "[1.0, 9.0]", "a multiple of 0.5 from 0.5 to 8"),
     ("TEST.SCALES", "[2.0, 0.5]", "must hold 1.0"),
     ("TEST.NMS_KERNEL", "4", "an odd number"),
     ("TEST.NMS_KERNEL", "-1", "an odd number"),

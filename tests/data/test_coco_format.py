@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from coupled_embedding.data.coco_format import annotation_file, dataset_root, load_records
+from coupled_embedding.data.coco_format import annotation_file, dataset_root, join_annotations, load_records
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.keypoints import schema_from_dict
 
@@ -166,6 +166,8 @@ def test_other_joints_than_the_schemas_are_an_error(load, names):
         ({"keypoints": [[1, 2], *[0] * 8]}, "annotation 7 of image 1: keypoints: expected 9 numbers"),
         ({"bbox": [1, 2, 3]}, "annotation 7 of image 1: bbox: expected 4 numbers, got 3"),
         ({"bbox": [1, 2, 3, float("inf")]}, "annotation 7 of image 1: bbox: numbers must be finite"),
+        ({"keypoints": [1e300, 2, 2] * 3}, "annotation 7 of image 1: keypoints: numbers must be finite"),
+        ({"num_keypoints": "many"}, "annotation .*'num_keypoints' must be a whole number, got 'many'"),
         ({"bbox": None}, "annotation .* has no 'bbox'"),
         ({"image_id": None}, "annotation .* has no 'image_id'"),
     ],
@@ -173,6 +175,25 @@ def test_other_joints_than_the_schemas_are_an_error(load, names):
 def test_a_wrong_annotation_is_named_with_the_file(load, changes, text):
     with pytest.raises(DatasetError, match=rf"labels/all\.json: {text}"):
         load([image()], [person(7, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"width": None}, "'width' must be a whole number, got None"),
+        ({"height": 0}, "'height' must be a whole number, got 0"),
+        ({"id": [1]}, r"'id' must be a whole number, got \[1\]"),
+        ({"crowdIndex": "high"}, "crowdIndex must be a number, got 'high'"),
+    ],
+)
+def test_a_wrong_image_is_named_with_the_file(load, changes, text):
+    with pytest.raises(DatasetError, match=rf"labels/all\.json: image .*{text}"):
+        load([{**image(), **changes}])
+
+
+def test_an_image_listed_twice_is_an_error(load):
+    with pytest.raises(DatasetError, match=r"all\.json: the image id 1 stands there twice"):
+        load([image(1), image(1)])
 
 
 @pytest.mark.parametrize("key", ["id", "file_name", "width", "height"])
@@ -196,6 +217,8 @@ def test_ids_that_are_not_there_are_named(load):
         ("{}", "'images' must be a list"),
         ('{"images": 3}', "'images' must be a list"),
         ('{"images": [3]}', "image 3 has no 'id'"),
+        ('{"images": [], "annotations": null}', "'annotations' must be a list"),
+        ('{"images": [], "categories": 5}', "'categories' must be a list"),
         ('{"images": [], "annotations": [3]}', "annotation 3 has no 'image_id'"),
     ],
 )
@@ -211,3 +234,37 @@ def test_missing_files_and_splits_are_named(schema):
         load_records(schema, "all")
     with pytest.raises(DatasetError, match="no split 'train'"):
         load_records(schema, "train")
+
+
+def write(path, images, annotations, names=("nose",)):
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "keypoints": list(names)}]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_joining_keeps_every_image_and_annotation(tmp_path):
+    train = write(tmp_path / "train.json", [{"id": 1}], [{"id": 1, "image_id": 1}])
+    val = write(tmp_path / "val.json", [{"id": 2}, {"id": 3}], [{"id": 1, "image_id": 2}, {"id": 2, "image_id": 3}])
+    joined = join_annotations([train, val])
+    assert [image["id"] for image in joined["images"]] == [1, 2, 3]
+    # ids that clash are numbered anew
+    assert joined["annotations"] == [
+        {"id": 1, "image_id": 1},
+        {"id": 2, "image_id": 2},
+        {"id": 3, "image_id": 3},
+    ]
+    assert joined["categories"] == [{"id": 1, "keypoints": ["nose"]}]
+
+
+def test_joining_keeps_annotation_ids_that_differ(tmp_path):
+    train = write(tmp_path / "train.json", [{"id": 1}], [{"id": 70, "image_id": 1}])
+    val = write(tmp_path / "val.json", [{"id": 2}], [{"id": 9, "image_id": 2}])
+    assert [a["id"] for a in join_annotations([train, val])["annotations"]] == [70, 9]
+
+
+def test_joining_refuses_an_image_in_both_and_other_categories(tmp_path):
+    train = write(tmp_path / "train.json", [{"id": 1}], [])
+    with pytest.raises(DatasetError, match=r"same\.json: image 1 is in .*train\.json too"):
+        join_annotations([train, write(tmp_path / "same.json", [{"id": 1}], [])])
+    with pytest.raises(DatasetError, match=r"other\.json: its categories are not those of .*train\.json"):
+        join_annotations([train, write(tmp_path / "other.json", [{"id": 2}], [], names=("tail",))])

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.errors import DatasetError
 
 
 def record(ignored, width=12, height=8):
@@ -74,3 +75,27 @@ def test_compressed_counts_as_text_are_read_too():
 def test_a_record_cannot_be_changed():
     with pytest.raises(AttributeError):
         record([]).width = 3
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        "text",
+        [["a", "b", "c", "d", "e", "f"]],
+        [[None] * 6],
+        {"size": [8, 12]},
+        {"size": [7, 12], "counts": [84]},
+        {"size": [8, 12], "counts": [90]},
+        {"size": [8, 12], "counts": [100]},
+        7,
+    ],
+)
+def test_a_region_that_cannot_be_read_is_named_with_its_photo(segmentation):
+    with pytest.raises(DatasetError, match=r"x\.jpg: image 1 has a segmentation that cannot be read"):
+        record([segmentation]).valid_mask()
+
+
+@pytest.mark.parametrize("polygon", [[], [1, 1], [1, 1, 5, 5]])
+def test_points_and_lines_cover_nothing(polygon):
+    assert record([[polygon]]).valid_mask().min() == 255
+    assert record([[polygon, rectangle(2, 1, 6, 4)]]).valid_mask().min() == 0

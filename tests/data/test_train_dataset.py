@@ -187,3 +187,13 @@ def test_a_batch_moves_whole_and_builds_its_targets(make_records):
         x, y = targets.cells[image, person, joint].tolist()
         assert targets.heatmaps[0][image, joint, y, x] == 1
     assert targets.visible.any()
+
+
+def test_a_person_with_an_empty_box_keeps_its_joints(make_records):
+    (record,) = make_records(1, people=2)
+    boxes = record.boxes.copy()
+    boxes[1, 2:] = 0
+    flat = dataset_of([replace(record, boxes=boxes)])
+    batch = collate([flat.sample(SampleKey(0, 0, 1))])
+    assert batch.joints[0].shape[1] == 2
+    assert (batch.joints[0][0, :, :, 2] > 0).all()

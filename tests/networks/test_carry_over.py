@@ -91,8 +91,21 @@ def test_another_tag_dimension_is_an_error_that_names_the_layer(networks, tiny_n
     source, _ = networks
     head = "higher" if len(source.strides) == 2 else "plain"
     target = tiny_network(len(TARGET), TAG_DIM + 2, head)
-    with pytest.raises(CheckpointError, match=r"f: .*\n(.*\n)*.*shape: head\.tms_pred_layers\.weight"):
+    with pytest.raises(CheckpointError, match=r"f: head\.tms_pred_layers\.weight has 12 channels, not 4 joints"):
         carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+
+
+def test_channels_that_fit_by_chance_are_an_error(tiny_network):
+    # K·D is 12 in both: copied as they lie, channels would land on other joints and dimensions
+    source, target = tiny_network(4, 3, "plain"), tiny_network(3, 4, "plain")
+    with pytest.raises(CheckpointError, match="TAG_DIM"):
+        carry_over(target, source.state_dict(), ("nose", "left", "right", "tail"), ("head", "right", "left"), "f")
+
+
+def test_a_file_of_other_joints_than_named_is_an_error(tiny_network):
+    source, target = tiny_network(4, 2, "plain"), tiny_network(4, 2, "plain")
+    with pytest.raises(CheckpointError, match="INIT_SCHEMA"):
+        carry_over(target, source.state_dict(), ("a", "b"), ("w", "x", "y", "z"), "f")
 
 
 def test_a_missing_or_unknown_key_is_an_error(networks):

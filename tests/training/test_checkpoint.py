@@ -76,7 +76,7 @@ def test_truncated_files_are_named(content: dict, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint_00000012.pth"
     checkpoint.save(content, path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="checkpoint_00000012.pth: not a readable weight file"):
+    with pytest.raises(CheckpointError, match=r"checkpoint_00000012\.pth: not a readable weight file"):
         checkpoint.load_model(path)
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from pathlib import Path
@@ -47,5 +48,5 @@ def test_warmup_is_linear_from_the_ratio_to_the_base(warmup: int, ratio: float) 
     rates = [schedule(i) for i in range(warmup)]
     assert rates[0] == pytest.approx(2.0 * ratio)
     assert rates[-1] == pytest.approx(2.0)
-    steps = [b - a for a, b in zip(rates, rates[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(rates)]
     assert all(math.isclose(step, steps[0], rel_tol=1e-6, abs_tol=1e-9) for step in steps)

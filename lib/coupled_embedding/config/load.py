@@ -31,9 +31,10 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if path is not None:
         for file, content in _with_bases(resolve(path), ()):
             _merge(cfg, content, str(file), "")
+            check_values(cfg, str(file))
         cfg.NAME = cfg.NAME or f"{Path(path).resolve().parent.name}_{Path(path).stem}"
     _merge_overrides(cfg, overrides)
-    check_values(cfg, str(path) if path is not None else "the command line")
+    check_values(cfg, "the command line")
     cfg.freeze()
     return cfg
 

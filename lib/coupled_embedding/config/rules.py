@@ -78,10 +78,10 @@ RULES: dict[str, Rule] = {
     "DATASET.INPUT_SIZE": ((lambda v: 64 <= v <= 4096 and v % 32 == 0), "a multiple of 32 from 64 to 4096"),
     "DATASET.MAX_PEOPLE": _between(1, 1000),
     "DATASET.IMAGE_IDS": ((lambda v: all(type(i) is int for i in v)), "a list of whole numbers"),
-    "SYNTHETIC.WIDTH": _between(64, 4096),
-    "SYNTHETIC.HEIGHT": _between(64, 4096),
-    "SYNTHETIC.MIN_PEOPLE": _between(1, 60),
-    "SYNTHETIC.MAX_PEOPLE": _between(1, 60),
+    "SYNTHETIC.WIDTH": _between(64, 2048),
+    "SYNTHETIC.HEIGHT": _between(64, 2048),
+    "SYNTHETIC.MIN_PEOPLE": _between(1, 40),
+    "SYNTHETIC.MAX_PEOPLE": _between(1, 40),
     "SYNTHETIC.CROWD_INDEX": ((lambda v: v <= 1), "at most 1 (below 0: the natural mix)"),
     "SYNTHETIC.SEED": _between(0, 2**32 - 1),
     "SYNTHETIC.TRAIN_SCENES": _between(1, 10**7),
@@ -133,9 +133,10 @@ RULES: dict[str, Rule] = {
     "TRAIN.SAVE_EVERY": _at_least(1),
     "TRAIN.KEEP": _at_least(1),
     "TEST.IMAGES_PER_BATCH": _between(1, 1024),
-    "TEST.SCALES": _each(_between(0.1, 8)),
+    "TEST.SCALES": _each(((lambda v: 0.5 <= v <= 8 and v * 2 == int(v * 2)), "a multiple of 0.5 from 0.5 to 8")),
     "TEST.NMS_KERNEL": ((lambda v: v % 2 == 1 and 1 <= v <= 63), "an odd number from 1 to 63"),
     "TEST.MAX_CANDIDATES": _between(1, 1000),
+    "TEST.HEATMAP_THRESHOLD": _at_least(0),
     "TEST.TAG_THRESHOLD": _above(0),
     "TEST.ASSIGNMENT": _one_of("munkres", "scipy"),
     "TEST.MAX_DETECTIONS": _at_least(0),
@@ -152,7 +153,11 @@ def check_values(cfg: CfgNode, source: str) -> None:
         if not allowed(value):
             raise ConfigError(f"{source}: {key}: {value!r:.200} is impossible; allowed: {description}")
     if cfg.SYNTHETIC.MIN_PEOPLE > cfg.SYNTHETIC.MAX_PEOPLE:
-        raise ConfigError(f"{source}: SYNTHETIC.MIN_PEOPLE: must not exceed SYNTHETIC.MAX_PEOPLE")
+        few, many = cfg.SYNTHETIC.MIN_PEOPLE, cfg.SYNTHETIC.MAX_PEOPLE
+        raise ConfigError(f"{source}: SYNTHETIC.MIN_PEOPLE: {few} must not exceed SYNTHETIC.MAX_PEOPLE, {many}")
+    if cfg.LOSS.PULL_RAMP_START > cfg.LOSS.PULL_RAMP_END:
+        start, end = cfg.LOSS.PULL_RAMP_START, cfg.LOSS.PULL_RAMP_END
+        raise ConfigError(f"{source}: LOSS.PULL_RAMP_START: {start} must not exceed LOSS.PULL_RAMP_END, {end}")
     if 1.0 not in cfg.TEST.SCALES:
         raise ConfigError(f"{source}: TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from")
 

@@ -1,6 +1,7 @@
 """Reader of COCO-format keypoint annotations: COCO, CrowdPose, OCHuman and one's own."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +26,20 @@ def annotation_file(schema: KeypointSchema, split: str, root: str = "") -> Path:
     return dataset_root(schema, root) / schema.split(split).annotations
 
 
-def read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """Read a JSON object that must hold lists under ``keys``; DatasetError says what is wrong."""
+def read_json(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a JSON object that must hold lists under ``keys``; DatasetError says what is wrong.
+
+    ``optional`` keys may be missing, but must be lists if they are there.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: no such annotation file; see README.md for where the data set goes") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot read this annotation file: {error}") from error
-    for key in keys:
+    for key in (*keys, *optional):
+        if key in optional and isinstance(content, dict) and key not in content:
+            continue
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: '{key}' must be a list in a COCO-format annotation file")
     return content
@@ -56,12 +62,17 @@ def load_records(
     """
     path = annotation_file(schema, split, root)
     folder = dataset_root(schema, root) / schema.split(split).images
-    content = read_json(path, ["images"])
+    content = read_json(path, ["images"], optional=["annotations", "categories"])
     check_categories(content, schema, path)
-    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content.get("annotations", []):
-        by_image[_field(annotation, "image_id", path, "annotation")].append(annotation)
-    images = {_field(image, "id", path, "image"): image for image in content["images"]}
+        by_image[_whole(annotation, "image_id", path, "annotation")].append(annotation)
+    images: dict[int, dict[str, Any]] = {}
+    for image in content["images"]:
+        identity = _whole(image, "id", path, "image")
+        if identity in images:
+            raise DatasetError(f"{path}: the image id {identity} stands there twice")
+        images[identity] = image
     missing = [i for i in image_ids if i not in images]
     if missing:
         raise DatasetError(f"{path}: no image has the id {missing[0]} (of {len(missing)} not found)")
@@ -73,9 +84,9 @@ def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path
     """Raise DatasetError if the file names other joints, or another order, than the schema."""
     for category in content.get("categories", []):
         names = category.get("keypoints") if isinstance(category, dict) else None
-        if names and list(names) != list(schema.joints):
+        if names and (not isinstance(names, list) or names != list(schema.joints)):
             raise DatasetError(
-                f"{path}: the joints of category '{category.get('name')}' are {list(names)}, but the schema "
+                f"{path}: the joints of category '{category.get('name')}' are {names!s:.400}, but the schema "
                 f"'{schema.name}' expects {list(schema.joints)}; give DATASET.SCHEMA a schema that fits the file"
             )
 
@@ -86,22 +97,31 @@ def _field(item: Any, key: str, path: Path, kind: str) -> Any:
     return item[key]
 
 
+def _whole(item: Any, key: str, path: Path, kind: str, least: float = -math.inf) -> int:
+    value = _field(item, key, path, kind)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
+        raise DatasetError(f"{path}: {kind} {str(item)[:120]}: '{key}' must be a whole number, got {value!r:.80}")
+    return int(value)
+
+
 def _record(
     image: dict[str, Any], annotations: list[dict[str, Any]], folder: Path, num_joints: int, path: Path
 ) -> ImageRecord:
-    people = [a for a in annotations if not a.get("iscrowd", 0) or _num_keypoints(a) > 0]
+    people = [a for a in annotations if not a.get("iscrowd", 0) or _num_keypoints(a, path) > 0]
     keypoints = np.zeros((len(people), num_joints, 3), np.float32)
     boxes = np.zeros((len(people), 4), np.float32)
     for person, annotation in enumerate(people):
         keypoints[person] = _keypoints(annotation, num_joints, path)
         boxes[person] = _numbers(_field(annotation, "bbox", path, "annotation"), 4, "bbox", annotation, path)
-    ignored = [a["segmentation"] for a in annotations if _is_ignored(a) and a.get("segmentation")]
+    ignored = [a["segmentation"] for a in annotations if _is_ignored(a, path) and a.get("segmentation")]
     crowd_index = image.get("crowdIndex")
+    if crowd_index is not None and not isinstance(crowd_index, int | float):
+        raise DatasetError(f"{path}: image {image['id']}: crowdIndex must be a number, got {crowd_index!r:.80}")
     return ImageRecord(
         image_id=image["id"],
         path=folder / str(_field(image, "file_name", path, "image")),
-        width=int(_field(image, "width", path, "image")),
-        height=int(_field(image, "height", path, "image")),
+        width=_whole(image, "width", path, "image", least=1),
+        height=_whole(image, "height", path, "image", least=1),
         keypoints=keypoints,
         boxes=boxes,
         ignored=tuple(ignored),
@@ -109,15 +129,16 @@ def _record(
     )
 
 
-def _num_keypoints(annotation: dict[str, Any]) -> int:
-    # test files list people without this field; their joints tell as much
+def _num_keypoints(annotation: dict[str, Any], path: Path) -> int:
+    # custom files may lack this field; the labels tell as much
     if "num_keypoints" in annotation:
-        return int(annotation["num_keypoints"])
-    return sum(1 for label in annotation.get("keypoints", [])[2::3] if label > 0)
+        return _whole(annotation, "num_keypoints", path, "annotation")
+    labels = (annotation.get("keypoints") or [])[2::3]
+    return sum(1 for label in labels if isinstance(label, int | float) and label > 0)
 
 
-def _is_ignored(annotation: dict[str, Any]) -> bool:
-    return bool(annotation.get("iscrowd", 0)) or _num_keypoints(annotation) == 0
+def _is_ignored(annotation: dict[str, Any], path: Path) -> bool:
+    return bool(annotation.get("iscrowd", 0)) or _num_keypoints(annotation, path) == 0
 
 
 def _keypoints(annotation: dict[str, Any], num_joints: int, path: Path) -> NDArray[np.float32]:
@@ -133,12 +154,13 @@ def _numbers(values: Any, count: int, key: str, annotation: dict[str, Any], path
         length = len(values) if isinstance(values, list) else "none"
         raise DatasetError(f"{where}: expected {count} numbers, got {length}")
     try:
-        numbers = np.asarray(values, np.float64)
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"{where}: expected {count} numbers: {error}") from error
     if not np.isfinite(numbers).all():
         raise DatasetError(f"{where}: numbers must be finite")
-    return numbers.astype(np.float32)
+    return numbers
 
 
 def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from coupled_embedding.errors import DatasetError
+
 
 @dataclass(frozen=True)
 class ImageRecord:
@@ -34,19 +36,43 @@ class ImageRecord:
     crowd_index: float | None = None
 
     def valid_mask(self) -> NDArray[np.uint8]:
-        """Return (height, width): 255 where errors count, 0 inside the ignored regions."""
+        """Return (height, width): 255 where errors count, 0 inside the ignored regions.
+
+        Raises:
+            DatasetError: a region is neither polygons nor runs of the photo's size.
+        """
         mask = np.full((self.height, self.width), 255, np.uint8)
         for segmentation in self.ignored:
-            mask[_decode(segmentation, self.height, self.width) > 0] = 0
+            try:
+                region = _decode(segmentation, self.height, self.width)
+            except Exception as error:  # pycocotools raises whatever its C code meets
+                raise DatasetError(
+                    f"{self.path}: image {self.image_id} has a segmentation that cannot be read: "
+                    f"{str(segmentation)[:80]} ({error})"
+                ) from error
+            mask[region > 0] = 0
         return mask
 
 
 def _decode(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
-    runs = coco_mask.frPyObjects(segmentation, height, width) if _needs_encoding(segmentation) else segmentation
-    if isinstance(runs, list):
-        runs = coco_mask.merge(runs)
-    return coco_mask.decode(runs)
+    if isinstance(segmentation, list):
+        return _decode_polygons(segmentation, height, width)
+    if not isinstance(segmentation, dict) or list(segmentation.get("size", [])) != [height, width]:
+        raise ValueError(f"expected polygons, or runs of size [{height}, {width}]")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        if sum(counts) != height * width:
+            raise ValueError(f"runs cover {sum(counts)} of {height * width} pixels")
+        segmentation = coco_mask.frPyObjects(segmentation, height, width)
+    return coco_mask.decode(segmentation)
 
 
-def _needs_encoding(segmentation: Any) -> bool:
-    return isinstance(segmentation, list) or isinstance(segmentation["counts"], list)
+def _decode_polygons(polygons: list[Any], height: int, width: int) -> NDArray[np.uint8]:
+    # pycocotools would take four numbers as a box; they are a line, which covers nothing
+    for polygon in polygons:
+        if not np.isfinite(np.asarray(polygon, np.float64)).all():
+            raise ValueError("coordinates must be finite numbers")
+    closed = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not closed:
+        return np.zeros((height, width), np.uint8)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(closed, height, width)))

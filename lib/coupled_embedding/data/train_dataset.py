@@ -177,6 +177,10 @@ def _people_rows(sample: Sample) -> int:
     return int(labelled.nonzero()[0].max(initial=-1)) + 1
 
 
+def _rows(sample: Sample, people: int) -> list[NDArray[np.float32]]:
+    return [joints[:people] for joints in sample.joints]
+
+
 def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:
     """Stack samples to a batch; the first error, if any, takes the batch's place."""
     good: list[Sample] = []
@@ -188,7 +192,7 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
     people = max(1, *(_people_rows(s) for s in good))
     return TrainBatch(
         images=torch.from_numpy(np.stack([s.image for s in good])),
-        joints=tuple(torch.from_numpy(np.stack(j)[:, :people].copy()) for j in zip(*(s.joints for s in good), strict=True)),
+        joints=tuple(torch.from_numpy(np.stack(j)) for j in zip(*(_rows(s, people) for s in good), strict=True)),
         masks=tuple(torch.from_numpy(np.stack(m)) for m in zip(*(s.masks for s in good), strict=True)),
         scales=torch.from_numpy(np.stack([s.scales[:people] for s in good])),
         image_ids=[s.image_id for s in good],

@@ -91,13 +91,14 @@ def _least_rounded(top, bottom, left, right, mean):  # type: ignore[no-untyped-d
     """Bound from below the rounded distance of every interpolated tag of a block.
 
     Each dimension of an interpolated tag lies between the least and the largest of the four
-    corners; the factor below 1 covers the last digits of float32.
+    corners; the slack and the factor below 1 cover the last digits of float32.
     """
     total = np.float32(0)
     for t in range(len(mean)):
         a, b, c, d = top[left, t], top[right, t], bottom[left, t], bottom[right, t]
         low, high = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
-        gap = max(max(low - mean[t], mean[t] - high), np.float32(0))
+        slack = np.float32(4e-7) * max(abs(low), abs(high))
+        gap = max(max(low - mean[t], mean[t] - high) - slack, np.float32(0))
         total += gap * gap
     return np.rint(np.sqrt(total) * np.float32(0.99999))
 

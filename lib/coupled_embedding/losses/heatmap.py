@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 SMALLEST_TAG_SUM = 1e-12
@@ -87,7 +88,7 @@ class _MaskedMean(torch.autograd.Function):
     """Mean over (B, K, h, w) of the masked error, with its gradient from the same pass."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, prediction: Tensor, target: Tensor, mask: Tensor, exponent: Tensor | None, focal: bool
     ) -> Tensor:
         if prediction.is_cuda:
@@ -108,7 +109,8 @@ class _MaskedMean(torch.autograd.Function):
         return error.mul_(mask).mean()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
         return slope * gradient, None, None, None, None
 
@@ -142,7 +144,8 @@ class HeatmapLoss(nn.Module):
             # one layout for all: a channels-last network's maps are not in the targets' order
             heatmap = at_least_float32(heatmap).contiguous()
             exponent = None if scales is None else self._exponent(scales, heatmap)
-            total = total + _MaskedMean.apply(heatmap, target.to(heatmap.dtype).contiguous(), mask, exponent, self.focal)
+            target = target.to(heatmap.dtype).contiguous()
+            total = total + _MaskedMean.apply(heatmap, target, mask, exponent, self.focal)
         return total
 
     def _exponent(self, scales: Tensor, heatmap: Tensor) -> Tensor:

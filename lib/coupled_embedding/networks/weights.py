@@ -101,6 +101,7 @@ def carry_over(
         Joints of this network that the other has not; their channels stay fresh.
     """
     own = network.state_dict()
+    _check_head(own, weights, len(source), len(target), path)
     shared = [(target.index(name), source.index(name)) for name in target if name in source]
     adapted = dict(weights)
     for name in own:
@@ -110,12 +111,22 @@ def carry_over(
     return [name for name in target if name not in source]
 
 
+def _check_head(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources: int, targets: int, path: Any) -> None:
+    """Raise CheckpointError unless the file's head has the named joints and this network's D."""
+    for name, tensor in own.items():
+        if name in other and name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
+            per_joint = len(tensor) // targets
+            if len(other[name]) != sources * per_joint:
+                raise CheckpointError(
+                    f"{path}: {name} has {len(other[name])} channels, not {sources} joints with {per_joint} each: "
+                    "another MODEL.TAG_DIM, or MODEL.INIT_SCHEMA is not the file's"
+                )
+
+
 def _adapt_channels(
     name: str, own: Tensor, other: Tensor, shared: Sequence[tuple[int, int]], sources: int, targets: int
 ) -> Tensor:
     if name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
-        if len(own) % targets or len(other) % sources or len(own) // targets != len(other) // sources:
-            return other  # another D: reported as a misshapen key
         own_joints, other_joints = own.clone().unflatten(0, (targets, -1)), other.unflatten(0, (sources, -1))
     elif name == "head.deconv_layers.0.weight":
         # (W + K, W, 4, 4): the low heatmaps' channels follow the feature's

@@ -40,7 +40,7 @@ def batch_picture(
     return side_by_side(
         [
             draw_poses(image, truth, schema),
-            draw_poses(image, [pose for pose in people if pose.score > SHOWN_SCORE], schema),
+            draw_poses(image, [pose for pose in people if pose.score > SHOWN_SCORE], schema, min_score=SHOWN_SCORE),
             heatmap_overlay(image, heatmaps),
             draw_tags(image, first.heatmaps[0][0].cpu().numpy(), tags),
         ],

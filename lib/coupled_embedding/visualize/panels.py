@@ -65,7 +65,7 @@ def contact_sheet(images: Sequence[Image], columns: int, cell: tuple[int, int] =
 
 
 def save_image(path: str | Path, image: Image) -> None:
-    """Write a (H, W, 3) uint8 BGR picture as PNG or JPEG, by the name's ending.
+    """Write a (H, W, 3) uint8 BGR picture as PNG or JPEG, by the name's ending; makes the folder.
 
     Raises:
         UserError: the ending is another, or the file cannot be written.
@@ -78,6 +78,7 @@ def save_image(path: str | Path, image: Image) -> None:
     if not done:
         raise UserError(f"{path}: a picture of {image.shape[1]} x {image.shape[0]} pixels does not fit this format")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.tobytes())
     except OSError as error:
         raise UserError(f"{path}: cannot write this picture: {error.strerror or error}") from error

@@ -1,0 +1,142 @@
+"""The commands as a user runs them: real processes, real files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def run(tool: str, *arguments: str, code: int = 0) -> str:
+    """Run a command; return what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(CHECKOUT / "tools" / tool), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, env=environment, timeout=400)
+    printed = done.stdout + done.stderr
+    assert done.returncode == code, printed
+    return printed
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_crowd: Path, tiny_text: str) -> dict[str, str]:
+    """A run of tools/train.py on the tiny crowd."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "tiny.yaml").write_text(tiny_text)
+    options = ["NAME", "tiny", "OUTPUT_DIR", str(folder / "out"), "DATASET.ROOT", str(tiny_crowd)]
+    printed = run("train.py", "--cfg", str(folder / "tiny.yaml"), *options)
+    return {
+        "cfg": str(folder / "tiny.yaml"),
+        "options": " ".join(options),
+        "printed": printed,
+        "folder": str(folder / "out/tiny"),
+    }
+
+
+def table(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith("|")]
+
+
+def test_train_says_what_it_does_and_ends_with_the_scores(trained: dict[str, str]) -> None:
+    assert "tiny: 10 photos with" in trained["printed"]
+    assert "6 steps of 4 photos (1 x cpu)" in trained["printed"]
+    assert "val: AP " in trained["printed"]
+
+
+def test_a_second_run_is_refused_and_resume_is_offered(trained: dict[str, str]) -> None:
+    printed = run("train.py", "--cfg", trained["cfg"], *trained["options"].split(), code=2)
+    assert "already holds a run; continue it with --resume" in printed
+    assert "Traceback" not in printed
+
+
+def test_test_scores_writes_results_and_draws(trained: dict[str, str]) -> None:
+    printed = run("test.py", "--cfg", trained["cfg"], *trained["options"].split())
+    assert [name.strip() for name in table(printed)[0].split("|")[1:4]] == ["AP", "AP50", "AP75"]
+    assert "ms by stage: decode" in printed
+    folder = Path(trained["folder"]) / "test_test"
+    results = json.loads((folder / "keypoints_synthetic_test_tiny_results.json").read_text())
+    assert all(len(entry["keypoints"]) == 42 for entry in results)
+    for name in ("best_1", "worst_1", "crowded_1"):
+        assert cv2.imread(str(folder / f"{name}.jpg")).shape[0] > 96
+
+
+@pytest.mark.distributed
+def test_two_processes_print_the_same_table_to_the_last_digit(trained: dict[str, str], tmp_path: Path) -> None:
+    options = trained["options"].split()
+    one = run("test.py", "--cfg", trained["cfg"], "--out", str(tmp_path / "one"), *options)
+    two = run(
+        "test.py", "--cfg", trained["cfg"], "--out", str(tmp_path / "two"), "--gpus", "2", "--device", "cpu", *options
+    )
+    assert table(one) == table(two)
+    name = "keypoints_synthetic_test_tiny_results.json"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.distributed
+def test_two_processes_train_together(trained: dict[str, str]) -> None:
+    options = [*trained["options"].split(), "NAME", "pair", "TRAIN.EPOCHS", "1", "TRAIN.IMAGES_PER_GPU", "2"]
+    printed = run("train.py", "--cfg", trained["cfg"], "--gpus", "2", "--device", "cpu", *options)
+    assert "3 steps of 4 photos (2 x cpu)" in printed
+    assert (Path(trained["folder"]).parent / "pair" / "final.pth").exists()
+
+
+def test_a_checkpoint_needs_no_config(trained: dict[str, str], tmp_path: Path) -> None:
+    weights = str(Path(trained["folder"]) / "final.pth")
+    printed = run("test.py", "--weights", weights, "--split", "val", "--out", str(tmp_path), "TEST.FLIP", "False")
+    assert len(table(printed)) == 3
+
+
+def test_multi_scale_testing_runs(trained: dict[str, str], tmp_path: Path) -> None:
+    weights = str(Path(trained["folder"]) / "final.pth")
+    printed = run("test.py", "--weights", weights, "--out", str(tmp_path), "TEST.SCALES", "[2, 1, 0.5]")
+    assert len(table(printed)) == 3
+
+
+def test_demo_draws_photos_and_folders(trained: dict[str, str], tiny_crowd: Path, tmp_path: Path) -> None:
+    photos = sorted((tiny_crowd / "images").iterdir())
+    folder = tmp_path / "some photos"
+    folder.mkdir()
+    for photo in photos[:2]:
+        (folder / photo.name).write_bytes(photo.read_bytes())
+    weights = str(Path(trained["folder"]) / "final.pth")
+    run("demo.py", str(folder), str(photos[2]), "--weights", weights, "--out", str(tmp_path / "new" / "out"))
+    people = json.loads((tmp_path / "new" / "out" / "people.json").read_text())
+    assert len(people) == 3
+    assert len(list((tmp_path / "new" / "out").glob("*_people.jpg"))) == 3
+
+
+def test_upper_bound_of_exact_annotations_is_100(tmp_path: Path, trained: dict[str, str]) -> None:
+    printed = run("upper_bound.py", "--cfg", trained["cfg"], *trained["options"].split())
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table(printed)[2:]]
+    assert rows[0] == ["annotations themselves", "100.0"]
+    assert [row[0] for row in rows[1:]] == ["maps and tags, all candidates", "maps and tags, 30 candidates"]
+
+
+def test_join_annotations_writes_once(tiny_crowd: Path, tmp_path: Path) -> None:
+    files = [str(tiny_crowd / "json" / f"synthetic_{split}.json") for split in ("train", "val")]
+    printed = run("join_annotations.py", *files, "--out", str(tmp_path / "json" / "trainval.json"))
+    assert "13 images" in printed
+    printed = run("join_annotations.py", *files, "--out", str(tmp_path / "json" / "trainval.json"), code=2)
+    assert "delete it first" in printed
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("train.py", ["--cfg", "nowhere.yaml"], "nowhere.yaml: no such config file"),
+        ("train.py", ["--cfg", "config/synthetic/ce_small.yaml", "TRAIN.LRR", "1"], "unknown key 'TRAIN.LRR'"),
+        ("train.py", ["--cfg", "config/coco/ce_hrnet_w32_512.yaml", "OUTPUT_DIR", "/tmp/ce_none"], "is missing"),
+        ("test.py", ["--weights", "nowhere.pth"], "nowhere.pth: no such weight file"),
+        ("demo.py", ["x.jpg", "--weights", "nowhere.pth"], "nowhere.pth: no such weight file"),
+        ("upper_bound.py", ["--cfg", "config/coco/ce_hrnet_w32_512.yaml", "--split", "no"], "has no split 'no'"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(tool: str, arguments: list[str], told: str) -> None:
+    printed = run(tool, *arguments, code=2)
+    assert told in printed
+    assert printed.startswith("error: ")
+    assert "Traceback" not in printed
