@@ -2,7 +2,7 @@
 
 python tools/demo.py --weights outputs/synthetic_ce_small/best.pth photo.jpg folder_of_photos --out outputs/demo
 
-Writes NAME_people.jpg for each photo and people.json with all keypoints.
+Writes NUMBER_NAME_people.jpg for each photo and people.json with all keypoints.
 """
 
 import argparse
@@ -67,7 +67,10 @@ def main() -> None:
     for path in find_photos(args.photos):
         people = likely_people(predictor(path))
         image = read_image(path, honour_orientation=True)
-        save_image(args.out / f"{path.stem}_people.jpg", draw_poses(image, people, model.schema, min_score=SHOWN_JOINT))
+        save_image(
+            args.out / f"{len(found):04d}_{path.stem}_people.jpg",
+            draw_poses(image, people, model.schema, min_score=SHOWN_JOINT),
+        )
         found[str(path)] = as_json(people, model.schema.joints)
         print(f"{path}: {len(people)} people")
     (args.out / "people.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

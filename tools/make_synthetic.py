@@ -1,6 +1,6 @@
 """Render a synthetic crowd as a dataset folder in CrowdPose's layout, or as a contact sheet.
 
-python tools/make_synthetic.py --out datasets/synthetic --split train --count 8000 --workers 2
+python tools/make_synthetic.py --out datasets/my_crowd --split train --count 8000 --workers 2
 python tools/make_synthetic.py --sheet sheet.png --sheet-labels --size 384x384 --count 12
 """
 

@@ -2,7 +2,7 @@
 
 python tools/test.py --cfg config/synthetic/ce_small.yaml
 python tools/test.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --weights models/ce_hrhrnet_w32_512.pth
-python tools/test.py --weights outputs/ce_small/best.pth TEST.SCALES "[2, 1, 0.5]"
+python tools/test.py --weights outputs/synthetic_ce_small/best.pth TEST.SCALES "[2, 1, 0.5]"
 
 Without --weights the run's best.pth is tested, or its final.pth if it has no best one. Without
 --cfg the checkpoint's own config applies. KEY VALUE pairs behind change options of either.
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from coupled_embedding.commands import command
+from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.distributed import World, launch_if_asked, process_group
 from coupled_embedding.inference.estimator import StageTimes
 from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
@@ -25,10 +25,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cfg", help="config file (default: the checkpoint's own config)")
     parser.add_argument("--weights", help="checkpoint, ours or a released one")
     parser.add_argument("--split", help="split to test (default: DATASET.TEST)")
-    parser.add_argument("--out", help="folder for results and pictures (default: test_SPLIT beside the weights' run)")
-    parser.add_argument("--gpus", type=int, default=1, help="processes on this machine, one a GPU")
-    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+    parser.add_argument("--out", help="folder for results and pictures (default: OUTPUT_DIR/NAME/test_SPLIT)")
+    add_run_options(parser)
     args = parser.parse_args()
     if not (args.cfg or args.weights):
         parser.error("give --cfg, --weights or both")

@@ -1,4 +1,4 @@
-"""Train a network.
+r"""Train a network.
 
 One process:      python tools/train.py --cfg config/synthetic/ce_small.yaml
 4 GPUs:           python tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --gpus 4
@@ -10,7 +10,7 @@ Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
 import argparse
 import sys
 
-from coupled_embedding.commands import command
+from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.config import load_config
 from coupled_embedding.distributed import launch_if_asked, process_group
 from coupled_embedding.training.run import train
@@ -27,10 +27,11 @@ def parse() -> argparse.Namespace:
         metavar="CHECKPOINT",
         help="continue from the run's latest checkpoint, or from the one given",
     )
-    parser.add_argument("--gpus", type=int, default=1, help="processes on this machine, one a GPU")
-    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
-    return parser.parse_args()
+    add_run_options(parser)
+    args = parser.parse_args()
+    if args.resume and args.resume != "auto" and not args.resume.endswith(".pth"):
+        parser.error(f"--resume {args.resume}: expected a .pth file; put --resume last, or before another option")
+    return args
 
 
 @command

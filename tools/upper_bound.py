@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
+from coupled_embedding.data.coco_format import person_category
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.evaluation import Scores, evaluate_keypoints, poses_to_results
 from coupled_embedding.inference.decode import build_decode_settings
@@ -62,7 +63,10 @@ def main() -> None:
         progress = tqdm(records, desc=label, unit="photo")
         rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
     annotations = annotations_of(cfg, schema, split)
-    print_table({k: evaluate_keypoints(annotations, poses_to_results(v), schema, ids) for k, v in rows.items()})
+    category = person_category(annotations)
+    print_table(
+        {k: evaluate_keypoints(annotations, poses_to_results(v, category), schema, ids) for k, v in rows.items()}
+    )
 
 
 if __name__ == "__main__":

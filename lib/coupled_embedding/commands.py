@@ -1,5 +1,6 @@
-"""What all commands share: how an error of the user's is told."""
+"""What commands share: options, and how an error of the user's is told."""
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable
@@ -22,3 +23,16 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that run a network: processes, device, config overrides."""
+    parser.add_argument(
+        "--gpus",
+        "--processes",
+        type=int,
+        default=1,
+        help="processes on this machine, one a GPU (with --device cpu: any number)",
+    )
+    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")

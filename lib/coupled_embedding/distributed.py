@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from coupled_embedding.errors import UserError
 
@@ -73,7 +74,7 @@ def launch_if_asked(processes: int, arguments: list[str]) -> None:
 
     Args:
         processes: one per GPU.
-        arguments: the command line (``sys.argv``) without the option that asked for them.
+        arguments: the command line, ``sys.argv``.
     """
     if processes < 2 or "WORLD_SIZE" in os.environ:
         return
@@ -91,6 +92,17 @@ def gather(value: Any, world: World) -> list[Any]:
     values: list[Any] = [None] * world.size
     dist.all_gather_object(values, value)
     return values
+
+
+def copy_buffers(network: nn.Module, world: World) -> None:
+    """Give every process the main one's buffers.
+
+    Without synchronised batch norm each process keeps running statistics of its own photos;
+    one network must be tested, not several.
+    """
+    if world.size > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def barrier(world: World) -> None:

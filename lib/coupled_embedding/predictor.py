@@ -22,7 +22,7 @@ class Predictor:
 
     Example::
 
-        model = load_model("outputs/w32_512/best.pth")
+        model = load_model("outputs/coco_ce_hrnet_w32_512/best.pth")
         people = Predictor(model.network, model.cfg, model.schema)("crowd.jpg")
 
     Args:

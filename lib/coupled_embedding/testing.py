@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import config_of
 from coupled_embedding.config import load_config, override
+from coupled_embedding.data.coco_format import person_category, read_json
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
@@ -99,18 +100,18 @@ def run_test(
 ) -> TestOutcome:
     """Predict a split and score it by its benchmark's rules."""
     people, times = predict_split(network, cfg, schema, records, world, progress)
-    results = poses_to_results(people, max_detections=cfg.TEST.MAX_DETECTIONS)
+    annotations = annotations_of(cfg, schema, split)
+    results = poses_to_results(people, person_category(annotations), cfg.TEST.MAX_DETECTIONS)
     scores = None
-    if has_annotations(cfg, schema, split):
+    if has_annotations(annotations):
         ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
-        scores = evaluate_keypoints(annotations_of(cfg, schema, split), results, schema, ids)
+        scores = evaluate_keypoints(annotations, results, schema, ids, engine=cfg.TEST.ENGINE)
     return TestOutcome(people, results, scores, times)
 
 
-def has_annotations(cfg: CfgNode, schema: KeypointSchema, split: str) -> bool:
-    """Whether a split's file has people to score against; test-dev's has none."""
-    content = json.loads(annotations_of(cfg, schema, split).read_bytes())
-    return "annotations" in content
+def has_annotations(path: Path) -> bool:
+    """Whether an annotation file has people to score against; test-dev's has none."""
+    return "annotations" in read_json(path, ["images"])
 
 
 def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, split: str, name: str) -> Path:
@@ -199,7 +200,12 @@ def prepare_test(
     cfg = cfg or override(config_of(path), overrides)
     schema = schema_of(cfg)
     network = build_network(cfg, schema.num_joints)
-    load_network(network, path)
+    joints = load_network(network, path)
+    if joints and joints != schema.joints:
+        raise CheckpointError(
+            f"{path}: was trained for the joints {', '.join(joints)}, but data set '{schema.name}' has "
+            f"{', '.join(schema.joints)}; test it on a data set with its own joints"
+        )
     network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     split = split or cfg.DATASET.TEST
     if world.is_main:

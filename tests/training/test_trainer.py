@@ -130,3 +130,46 @@ def test_moving_average_follows_the_formula() -> None:
         expected = decay * expected + (1 - decay) * layer.weight.detach()
         average.update(layer)
         assert torch.allclose(average.network.weight, expected, atol=1e-6)
+
+
+def test_a_changed_option_cannot_continue_a_run(tiny: Tiny) -> None:
+    folder = run(tiny("changed"))
+    (folder / "final.pth").unlink()
+    list_checkpoints(folder)[-1].unlink()
+    with pytest.raises(
+        UserError, match=r"other options; continue with the same:\n  TRAIN\.LR: 0\.0015 before, 0\.01 now"
+    ):
+        run(tiny("changed", "TRAIN.LR", "1e-2"), resume="auto")
+
+
+def test_harmless_options_may_change(tiny: Tiny) -> None:
+    folder = run(tiny("harmless"))
+    list_checkpoints(folder)[-1].unlink()
+    run(tiny("harmless", "TRAIN.WORKERS", "1", "TEST.FLIP", "False"), resume="auto")
+    assert load_model(folder / "final.pth").metrics
+
+
+def test_an_earlier_checkpoint_does_not_mix_with_later_ones(tiny: Tiny) -> None:
+    folder = run(tiny("earlier"))
+    with pytest.raises(UserError, match=r"holds newer checkpoints \(checkpoint_00000006\.pth\)"):
+        run(tiny("earlier"), resume=str(list_checkpoints(folder)[0]))
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny: Tiny) -> None:
+    folder = run(tiny("finished"))
+    before = (folder / "final.pth").read_bytes()
+    run(tiny("finished"), resume="auto")
+    assert (folder / "final.pth").read_bytes() == before
+
+
+def test_validation_needs_annotations(tiny: Tiny, tiny_crowd: Path, tmp_path: Path) -> None:
+    content = json.loads((tiny_crowd / "json/synthetic_val.json").read_text())
+    root = tmp_path / "unlabelled"
+    (root / "json").mkdir(parents=True)
+    (root / "images").symlink_to(tiny_crowd / "images")
+    for split in ("train", "val"):
+        kept = ("info", "images", "categories") if split == "val" else tuple(content)
+        source = json.loads((tiny_crowd / f"json/synthetic_{split}.json").read_text())
+        (root / f"json/synthetic_{split}.json").write_text(json.dumps({key: source[key] for key in kept}))
+    with pytest.raises(UserError, match=r"DATASET\.VAL: the split 'val' has no public annotations"):
+        run(tiny("unlabelled", "DATASET.ROOT", str(root)))

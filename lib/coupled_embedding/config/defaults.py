@@ -131,6 +131,7 @@ def _test() -> Node:
     node.ASSIGNMENT = "munkres"  # "munkres": 1.1.4's choice among equal costs; "scipy": nearer tags break ties
     node.REFINE = True  # look up absent joints at each person's best place
     node.MAX_DETECTIONS = 0  # people per photo in the results, best first; 0: all
+    node.ENGINE = "pycocotools"  # who computes the scores: also "fast" (faster-coco-eval) and "crowdposetools"
     node.PRECISION = "fp32"  # of the network; decode stays float32
     node.WORKERS = 2
     node.OVERLAYS = 4  # pictures each of the best, worst and most crowded photos; 0: none

@@ -140,6 +140,7 @@ RULES: dict[str, Rule] = {
     "TEST.TAG_THRESHOLD": _above(0),
     "TEST.ASSIGNMENT": _one_of("munkres", "scipy"),
     "TEST.MAX_DETECTIONS": _at_least(0),
+    "TEST.ENGINE": _one_of("pycocotools", "fast", "crowdposetools"),
     "TEST.PRECISION": _one_of("fp32", "bf16", "fp16"),
     "TEST.WORKERS": _between(0, 256),
     "TEST.OVERLAYS": _between(0, 1000),

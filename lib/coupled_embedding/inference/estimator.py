@@ -1,5 +1,6 @@
 """Batches in, people out: network, merges, decode; the decode of one batch runs beside the next."""
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,13 +29,15 @@ class StageTimes:
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     photos: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the block's time to a stage."""
         start = time.perf_counter()
         yield
-        self.seconds[stage] += time.perf_counter() - start
+        with self.lock:
+            self.seconds[stage] += time.perf_counter() - start
 
 
 @dataclass(frozen=True)

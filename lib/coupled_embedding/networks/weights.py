@@ -64,9 +64,16 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | 
     module.load_state_dict(dict(weights))
 
 
-def load_network(network: PoseNetwork, path: str | Path) -> None:
-    """Load a checkpoint of ours or a released one; CheckpointError lists what does not fit."""
-    load_strictly(network, network_weights(read_weight_file(path), path), path)
+def load_network(network: PoseNetwork, path: str | Path) -> tuple[str, ...]:
+    """Load a checkpoint of ours or a released one; CheckpointError lists what does not fit.
+
+    Returns:
+        The joints that it was trained for; empty for a released file, which does not say.
+    """
+    content = read_weight_file(path)
+    load_strictly(network, network_weights(content, path), path)
+    schema = content.get("schema")
+    return tuple(schema["joints"]) if isinstance(schema, dict) and isinstance(schema.get("joints"), list) else ()
 
 
 def load_backbone(network: PoseNetwork, path: str | Path) -> list[str]:

@@ -1,6 +1,7 @@
 """What a run leaves behind: TensorBoard, a line of JSON per log step, a progress bar."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, total_steps: int, first_step: int) -> None:
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
         self.file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         # a log file gets a line now and then instead of a bar that redraws itself
         interval = 0.5 if sys.stderr.isatty() else 30.0
@@ -34,7 +35,9 @@ class RunLog:
         """Log figures by name, such as ``loss/total``."""
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
-        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        # JSON knows no NaN, which is what a score without people to score is
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **known}) + "\n")
         self.file.flush()
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:

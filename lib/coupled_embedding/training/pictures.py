@@ -34,7 +34,7 @@ def batch_picture(
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     size = (image.shape[1], image.shape[0])
     people = decode(heatmaps, tags, size, identity, settings)
-    # the middle of a cell, as truncation put it there
+    # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
     return side_by_side(

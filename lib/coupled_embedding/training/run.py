@@ -8,14 +8,14 @@ from yacs.config import CfgNode
 from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.loader import build_train_dataset
-from coupled_embedding.data.prepare import records_of, render_missing, schema_of
-from coupled_embedding.distributed import World, barrier
+from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.distributed import World, barrier, gather
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
 from coupled_embedding.paths import resolve
-from coupled_embedding.testing import run_test
+from coupled_embedding.testing import has_annotations, run_test
 from coupled_embedding.training.trainer import Evaluate, Trainer
 
 
@@ -42,6 +42,8 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
     """
     folder = run_folder(cfg)
     start = _start_checkpoint(folder, "auto" if world.restarts else resume)
+    if len(set(gather(str(start), world))) > 1:
+        raise UserError(f"the processes see different checkpoints in {folder}: several machines need a shared folder")
     if cfg.TRAIN.THREADS:
         torch.set_num_threads(cfg.TRAIN.THREADS)
     schema = schema_of(cfg)
@@ -79,6 +81,12 @@ def _start_checkpoint(folder: Path, resume: str | None) -> Path | None:
         return None
     if resume == "auto":
         return checkpoints[-1] if checkpoints else None
+    newer = [path for path in checkpoints if path.name > Path(resume).name]
+    if newer and Path(resume).resolve().parent == folder.resolve():
+        raise UserError(
+            f"{folder} holds newer checkpoints ({newer[-1].name}), which continuing from {Path(resume).name} would mix "
+            "with; move them and best.pth away first"
+        )
     return Path(resume)
 
 
@@ -118,6 +126,8 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, world: World) -> Evaluate 
     if not cfg.DATASET.VAL:
         return None
     records = records_of(cfg, schema, cfg.DATASET.VAL)
+    if not has_annotations(annotations_of(cfg, schema, cfg.DATASET.VAL)):
+        raise UserError(f"DATASET.VAL: the split '{cfg.DATASET.VAL}' has no public annotations to score against")
 
     def evaluate(network: PoseNetwork) -> dict[str, float]:
         outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world)

@@ -1,33 +1,33 @@
 """The training loop, visible at once."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from coupled_embedding import checkpoint
+from coupled_embedding.config import config_to_dict
 from coupled_embedding.data.images import normalise
 from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.data.train_dataset import TrainBatch, TrainDataset
-from coupled_embedding.distributed import World, barrier
+from coupled_embedding.distributed import World, barrier, copy_buffers
 from coupled_embedding.errors import UserError
 from coupled_embedding.inference.decode import build_decode_settings
 from coupled_embedding.inference.estimator import PRECISIONS
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.losses.criterion import LossTerms, build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork
-from coupled_embedding.training import statistics
 from coupled_embedding.training.ema import MovingAverage
 from coupled_embedding.training.logging import RunLog
+from coupled_embedding.training.meter import Meter
 from coupled_embedding.training.pictures import batch_picture
 from coupled_embedding.training.schedule import build_schedule
 
@@ -41,7 +41,6 @@ class Progress:
 
     step: int = 0
     best: float = float("-inf")
-    best_step: int = 0
 
 
 class Trainer:
@@ -76,6 +75,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
         self.average = MovingAverage(self.network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
         self.progress = Progress()
+        self.finished_scores: dict[str, float] = {}
         plan = self._plan(0, 0)
         self.steps_per_epoch = plan.steps_per_epoch
         self.total_steps = cfg.TRAIN.EPOCHS * plan.steps_per_epoch
@@ -115,6 +115,8 @@ class Trainer:
 
     def train(self) -> dict[str, float]:
         """Train to the last epoch; return the last validation's scores (empty without one)."""
+        if self.progress.step >= self.total_steps:
+            return self.finished_scores
         plan = self._plan(self.progress.step, self.total_steps)
         batches = train_batches(self.dataset, plan, self.cfg.TRAIN.WORKERS, self.world.device.type == "cuda")
         log = RunLog(self.folder, self.total_steps, self.progress.step) if self.world.is_main else None
@@ -129,6 +131,7 @@ class Trainer:
                     log.advance(**meter.shown)
                 if self.progress.step % self.steps_per_epoch == 0:
                     scores = self._end_epoch(log) or scores
+                    meter.restart()
         finally:
             if log:
                 log.close()
@@ -137,7 +140,7 @@ class Trainer:
         barrier(self.world)
         return scores
 
-    def _step(self, batches: Iterator[TrainBatch], meter: "Meter", log: RunLog | None, with_figures: bool) -> None:
+    def _step(self, batches: Iterator[TrainBatch], meter: Meter, log: RunLog | None, with_figures: bool) -> None:
         """One optimizer step: forward and backward of each pass, then the update."""
         train = self.cfg.TRAIN
         rate = self.schedule(self.progress.step)
@@ -186,6 +189,7 @@ class Trainer:
         is_last = epoch == train.EPOCHS
         scores = None
         if self.evaluate and (is_last or (train.EVAL_EVERY and epoch % train.EVAL_EVERY == 0)):
+            copy_buffers(self.tested_network, self.world)
             scores = self.evaluate(self.tested_network)
             self._keep_best(scores, log, epoch)
         if self.world.is_main and (is_last or epoch % train.SAVE_EVERY == 0):
@@ -197,7 +201,7 @@ class Trainer:
         name, main = next(iter(scores.items()))
         is_best = main > self.progress.best
         if is_best:
-            self.progress.best, self.progress.best_step = main, self.progress.step
+            self.progress.best = main
         if log:
             if is_best:
                 self._save(self.folder / "best.pth", scores)
@@ -214,84 +218,56 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "average_updates": self.average.updates if self.average else 0,
                 "best": self.progress.best,
-                "best_step": self.progress.best_step,
+                "steps_per_epoch": self.steps_per_epoch,
             }
         checkpoint.save(content, path)
 
     def resume(self, path: Path) -> None:
-        """Continue from a numbered checkpoint of the same config."""
+        """Continue from a numbered checkpoint of the same config.
+
+        Raises:
+            CheckpointError: it is no such checkpoint.
+            UserError: its config differs in anything that changes the training.
+        """
         content = checkpoint.read_resumable(path)
+        check_same_training(content["config"], config_to_dict(self.cfg), path)
         state = content["training"]
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"{path}: had {state['steps_per_epoch']} steps an epoch, this run has {self.steps_per_epoch}: another "
+                "number of processes or photos; continue with the same"
+            )
         checkpoint.load_strictly(self.network, state["model"], path)
         if self.average:
             checkpoint.load_strictly(self.average.network, content["model"], path)
             self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(content["step"], state["best"], state["best_step"])
+        self.progress = Progress(content["step"], state["best"])
+        self.finished_scores = content["metrics"]
 
 
-class Meter:
-    """Sums losses on the device between log steps, so that no step waits for the host."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.shown: dict[str, str] = {}
-        self._reset()
-
-    def _reset(self) -> None:
-        self.losses: Tensor | None = None
-        self.steps = 0.0
-        self.photos = 0
-        self.dropped = 0
-        self.wait = 0.0
-        self.start = time.perf_counter()
-
-    def waiting(self) -> "_Waiting":
-        """Return a context whose time counts as waiting for data."""
-        return _Waiting(self)
-
-    def add(self, terms: LossTerms, share: float, batch: TrainBatch) -> None:
-        """Add a pass's losses; the shares of a step's passes and processes sum to their number."""
-        losses = terms.stacked() * share
-        self.losses = losses if self.losses is None else self.losses + losses
-        self.steps += share
-        self.photos += len(batch.images)
-        self.dropped += batch.dropped_people
-
-    def figures(self, maps: PoseMaps, targets: Targets, norm: Tensor) -> dict[str, float]:
-        """Return the means since the last call, over all processes, and start anew."""
-        assert self.losses is not None
-        host = torch.tensor([self.steps, self.photos, self.dropped, self.wait], dtype=torch.float64)
-        sums = torch.cat([self.losses.double(), host.to(self.losses.device)])
-        if self.world.size > 1:
-            dist.all_reduce(sums)
-        stats = statistics.tag_statistics(maps, targets)
-        # the one transfer to the host between log steps
-        values = torch.cat([sums, norm.double()[None], stats.double()]).tolist()
-        names = [field.name for field in fields(LossTerms)]
-        seconds = time.perf_counter() - self.start
-        steps, photos, dropped, wait, norm_value, *tags = values[len(names) :]
-        figures = {f"loss/{name}": value / steps for name, value in zip(names, values, strict=False)}
-        figures |= {f"tags/{name}": value for name, value in zip(statistics.NAMES, tags, strict=True)}
-        figures["train/gradient_norm"] = norm_value
-        figures["train/photos_per_second"] = photos / seconds
-        figures["train/data_wait_share"] = wait / self.world.size / seconds
-        figures["train/people_above_limit"] = dropped
-        self.shown = {"loss": f"{figures['loss/total']:.5f}", "photos/s": f"{photos / seconds:.1f}"}
-        self._reset()
-        return figures
+# what may differ between a stopped training and its continuation
+_HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", "TRAIN.PICTURES_EVERY", "TRAIN.KEEP"}
 
 
-class _Waiting:
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
+def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:
+    """Raise UserError if two configs differ in an option that changes the training."""
+    before, now = _flat(saved), _flat(present)
+    differing = [
+        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _HARMLESS and not key.startswith("TEST.")
+    ]
+    if differing:
+        raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))
 
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
 
-    def __exit__(self, *_: object) -> None:
-        self.meter.wait += time.perf_counter() - self.start
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _adam(network: nn.Module, cfg: CfgNode) -> torch.optim.Adam:

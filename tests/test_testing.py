@@ -1,0 +1,90 @@
+"""Testing a network on a data set, through the library."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from coupled_embedding import checkpoint
+from coupled_embedding.data.prepare import schema_of
+from coupled_embedding.distributed import World
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.keypoints import Pose
+from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.predictor import Predictor
+from coupled_embedding.testing import likely_people, prepare_test, run_test
+
+HERE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def weights(tiny, tmp_path: Path) -> Path:
+    """A checkpoint of an untrained network on the tiny crowd."""
+    cfg: CfgNode = tiny("untrained")
+    schema = schema_of(cfg)
+    torch.manual_seed(0)
+    network = build_network(cfg, schema.num_joints)
+    path = tmp_path / "untrained.pth"
+    checkpoint.save(checkpoint.describe(cfg, schema, network.state_dict(), {}, 0), path)
+    return path
+
+
+def test_every_photo_has_an_entry_in_the_files_order(weights: Path) -> None:
+    task = prepare_test(None, str(weights), [], None, HERE)
+    outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, HERE)
+    assert list(outcome.people) == [record.image_id for record in task.records]
+    assert outcome.times.photos == len(task.records) == 5
+
+
+def test_another_category_id_is_scored_too(weights: Path, tiny_crowd: Path, tmp_path: Path) -> None:
+    content = json.loads((tiny_crowd / "json/synthetic_test.json").read_text())
+    content["categories"][0]["id"] = 0
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 0
+    root = tmp_path / "zero"
+    (root / "json").mkdir(parents=True)
+    (root / "images").symlink_to(tiny_crowd / "images")
+    # not a rendered data set any more: the schema says so
+    schema_file = tmp_path / "zero.yaml"
+    schema_file.write_text(Path("datasets/synthetic.yaml").read_text().replace("synthetic: true", "synthetic: false"))
+    (root / "json/synthetic_test.json").write_text(json.dumps(content))
+    options = ["DATASET.ROOT", str(root), "DATASET.SCHEMA", str(schema_file)]
+    task = prepare_test(None, str(weights), options, None, HERE)
+    outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, HERE)
+    assert outcome.scores is not None
+    assert outcome.scores.main >= 0
+    assert all(result["category_id"] == 0 for result in outcome.results)
+
+
+def test_a_data_set_with_other_joints_is_refused(weights: Path, tmp_path: Path) -> None:
+    text = Path("datasets/synthetic.yaml").read_text()
+    other = tmp_path / "other.yaml"
+    other.write_text(text.replace("head", "crown"))
+    with pytest.raises(
+        CheckpointError, match=r"was trained for the joints .*head.*but data set 'synthetic' has .*crown"
+    ):
+        prepare_test(None, str(weights), ["DATASET.SCHEMA", str(other)], None, HERE)
+
+
+def test_a_run_without_weights_is_named(tiny_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds neither best\.pth nor final\.pth; train first"):
+        prepare_test(str(tiny_file), None, ["OUTPUT_DIR", str(tmp_path / "nothing")], None, HERE)
+
+
+def test_the_predictor_takes_files_and_arrays(weights: Path, tiny_crowd: Path) -> None:
+    model = checkpoint.load_model(weights)
+    predictor = Predictor(model.network, model.cfg, model.schema)
+    photo = next((tiny_crowd / "images").iterdir())
+    people = predictor(photo)
+    assert [pose.score for pose in people] == sorted((pose.score for pose in people), reverse=True)
+    with pytest.raises(ValueError, match="expected a"):
+        predictor(torch.zeros(3, 3).numpy())
+
+
+def test_likely_people_are_near_the_best_and_above_the_floor() -> None:
+    poses = [Pose(torch.zeros(14, 3).numpy(), score) for score in (0.9, 0.5, 0.3, 0.05)]
+    assert [pose.score for pose in likely_people(poses)] == [0.9, 0.5]
+    assert likely_people(poses[3:]) == []
+    assert likely_people([]) == []
