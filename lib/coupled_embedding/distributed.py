@@ -97,8 +97,8 @@ def gather(value: Any, world: World) -> list[Any]:
 def copy_buffers(network: nn.Module, world: World) -> None:
     """Give every process the main one's buffers.
 
-    Without synchronised batch norm each process keeps running statistics of its own photos;
-    one network must be tested, not several.
+    Without synchronised batch norm the running statistics of the last step, and averages of
+    them, are each process's own; one network must be tested, not several.
     """
     if world.size > 1:
         for buffer in network.buffers():

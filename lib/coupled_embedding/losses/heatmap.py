@@ -91,6 +91,7 @@ class _MaskedMean(torch.autograd.Function):
     def forward(
         ctx: Any, prediction: Tensor, target: Tensor, mask: Tensor, exponent: Tensor | None, focal: bool
     ) -> Tensor:
+        """Return the mean; the gradient is ready when this returns."""
         if prediction.is_cuda:
             # finding the cells with a target would make the device wait
             adapted = target if exponent is None else target**exponent
