@@ -31,11 +31,12 @@ def made_up_maps(people: int, height: int, width: int, seed: int = 0) -> tuple[t
     fine = torch.from_numpy(2 * cells).long()[None].clamp_min(0)
     heatmap = gaussian_heatmaps(fine, visible, height // 2, width // 2) * 0.8
     heatmap += torch.from_numpy(random.normal(0, 0.01, heatmap.shape)).float().abs()
+    # around each joint the tag of its person
     identity = random.normal(0, 2, (people, 8))
-    distance = (np.mgrid[: low[1], : low[0]].T[:, :, None] - centers) ** 2
-    owner = distance.sum(-1).argmin(-1)
-    tags = torch.from_numpy(identity[owner]).float()[None, None].expand(1, joints, *low, 8)
-    tags = tags + torch.from_numpy(random.normal(0, 0.05, tags.shape)).float()
+    distance = (np.mgrid[: low[1], : low[0]].T[:, :, None, None] - cells) ** 2  # (h, w, P, K, 2)
+    owner = distance.sum(-1).argmin(2)  # (h, w, K)
+    tags = torch.from_numpy(identity[owner]).float().permute(2, 0, 1, 3)[None]
+    tags = (tags + torch.from_numpy(random.normal(0, 0.05, tags.shape)).float()).contiguous()
     return torch.cat((heatmap, heatmap.flip(-1))), torch.cat((tags, tags.flip(-2)))
 
 
@@ -56,8 +57,7 @@ def measure(people: int, height: int, width: int, runs: int) -> dict[str, object
     def ours() -> np.ndarray:
         photo, mirror = MergedMaps(heatmaps[:1], tags[:1]), MergedMaps(heatmaps[1:], tags[1:])
         merged = merge_flip(photo, mirror, flip)
-        maps = merged.heatmaps[0].numpy(), merged.tags[0].contiguous().numpy()
-        return np.array([pose.keypoints for pose in decode(*maps, (width, height), IDENTITY, settings)])
+        return np.array([pose.keypoints for pose in decode(merged.photo(0), (width, height), IDENTITY, settings)])
 
     def plain() -> np.ndarray:
         heatmap, full_tags = merged_at_full_size(heatmaps, tags, (height, width), flip)

@@ -56,8 +56,8 @@ def main() -> None:
     strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
     rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}
     choices = {
-        "maps and tags, all candidates": replace(settings, max_candidates=UNLIMITED),
-        f"maps and tags, {settings.max_candidates} candidates": settings,
+        "maps and tags, all candidates": replace(settings, peaks=replace(settings.peaks, limit=UNLIMITED)),
+        f"maps and tags, {settings.peaks.limit} candidates": settings,
     }
     for label, chosen in choices.items():
         progress = tqdm(records, desc=label, unit="photo")

@@ -14,7 +14,7 @@ from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import SIGMA, gaussian_heatmaps, joint_cells
 from coupled_embedding.geometry import TestGeometry, apply_affine, fit_geometry
-from coupled_embedding.inference.aggregate import merge_resolutions
+from coupled_embedding.inference.aggregate import PhotoMaps, TagLayer, merge_resolutions
 from coupled_embedding.inference.decode import DecodeSettings, decode
 from coupled_embedding.keypoints import Pose
 
@@ -80,4 +80,5 @@ def decoded_poses(record: ImageRecord, input_size: int, strides: Sequence[int], 
     geometry = fit_geometry((record.width, record.height), input_size)
     maps = perfect_maps(record, geometry, strides)
     heatmaps = merge_resolutions(maps)[0].numpy()
-    return decode(heatmaps, maps.tags[0].numpy(), geometry.base_size, geometry.to_photo(), settings)
+    photo = PhotoMaps(heatmaps, (TagLayer(maps.tags[0].numpy()),))
+    return decode(photo, geometry.base_size, geometry.to_photo(), settings)

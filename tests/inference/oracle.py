@@ -111,7 +111,7 @@ def decode(heatmaps, tags, base_size, to_photo, settings):
     """Return [((K, 3) keypoints, score)] of (K, h', w') heatmaps and (K, h, w, T) tags."""
     width, height = base_size
     large, large_tags = enlarge(heatmaps, height, width), enlarge_tags(tags, height, width)
-    limits = settings.kernel, settings.max_candidates, settings.threshold
+    limits = settings.peaks.kernel, settings.peaks.limit, settings.peaks.threshold
     candidates = [peaks(h, t, *limits) for h, t in zip(large, large_tags, strict=True)]
     result = []
     for person in group(candidates, settings.grouping_order, settings.tag_threshold):

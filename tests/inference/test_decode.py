@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
 from coupled_embedding.geometry import TestGeometry, fit_geometry
-from coupled_embedding.inference.aggregate import MergedMaps, merge_flip, merge_scales
+from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, TagLayer, merge_flip, merge_scales
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
+from coupled_embedding.inference.peaks import PeakSettings
 from coupled_embedding.keypoints import load_schema
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -39,15 +40,12 @@ def test_people_equal_the_recorded_ones_in_order(decode_case):
     maps = recorded_maps(npz, options)
     settings = DecodeSettings(
         tuple(options["inference_channel"]),
-        options["nms_kernel_size"],
-        options["max_num_people"],
-        options["val_th"],
+        PeakSettings(options["nms_kernel_size"], options["max_num_people"], options["val_th"]),
         options["tag_th"],
         refine=options["with_refine"],
     )
     geometry = TestGeometry(tuple(options["base_size"]), tuple(options["center"]), options["scale"][0] * 200)
-    heatmaps, tags = maps.heatmaps[0].numpy(), maps.tags[0].contiguous().numpy()
-    people = decode(heatmaps, tags, geometry.base_size, geometry.to_photo(), settings)
+    people = decode(maps.photo(0), geometry.base_size, geometry.to_photo(), settings)
     assert len(people) == len(npz["keypoints"])
     for pose, keypoints, score in zip(people, npz["keypoints"], npz["scores"], strict=True):
         np.testing.assert_allclose(pose.keypoints[:, :2], keypoints[:, :2], rtol=0, atol=1e-3)
@@ -56,6 +54,10 @@ def test_people_equal_the_recorded_ones_in_order(decode_case):
 
 
 # ---- the slow oracle
+
+
+def photo_maps(heatmaps, tags):
+    return PhotoMaps(heatmaps, (TagLayer(tags),))
 
 
 def assert_equal_people(people, expected):
@@ -86,17 +88,17 @@ def test_random_maps_equal_the_slow_oracle(
     if whole:  # several scales were merged at the base size
         heatmaps = oracle.enlarge(heatmaps, base[1], base[0])
     order = tuple(np.random.default_rng(seed).permutation(joints).tolist())
-    options = DecodeSettings(order, kernel, 30, refine=refine)
+    options = DecodeSettings(order, PeakSettings(kernel), refine=refine)
     to_photo = fit_geometry((3 * base[0] + 1, 2 * base[1]), 64).to_photo()
-    found = decode(heatmaps, tags, base, to_photo, options)
+    found = decode(photo_maps(heatmaps, tags), base, to_photo, options)
     assert_equal_people(found, oracle.decode(heatmaps, tags, base, to_photo, options))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_crowd_equals_the_slow_oracle(oracle, exact_maps, seed):
     heatmaps, tags = exact_maps(seed, 6, (16, 20), 8, 60, 64, 0.05)
-    options = DecodeSettings((3, 0, 5, 1, 2, 4), 5)
-    found = decode(heatmaps, tags, (80, 64), IDENTITY, options)
+    options = DecodeSettings((3, 0, 5, 1, 2, 4))
+    found = decode(photo_maps(heatmaps, tags), (80, 64), IDENTITY, options)
     assert len(found) > 60
     assert_equal_people(found, oracle.decode(heatmaps, tags, (80, 64), IDENTITY, options))
 
@@ -112,7 +114,9 @@ def one_peak_maps(joints=2, dim=1, x=10, y=12, value=0.8, size=32):
 
 def decode_one(heatmaps, tags, refine=True, to_photo=IDENTITY):
     size = heatmaps.shape[2], heatmaps.shape[1]
-    return decode(heatmaps, tags, size, to_photo, DecodeSettings(tuple(range(len(heatmaps))), refine=refine))
+    return decode(
+        photo_maps(heatmaps, tags), size, to_photo, DecodeSettings(tuple(range(len(heatmaps))), refine=refine)
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,6 +166,19 @@ def test_refined_joints_without_a_positive_score_go_to_0_0_and_keep_it(score):
     assert person.keypoints[1].tolist() == [0, 0, score]
 
 
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_guess_keeps_joints_without_a_score_at_their_likeliest_place(refine):
+    heatmaps, tags = one_peak_maps(joints=3)
+    heatmaps[2] = heatmaps[0]
+    heatmaps[2] = np.roll(heatmaps[2], (4, 6), (0, 1))
+    heatmaps[1] = -0.2
+    heatmaps[1, 20, 24] = -0.1
+    options = DecodeSettings((0, 1, 2), refine=refine, absent_joints="guess")
+    (person,) = decode(photo_maps(heatmaps, tags), (32, 32), np.array([[2.0, 0, 7], [0, 2.0, 9]]), options)
+    x, y = (24.25, 20.25) if refine else (13.5, 14.5)  # the best place, or the middle of (10, 12) and (16, 16)
+    assert person.keypoints[1].tolist() == [2 * x + 7, 2 * y + 9, pytest.approx(-0.1 if refine else 0.0)]
+
+
 def test_refinement_measures_distance_in_thresholds():
     heatmaps, tags = one_peak_maps()
     heatmaps[1, 4, 4], heatmaps[1, 24, 24] = 0.09, 0.05
@@ -169,7 +186,7 @@ def test_refinement_measures_distance_in_thresholds():
     found = {}
     for threshold in (1.0, 2.0):
         options = DecodeSettings((0, 1), tag_threshold=threshold)
-        (person,) = decode(heatmaps, tags, (32, 32), IDENTITY, options)
+        (person,) = decode(photo_maps(heatmaps, tags), (32, 32), IDENTITY, options)
         found[threshold] = person.keypoints[1, :2].tolist()
     assert found == {1.0: [24.25, 24.25], 2.0: [4.25, 4.25]}
 
@@ -190,7 +207,7 @@ def test_no_peaks_are_no_people():
 def test_the_inputs_are_left_alone(exact_maps):
     maps = exact_maps(0, 3, (6, 6), 2, 3)
     before = [m.copy() for m in maps]
-    decode(*maps, (24, 24), IDENTITY, DecodeSettings((0, 1, 2)))
+    decode(photo_maps(*maps), (24, 24), IDENTITY, DecodeSettings((0, 1, 2)))
     np.testing.assert_array_equal(maps[0], before[0])
     np.testing.assert_array_equal(maps[1], before[1])
 
@@ -199,6 +216,9 @@ def test_settings_come_from_the_config_and_the_schema():
     schema = load_schema("datasets/crowdpose.yaml")
     overrides = ["TEST.NMS_KERNEL", "7", "TEST.MAX_CANDIDATES", "12", "TEST.HEATMAP_THRESHOLD", "0.2"]
     overrides += ["TEST.TAG_THRESHOLD", "0.5", "TEST.ASSIGNMENT", "scipy", "TEST.REFINE", "False"]
+    overrides += ["TEST.ONE_PEAK_PER_PLATEAU", "True", "TEST.PEAK_TIES", "rows", "TEST.ABSENT_JOINTS", "guess"]
     settings = build_decode_settings(load_config(None, overrides), schema)
-    assert settings == DecodeSettings((13, 12, *range(12)), 7, 12, 0.2, 0.5, "scipy", False)
+    assert settings == DecodeSettings(
+        (13, 12, *range(12)), PeakSettings(7, 12, 0.2, True, "rows"), 0.5, "scipy", False, "guess"
+    )
     assert build_decode_settings(load_config(), schema) == DecodeSettings((13, 12, *range(12)))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from coupled_embedding.inference.enlarge import enlarge, source_positions
+from coupled_embedding.inference.enlarge import enlarge, lattice
 
 
 def by_torch(small, height, width):
@@ -53,7 +53,7 @@ def test_views_need_not_be_contiguous():
 
 @pytest.mark.parametrize(("size_in", "size_out"), [(1, 5), (4, 16), (5, 13), (16, 4)])
 def test_positions_are_cells_of_the_input_with_weights_in_0_1(size_in, size_out):
-    first, second, weight = source_positions(size_in, size_out)
+    first, second, weight = lattice(size_in, size_out)
     assert len(first) == len(second) == len(weight) == size_out
     assert (first >= 0).all()
     assert (second < size_in).all()

@@ -53,8 +53,7 @@ def merged(maps, flip):
 def found_people(joints, visible, flip, refine, geometry, assignment="munkres"):
     maps = merged(perfect_maps(joints, visible), flip)
     options = DecodeSettings((4, 0, 1, 2, 3), refine=refine, assignment=assignment)
-    heatmaps, tags = maps.heatmaps[0].numpy(), maps.tags[0].contiguous().numpy()
-    return decode(heatmaps, tags, geometry.base_size, geometry.to_photo(), options)
+    return decode(maps.photo(0), geometry.base_size, geometry.to_photo(), options)
 
 
 def assert_same_people(poses, joints, visible, geometry):

@@ -95,6 +95,7 @@ def _train() -> Node:
     node.IMAGES_PER_GPU = 10  # per process and forward pass
     node.ACCUMULATE = 1  # forward passes per optimizer step
     node.EPOCHS = 300
+    node.OPTIMIZER = "adam"  # "adam", as the paper; "muon": orthogonalised updates, more learned per photo
     node.LR = 1.5e-3
     node.WEIGHT_DECAY = 0.0
     node.SCHEDULE = "step"  # "step": times GAMMA at MILESTONES; "cosine": flat until COSINE_START, then to 0
@@ -129,6 +130,9 @@ def _test() -> Node:
     node.HEATMAP_THRESHOLD = 0.1  # peaks at or below it are dropped
     node.TAG_THRESHOLD = 1.0  # a candidate farther from every person's mean tag starts a new person
     node.ASSIGNMENT = "munkres"  # "munkres": 1.1.4's choice among equal costs; "scipy": nearer tags break ties
+    node.ONE_PEAK_PER_PLATEAU = False  # True: a flat top is one candidate; False: each of its pixels is
+    node.PEAK_TIES = "topk"  # order of equal peaks: "topk": torch.topk's on a CPU; "rows": top to bottom, left to right
+    node.ABSENT_JOINTS = "origin"  # joints without a score: "origin": at (0, 0); "guess": at their likeliest place
     node.REFINE = True  # look up absent joints at each person's best place
     node.MAX_DETECTIONS = 0  # people per photo in the results, best first; 0: all
     node.ENGINE = "pycocotools"  # who computes the scores: also "fast" (faster-coco-eval) and "crowdposetools"

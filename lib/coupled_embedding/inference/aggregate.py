@@ -1,35 +1,86 @@
 """Merge a network's outputs over resolutions, the mirrored photo and scale factors (METHOD.md 5.2).
 
 Everything stays as small as it can: heatmaps at the network's finest resolution, tags at
-stride 4. `decode` enlarges what it needs.
+stride 4 and as the network put them out. `decode` looks up what it needs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.maps import PoseMaps
 
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TagLayer:
+    """Tags that a network put out for one photo, or for its mirror image.
+
+    Attributes:
+        values: (K, h, w, D) float32.
+        flip_index: of a mirror image: for each joint, the joint that it becomes in a mirror.
+    """
+
+    values: Map
+    flip_index: tuple[int, ...] | None = None
+
+    def of(self, joint: int) -> Map:
+        """Return a joint's tags (h, w, D) in the photo's own direction, without a copy."""
+        return self.values[joint] if self.flip_index is None else self.values[self.flip_index[joint], :, ::-1]
+
+
+@dataclass(frozen=True)
+class PhotoMaps:
+    """What decode needs of one photo, in host memory.
+
+    Attributes:
+        heatmaps: (K, H', W') float32, contiguous.
+        tags: one or two layers; a pixel's tag is its layers' values one after the other.
+    """
+
+    heatmaps: Map
+    tags: tuple[TagLayer, ...]
+
+    def tags_of(self, joint: int) -> list[Map]:
+        """Return the layers (h, w, D) of a joint."""
+        return [layer.of(joint) for layer in self.tags]
+
 
 @dataclass(frozen=True)
 class MergedMaps:
-    """What decode needs of B like-shaped photos.
+    """Maps of B like-shaped photos.
 
     Attributes:
         heatmaps: (B, K, H', W') float32; H' and W' are the finest resolution's, or the base
             size itself when several scales were merged.
-        tags: (B, K, h, w, T) float32; T is D, or 2·D with the mirrored photo's tags behind.
+        tags: (B, K, h, w, D) float32.
+        mirrored_tags: the same of the mirrored photos as the network put them out, or None.
+        flip_index: for each joint, the joint that it becomes in a mirror.
     """
 
     heatmaps: Tensor
     tags: Tensor
+    mirrored_tags: Tensor | None = None
+    flip_index: tuple[int, ...] = ()
 
     def cpu(self) -> "MergedMaps":
         """Return the maps in the host's memory."""
-        return MergedMaps(self.heatmaps.cpu(), self.tags.cpu())
+        mirrored = None if self.mirrored_tags is None else self.mirrored_tags.cpu()
+        return MergedMaps(self.heatmaps.cpu(), self.tags.cpu(), mirrored, self.flip_index)
+
+    def photo(self, number: int) -> PhotoMaps:
+        """Return one photo's maps; they must be in the host's memory."""
+        layers = [TagLayer(self.tags[number].numpy())]
+        if self.mirrored_tags is not None:
+            layers.append(TagLayer(self.mirrored_tags[number].numpy(), self.flip_index))
+        return PhotoMaps(self.heatmaps[number].contiguous().numpy(), tuple(layers))
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,11 +98,28 @@ def merge_resolutions(maps: PoseMaps) -> Tensor:
 
 
 def merge_flip(maps: MergedMaps, mirrored: MergedMaps, flip_index: Sequence[int]) -> MergedMaps:
-    """Average the heatmaps with those of the mirrored photo; put its tags behind the tags."""
-    index = list(flip_index)
-    heatmaps = mirrored.heatmaps.flip(-1)[:, index]
-    tags = mirrored.tags.flip(-2)[:, index]
-    return MergedMaps((maps.heatmaps + heatmaps) / 2, torch.cat((maps.tags, tags), -1))
+    """Average the heatmaps with those of the mirrored photo; keep its tags as a second layer."""
+    index = tuple(flip_index)
+    if maps.heatmaps.device.type == "cpu":
+        joints = np.array(index, np.int64)
+        heatmaps = torch.from_numpy(_mean_with_mirror(maps.heatmaps.numpy(), mirrored.heatmaps.numpy(), joints))
+    else:
+        heatmaps = (maps.heatmaps + mirrored.heatmaps.flip(-1)[:, list(index)]) / 2
+    return MergedMaps(heatmaps, maps.tags, mirrored.tags, index)
+
+
+@njit(cache=True, nogil=True)
+def _mean_with_mirror(maps, mirrored, flip_index):  # type: ignore[no-untyped-def]
+    # one pass over memory where flip, index, add and divide take four
+    out = np.empty(maps.shape, np.float32)
+    width = maps.shape[3]
+    for b in range(maps.shape[0]):
+        for k in range(maps.shape[1]):
+            source, mirror = maps[b, k], mirrored[b, flip_index[k]]
+            for y in range(maps.shape[2]):
+                for x in range(width):
+                    out[b, k, y, x] = (source[y, x] + mirror[y, width - 1 - x]) / np.float32(2)
+    return out
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int, base_size: tuple[int, int]) -> MergedMaps:
@@ -59,4 +127,5 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int, base_size: tuple[
     if len(scales) == 1:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
-    return MergedMaps(heatmaps, scales[tags_from].tags)
+    chosen = scales[tags_from]
+    return MergedMaps(heatmaps, chosen.tags, chosen.mirrored_tags, chosen.flip_index)

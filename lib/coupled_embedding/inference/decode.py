@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
 from coupled_embedding.geometry import Array, apply_affine
-from coupled_embedding.inference.enlarge import enlarge
+from coupled_embedding.inference.aggregate import PhotoMaps
+from coupled_embedding.inference.enlarge import grid, value_at
 from coupled_embedding.inference.grouping import ASSIGNMENTS, Groups, group
-from coupled_embedding.inference.peaks import find_candidates
+from coupled_embedding.inference.peaks import PeakSettings, find_candidates
 from coupled_embedding.inference.refine import refine_joint
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
-Map = NDArray[np.float32]
+Joints = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,21 @@ class DecodeSettings:
 
     Attributes:
         grouping_order: joint numbers in the order in which grouping visits them.
-        kernel: window of the peak search, odd, in input pixels.
-        max_candidates: peaks per joint.
-        threshold: peaks must exceed it.
+        peaks: which local maxima become candidates.
         tag_threshold: largest tag distance at which a candidate joins a person.
         assignment: a key of `grouping.ASSIGNMENTS`.
         refine: whether absent joints are looked up.
+        absent_joints: where joints without a positive score go: ``"origin"``, the photo's
+            corner (0, 0), as the method has it, or ``"guess"``: where refinement looked them
+            up, else the middle of the person's joints.
     """
 
     grouping_order: tuple[int, ...]
-    kernel: int = 5
-    max_candidates: int = 30
-    threshold: float = 0.1
+    peaks: PeakSettings = PeakSettings()  # noqa: RUF009 - frozen
     tag_threshold: float = 1.0
     assignment: str = "munkres"
     refine: bool = True
+    absent_joints: str = "origin"
 
 
 def build_decode_settings(cfg: CfgNode, schema: KeypointSchema) -> DecodeSettings:
@@ -44,23 +46,21 @@ def build_decode_settings(cfg: CfgNode, schema: KeypointSchema) -> DecodeSetting
     test = cfg.TEST
     return DecodeSettings(
         schema.grouping_order,
-        test.NMS_KERNEL,
-        test.MAX_CANDIDATES,
-        test.HEATMAP_THRESHOLD,
+        PeakSettings(
+            test.NMS_KERNEL, test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.ONE_PEAK_PER_PLATEAU, test.PEAK_TIES
+        ),
         test.TAG_THRESHOLD,
         test.ASSIGNMENT,
         test.REFINE,
+        test.ABSENT_JOINTS,
     )
 
 
-def decode(
-    heatmaps: Map, tags: Map, base_size: tuple[int, int], to_photo: Array, settings: DecodeSettings
-) -> list[Pose]:
+def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, settings: DecodeSettings) -> list[Pose]:
     """Find the people of one photo.
 
     Args:
-        heatmaps: (K, H', W') float32, merged over resolutions and mirror.
-        tags: (K, h, w, T) float32.
+        maps: heatmaps merged over resolutions and mirror, tags by layer.
         base_size: (width, height) of the network's input at scale factor 1, pixels.
         to_photo: affine map from input pixels to photo pixels.
 
@@ -70,45 +70,64 @@ def decode(
     Raises:
         ValueError: a map holds NaN or infinity.
     """
-    if not (np.isfinite(heatmaps).all() and np.isfinite(tags).all()):
+    if not (_all_finite(maps.heatmaps) and all(_all_finite(layer.values) for layer in maps.tags)):
         raise ValueError("the network put out NaN or infinite values; its weights or the input are damaged")
-    width, height = base_size
-    large = [h if h.shape == (height, width) else enlarge(h, height, width) for h in heatmaps]
-    candidates = [
-        find_candidates(h, t, settings.kernel, settings.max_candidates, settings.threshold)
-        for h, t in zip(large, tags, strict=True)
-    ]
+    size = base_size[1], base_size[0]
+    candidates = [find_candidates(h, maps.tags_of(k), size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group(candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment])
     scores = groups.joints[..., 2].mean(1)
-    joints = _locate_joints(groups, large, tags, settings)
-    joints[..., :2] = _to_photo(joints, to_photo)
+    joints = _locate_joints(groups, maps, size, settings)
+    joints[..., :2] = apply_affine(to_photo, joints[..., :2])
+    if settings.absent_joints == "origin":
+        joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
     return [Pose(keypoints, float(score)) for keypoints, score in zip(joints, scores, strict=True)]
 
 
-def _locate_joints(groups: Groups, heatmaps: list[Map], tags: Map, settings: DecodeSettings) -> NDArray[np.float64]:
+def _locate_joints(groups: Groups, maps: PhotoMaps, size: tuple[int, int], settings: DecodeSettings) -> Joints:
     joints = groups.joints.astype(np.float64)
-    for joint, heatmap in enumerate(heatmaps):
+    places = groups.joints[..., :2].astype(np.int64)
+    for joint, heatmap in enumerate(maps.heatmaps):
         found = groups.found[:, joint]
-        if settings.refine and not found.all():
-            step = np.float32(settings.tag_threshold)
-            pixels = refine_joint(heatmap, tags[joint] / step, groups.tags[~found] / step)
-            y, x = np.divmod(pixels, heatmap.shape[1])
-            joints[~found, joint] = np.stack((x, y, heatmap[y, x]), 1)
+        absent = np.flatnonzero(~found)
+        if settings.refine and len(absent):
+            # an absent joint is mostly where the person is: at the joints that were found
+            seeds = [places[person][groups.found[person]] for person in absent]
+            pixels = refine_joint(
+                heatmap, maps.tags_of(joint), groups.tags[absent], size, seeds, settings.tag_threshold
+            )
+            places[absent, joint] = np.stack((pixels % size[1], pixels // size[1]), 1)
             found = np.ones_like(found)
-        x, y = joints[found, joint, 0].astype(int), joints[found, joint, 1].astype(int)
-        joints[found, joint, 0] += _quarter_shift(heatmap, y, x, 0, 1)
-        joints[found, joint, 1] += _quarter_shift(heatmap, y, x, 1, 0)
+        values, shifts = _look(heatmap, grid(heatmap.shape, size), places[:, joint])
+        joints[found, joint, :2] = places[found, joint] + shifts[found]
+        joints[absent, joint, 2] = np.where(found[absent], values[absent], 0.0)
+        if not settings.refine and len(absent):
+            weights = groups.found[absent, :, None]
+            joints[absent, joint, :2] = (places[absent] * weights).sum(1) / weights.sum(1) + 0.5
     return joints
 
 
-def _quarter_shift(heatmap: Map, y: NDArray, x: NDArray, dy: int, dx: int) -> NDArray[np.float64]:
-    """Move a quarter pixel towards the larger neighbour, then half a pixel to the cell's middle."""
-    bottom, right = heatmap.shape[0] - 1, heatmap.shape[1] - 1
-    after = heatmap[np.minimum(y + dy, bottom), np.minimum(x + dx, right)]
-    before = heatmap[np.maximum(y - dy, 0), np.maximum(x - dx, 0)]
-    return np.where(after > before, 0.25, -0.25) + 0.5
+@njit(cache=True, nogil=True)
+def _look(heatmap, cells, places):  # type: ignore[no-untyped-def]
+    """Return the enlarged heatmap at places (P, 2) x, y, and how far the joint is from the pixel's corner.
+
+    That is a quarter pixel towards the larger neighbour on each axis, then half a pixel to
+    the cell's middle.
+    """
+    bottom, right = len(cells.rows.first) - 1, len(cells.columns.first) - 1
+    values = np.empty(len(places), np.float32)
+    shifts = np.empty((len(places), 2))
+    for p in range(len(places)):
+        x, y = places[p]
+        values[p] = value_at(heatmap, cells, y, x)
+        larger = value_at(heatmap, cells, y, min(x + 1, right)) > value_at(heatmap, cells, y, max(x - 1, 0))
+        shifts[p, 0] = 0.75 if larger else 0.25
+        larger = value_at(heatmap, cells, min(y + 1, bottom), x) > value_at(heatmap, cells, max(y - 1, 0), x)
+        shifts[p, 1] = 0.75 if larger else 0.25
+    return values, shifts
 
 
-def _to_photo(joints: NDArray[np.float64], to_photo: Array) -> NDArray[np.float64]:
-    """Map (P, K, 3) joints to photo pixels; those without a positive score go to (0, 0)."""
-    return np.where(joints[..., 2:] > 0, apply_affine(to_photo, joints[..., :2]), 0.0)
+def _all_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is NaN or infinite; the sum says so without a second array."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    return bool(np.isfinite(total) or np.isfinite(values).all())

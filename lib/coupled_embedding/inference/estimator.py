@@ -117,8 +117,8 @@ class PoseEstimator:
     def people(self, maps: MergedMaps, geometries: Sequence[TestGeometry]) -> list[list[Pose]]:
         """Decode a batch's maps in host memory."""
         return [
-            decode(h.numpy(), t.contiguous().numpy(), g.base_size, g.to_photo(), self.settings.decode)
-            for h, t, g in zip(maps.heatmaps, maps.tags, geometries, strict=True)
+            decode(maps.photo(number), geometry.base_size, geometry.to_photo(), self.settings.decode)
+            for number, geometry in enumerate(geometries)
         ]
 
     def run(

@@ -1,5 +1,10 @@
-"""Candidates: the local maxima of each joint's heatmap and the tags found there (METHOD.md 5.3)."""
+"""Candidates: the local maxima of each joint's heatmap and the tags found there (METHOD.md 5.3).
 
+The enlarged heatmap is never made: an enlarged pixel is at most the largest of its four
+cells, so only pixels between cells of which one exceeds the threshold are looked at.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +13,30 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.inference.enlarge import source_positions
+from coupled_embedding.inference.enlarge import Grid, enlarge, grid, mix, value_at
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PeakSettings:
+    """Which local maxima become candidates.
+
+    Attributes:
+        kernel: window of the search, odd, in input pixels.
+        limit: candidates of a joint at most.
+        threshold: scores must exceed it.
+        one_per_plateau: keep only the first pixel of a flat top; False, as the method has it:
+            each of them.
+        ties: order of equal scores: ``"topk"``, as `torch.topk` on the CPU has it, or
+            ``"rows"``: top to bottom, left to right.
+    """
+
+    kernel: int = 5
+    limit: int = 30
+    threshold: float = 0.1
+    one_per_plateau: bool = False
+    ties: str = "topk"
 
 
 @dataclass(frozen=True)
@@ -27,77 +55,108 @@ class Candidates:
 
 
 def find_candidates(
-    heatmap: NDArray[np.float32], tags: NDArray[np.float32], kernel: int, limit: int, threshold: float
+    heatmap: Map, tags: Sequence[Map], size: tuple[int, int], settings: PeakSettings = PeakSettings()
 ) -> Candidates:
     """Return a joint's best local maxima above the threshold.
 
     A pixel is a local maximum if nothing in the (kernel × kernel) window around it is larger,
-    so a plateau gives one candidate a pixel.
+    so a plateau gives one candidate a pixel unless `one_per_plateau` is set.
 
     Args:
-        heatmap: (H, W) at input size.
-        tags: (h, w, T) at stride 4, enlarged only where a candidate is.
-        kernel: odd window size in pixels.
-        limit: candidates at most.
-        threshold: scores must exceed it.
+        heatmap: (h', w') float32, contiguous.
+        tags: layers (h, w, D) whose values, one after the other, are a pixel's tag.
+        size: (H, W) to which the maps are enlarged, where that is needed.
     """
-    pixels, scores = _local_maxima(heatmap, kernel // 2, np.float32(threshold))
+    cells = grid(heatmap.shape, size)
+    radius, limit = settings.kernel // 2, settings.limit
+    pixels, scores = _local_maxima(heatmap, cells, radius, np.float32(settings.threshold), settings.one_per_plateau)
     order = np.argsort(-scores, kind="stable")[: limit + 1]
-    chosen = scores[order]
-    if (chosen[1:] == chosen[:-1]).any():
-        order = _order_of_topk(heatmap, kernel, limit, pixels)
+    if settings.ties == "topk":
+        chosen = scores[order]
+        if (chosen[1:] == chosen[:-1]).any():
+            order = _order_of_topk(enlarge(heatmap, *size), settings, pixels)
     order = order[:limit]
     pixels = pixels[order]
-    xy = np.stack((pixels % heatmap.shape[1], pixels // heatmap.shape[1]), 1)
-    return Candidates(xy, scores[order], tags_at(tags, xy, heatmap.shape[0], heatmap.shape[1]))
+    xy = np.stack((pixels % size[1], pixels // size[1]), 1)
+    layers = [_tags_at(layer, grid(layer.shape, size), xy) for layer in tags]
+    return Candidates(xy, scores[order], np.concatenate(layers, 1))
 
 
-def _order_of_topk(heatmap: NDArray[np.float32], kernel: int, limit: int, pixels: NDArray[np.int64]) -> NDArray:
+def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Order candidates as `torch.topk` does on the CPU, whose order of equal values is its own."""
     whole = torch.from_numpy(heatmap)
-    largest = F.max_pool2d(whole[None], kernel, 1, kernel // 2)[0]
+    largest = F.max_pool2d(whole[None], settings.kernel, 1, settings.kernel // 2)[0]
     suppressed = whole * (largest == whole)
-    best = suppressed.flatten().topk(min(limit, suppressed.numel())).indices.numpy()
+    best = suppressed.flatten().topk(min(settings.limit, suppressed.numel())).indices.numpy()
     place = {int(pixel): i for i, pixel in enumerate(pixels)}
     return np.array([place[int(pixel)] for pixel in best if int(pixel) in place], np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _local_maxima(heatmap, radius, threshold):  # type: ignore[no-untyped-def]
-    height, width = heatmap.shape
+def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: ignore[no-untyped-def]
+    rows, columns = cells
     pixels = []
     scores = []
-    for y in range(height):
-        for x in range(width):
-            value = heatmap[y, x]
-            if value > threshold and _is_maximum(heatmap, y, x, radius, value):
-                pixels.append(y * width + x)
+    column_max = np.empty(heatmap.shape[1], np.float32)
+    last = -1
+    promising = False
+    for y in range(len(rows.first)):
+        if rows.first[y] != last:
+            last = rows.first[y]
+            promising = _rows_max(heatmap[last], heatmap[rows.second[y]], column_max) > threshold
+        if not promising:
+            continue
+        for x in range(len(columns.first)):
+            if max(column_max[columns.first[x]], column_max[columns.second[x]]) <= threshold:
+                continue
+            value = value_at(heatmap, cells, y, x)
+            if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):
+                pixels.append(y * len(columns.first) + x)
                 scores.append(value)
     return np.array(pixels, np.int64), np.array(scores, np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _is_maximum(heatmap, y, x, radius, value):  # type: ignore[no-untyped-def]
-    height, width = heatmap.shape
-    for v in range(max(y - radius, 0), min(y + radius + 1, height)):
-        for u in range(max(x - radius, 0), min(x + radius + 1, width)):
-            if heatmap[v, u] > value:
-                return False
-    return True
+def _rows_max(above, below, out):  # type: ignore[no-untyped-def]
+    largest = np.float32(-np.inf)
+    for x in range(len(out)):
+        out[x] = max(above[x], below[x])
+    for x in range(len(out)):
+        largest = max(largest, out[x])
+    return largest
 
 
 @njit(cache=True, nogil=True)
-def tags_at(tags: NDArray[np.float32], pixels: NDArray[np.int64], height: int, width: int) -> NDArray[np.float32]:
+def _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):  # type: ignore[no-untyped-def]
+    # rings from the inside: a slope is refused by its direct neighbours
+    height, width = len(cells.rows.first), len(cells.columns.first)
+    for ring in range(1, radius + 1):
+        for v in range(max(y - ring, 0), min(y + ring + 1, height)):
+            step = 1 if abs(v - y) == ring else 2 * ring
+            for u in range(x - ring, x + ring + 1, step):
+                if 0 <= u < width:
+                    other = value_at(heatmap, cells, v, u)
+                    before = v < y or (v == y and u < x)
+                    if other > value or (one_per_plateau and before and other == value):
+                        return False
+    return True
+
+
+def tags_at(tags: Map, pixels: NDArray[np.int64], height: int, width: int) -> Map:
     """Return the tags (h, w, T), enlarged to (height, width), at pixels (C, 2) as (C, T)."""
-    y0, y1, wy = source_positions(tags.shape[0], height)
-    x0, x1, wx = source_positions(tags.shape[1], width)
+    return _tags_at(tags, grid(tags.shape, (height, width)), pixels)
+
+
+@njit(cache=True, nogil=True)
+def _tags_at(tags, cells: Grid, pixels):  # type: ignore[no-untyped-def]
+    rows, columns = cells
     out = np.empty((pixels.shape[0], tags.shape[2]), np.float32)
-    one = np.float32(1)
     for c in range(pixels.shape[0]):
         x, y = pixels[c]
-        a, b, v, w = x0[x], x1[x], wx[x], wy[y]
+        above, below = tags[rows.first[y]], tags[rows.second[y]]
+        left, right = columns.first[x], columns.second[x]
         for t in range(tags.shape[2]):
-            above = (one - v) * tags[y0[y], a, t] + v * tags[y0[y], b, t]
-            below = (one - v) * tags[y1[y], a, t] + v * tags[y1[y], b, t]
-            out[c, t] = (one - w) * above + w * below
+            top = mix(above[left, t], above[right, t], columns.weight[x])
+            bottom = mix(below[left, t], below[right, t], columns.weight[x])
+            out[c, t] = mix(top, bottom, rows.weight[y])
     return out

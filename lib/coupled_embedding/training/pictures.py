@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.train_dataset import TrainBatch
-from coupled_embedding.inference.aggregate import merge_resolutions
+from coupled_embedding.inference.aggregate import PhotoMaps, TagLayer, merge_resolutions
 from coupled_embedding.inference.decode import DecodeSettings, decode
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
@@ -33,7 +33,7 @@ def batch_picture(
     tags = first.tags[0].contiguous().cpu().numpy()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     size = (image.shape[1], image.shape[0])
-    people = decode(heatmaps, tags, size, identity, settings)
+    people = decode(PhotoMaps(heatmaps, (TagLayer(tags),)), size, identity, settings)
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
