@@ -25,6 +25,10 @@ class PlainHead(nn.Module):
         """Return the convs that put out heatmaps, lowest resolution first."""
         return [self.hms_pred_layers]
 
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return the convs that put out heatmaps or tags."""
+        return [self.hms_pred_layers, self.tms_pred_layers]
+
 
 class HigherHead(nn.Module):
     """The plain head's two convs, then heatmaps at stride 2 from a transposed conv."""
@@ -50,6 +54,10 @@ class HigherHead(nn.Module):
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convs that put out heatmaps, lowest resolution first."""
         return list(self.hms_pred_layers)  # type: ignore[arg-type]
+
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return the convs that put out heatmaps or tags."""
+        return [*self.heatmap_layers(), self.tms_pred_layers]
 
 
 def initialise_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:

@@ -28,6 +28,7 @@ from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.training.ema import MovingAverage
 from coupled_embedding.training.logging import RunLog
 from coupled_embedding.training.meter import Meter
+from coupled_embedding.training.optimizer import build_optimizer
 from coupled_embedding.training.pictures import batch_picture
 from coupled_embedding.training.schedule import build_schedule
 
@@ -71,7 +72,7 @@ class Trainer:
         self.network = self._place(network)
         self.parallel = self._parallel(self.network)
         self.criterion = build_criterion(cfg)
-        self.optimizer = _adam(self.network, cfg)
+        self.optimizer = build_optimizer(self.network, cfg)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
         self.average = MovingAverage(self.network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
         self.progress = Progress()
@@ -268,10 +269,6 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def _adam(network: nn.Module, cfg: CfgNode) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=True)
 
 
 def _check_finite(figures: dict[str, float], step: int, batch: TrainBatch) -> None:

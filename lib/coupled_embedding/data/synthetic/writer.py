@@ -26,7 +26,7 @@ from coupled_embedding.data.synthetic.settings import CrowdSettings
 from coupled_embedding.data.synthetic.skeleton import JOINT_NAMES, SKELETON_EDGES
 from coupled_embedding.errors import DatasetError
 
-GENERATOR_VERSION = 4  # raise it whenever the same seed draws other pixels or labels
+GENERATOR_VERSION = 5  # raise it whenever the same seed draws other pixels or labels
 _MOST_SCENES = 1_000_000  # per split: image ids of a split are that far apart
 _ID_BLOCKS = 2_000
 _JPEG_QUALITY = 95

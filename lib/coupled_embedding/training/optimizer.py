@@ -1,0 +1,148 @@
+"""Optimizers: Adam as in the paper, and Muon, which learns more from each photo of a short training."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from yacs.config import CfgNode
+
+from coupled_embedding.networks.pose_network import PoseNetwork
+
+# coefficients of the quintic whose iteration drives singular values to about 1 (Jordan 2024)
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+# gives an orthogonal update the root mean square of a typical Adam update (Liu et al. 2025)
+_ADAM_SCALE = 0.2
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of each weight matrix is orthogonalised; Adam for everything else.
+
+    A convolution's weight counts as a matrix of output channels by all the rest. Its update
+    is the nearest (semi-)orthogonal matrix to the momentum, found by Newton-Schulz iterations
+    and scaled so that Adam's learning rates fit (K. Jordan et al., "Muon", 2024; J. Liu et
+    al., "Muon is scalable for LLM training", 2025, for the scale).
+
+    Args:
+        matrices: weights of two or more dimensions.
+        others: biases, norms, first and last layers: updated by Adam with betas 0.9, 0.999.
+        lr: learning rate of both.
+        momentum: of the matrices.
+        weight_decay: decoupled for the matrices (lr · weight_decay · weight is subtracted),
+            Adam's L2 term for the others.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        others: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        groups = [
+            {"params": list(matrices), "orthogonal": True},
+            {"params": list(others), "orthogonal": False},
+        ]
+        super().__init__(
+            [group for group in groups if group["params"]],
+            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if group["orthogonal"]:
+                self._orthogonal_step(parameters, group)
+            else:
+                self._adam_step(parameters, group)
+        return loss
+
+    def _orthogonal_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        for parameter in parameters:
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+            update = parameter.grad.lerp(state["momentum"], group["momentum"]).reshape(len(parameter), -1)  # Nesterov's
+            by_shape[update.shape[0], update.shape[1]].append((parameter, update))
+        for shape, members in by_shape.items():
+            # one batched product for all layers of a shape
+            updates = orthogonalised(torch.stack([update for _, update in members]))
+            step = group["lr"] * _ADAM_SCALE * max(shape) ** 0.5
+            for (parameter, _), update in zip(members, updates, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update.reshape(parameter.shape), alpha=step)
+
+    def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        adam(
+            list(parameters),
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["first"] for state in states],
+            [state["second"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+            fused=True,
+        )
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Return (N, r, c) matrices with their singular values driven to between 0.7 and 1.2.
+
+    Works on the (r, r) Gram matrix, which is small beside a convolution's weight: the
+    iteration X ← (a + b·XXᵀ + c·(XXᵀ)²)·X only ever multiplies X from the left.
+    """
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonalised(matrices.mT).mT
+    a, b, c = _QUINTIC
+    unit = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = unit @ unit.mT
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    product = identity
+    for iteration in range(_ITERATIONS):
+        factor = a * identity + b * gram + c * (gram @ gram)
+        product = factor @ product
+        if iteration < _ITERATIONS - 1:
+            gram = factor @ gram @ factor
+    return product @ unit
+
+
+def build_optimizer(network: PoseNetwork, cfg: CfgNode) -> torch.optim.Optimizer:
+    """Build the optimizer of a config."""
+    train = cfg.TRAIN
+    if train.OPTIMIZER == "adam":
+        return torch.optim.Adam(network.parameters(), train.LR, weight_decay=train.WEIGHT_DECAY, fused=True)
+    # the first layer and the last ones are no maps between features
+    ends = {id(network.backbone.conv1.weight), *(id(layer.weight) for layer in network.head.output_layers())}
+    parameters = list(network.parameters())
+    inner = [p.ndim == 4 and id(p) not in ends for p in parameters]
+    return Muon(
+        [p for p, is_inner in zip(parameters, inner, strict=True) if is_inner],
+        [p for p, is_inner in zip(parameters, inner, strict=True) if not is_inner],
+        train.LR,
+        weight_decay=train.WEIGHT_DECAY,
+    )
