@@ -3,14 +3,9 @@
 python benchmarks/decode.py [--quick] [--json PATH]
 """
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
+from common import ROOT, Record, arguments, record, report
 from plain_decode import candidates, grouped, merged_at_full_size, refined
 
 from coupled_embedding.data.targets import gaussian_heatmaps
@@ -40,24 +35,17 @@ def made_up_maps(people: int, height: int, width: int, seed: int = 0) -> tuple[t
     return torch.cat((heatmap, heatmap.flip(-1))), torch.cat((tags, tags.flip(-2)))
 
 
-def milliseconds(function: Callable[[], object]) -> float:
-    """Return the process time of one call."""
-    start = time.process_time()
-    function()
-    return 1000 * (time.process_time() - start)
-
-
-def measure(people: int, height: int, width: int, runs: int) -> dict[str, object]:
+def measure(people: int, height: int, width: int, runs: int) -> Record:
     """Time both on the same maps, in turn, and compare what they find."""
-    schema = load_schema("datasets/crowdpose.yaml")
+    schema = load_schema(ROOT / "datasets/crowdpose.yaml")
     settings = DecodeSettings(schema.grouping_order)
     heatmaps, tags = made_up_maps(people, height, width)
     flip = range(14)  # the made-up mirror keeps its joints
 
     def ours() -> np.ndarray:
         photo, mirror = MergedMaps(heatmaps[:1], tags[:1]), MergedMaps(heatmaps[1:], tags[1:])
-        merged = merge_flip(photo, mirror, flip)
-        return np.array([pose.keypoints for pose in decode(merged.photo(0), (width, height), IDENTITY, settings)])
+        maps = merge_flip(photo, mirror, flip).photo(0)
+        return np.array([pose.keypoints for pose in decode(maps, (width, height), IDENTITY, settings)])
 
     def plain() -> np.ndarray:
         heatmap, full_tags = merged_at_full_size(heatmaps, tags, (height, width), flip)
@@ -66,34 +54,17 @@ def measure(people: int, height: int, width: int, runs: int) -> dict[str, object
     a, b = ours(), plain()
     positive = b[..., 2] > 0
     difference = float(np.abs(a - b)[positive].max()) if a.shape == b.shape else float("nan")
-    pairs = [(milliseconds(ours), milliseconds(plain)) for _ in range(runs)]
-    ours_ms, plain_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return {
-        "case": f"{width}x{height}, {people} people",
-        "ours_ms": round(ours_ms, 2),
-        "baseline_ms": round(plain_ms, 2),
-        "ratio": round(plain_ms / ours_ms, 1),
-        "max_difference": difference,
-    }
+    return record(f"{width}x{height}, {people} people", ours, plain, runs, difference, memory=True)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two runs of two cases")
-    parser.add_argument("--json", help="write the records here")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     torch.set_num_threads(1)
-    cases = [(10, 512, 704), (30, 512, 704), (10, 640, 960), (30, 640, 960)]
-    records = [measure(*case, runs=2 if args.quick else 7) for case in (cases[:2] if args.quick else cases)]
-    print("| case | ours ms | released algorithm ms | ratio | max difference |\n| --- | --: | --: | --: | --: |")
-    for r in records:
-        print(
-            "| " + " | ".join(str(r[k]) for k in ("case", "ours_ms", "baseline_ms", "ratio", "max_difference")) + " |"
-        )
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(records, file, indent=1)
+    cases = [(n, *size) for size in ((512, 704), (640, 960)) for n in (2, 10, 20, 30)]
+    if args.quick:
+        cases = [(10, 512, 704), (30, 512, 704)]
+    report([measure(*case, runs=2 if args.quick else 7) for case in cases], args.json)
 
 
 if __name__ == "__main__":
