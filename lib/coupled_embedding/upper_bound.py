@@ -14,7 +14,7 @@ from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import SIGMA, gaussian_heatmaps, joint_cells
 from coupled_embedding.geometry import TestGeometry, apply_affine, fit_geometry
-from coupled_embedding.inference.aggregate import PhotoMaps, TagLayer, merge_resolutions
+from coupled_embedding.inference.aggregate import MergedMaps, merge_resolutions
 from coupled_embedding.inference.decode import DecodeSettings, decode
 from coupled_embedding.keypoints import Pose
 
@@ -79,6 +79,6 @@ def decoded_poses(record: ImageRecord, input_size: int, strides: Sequence[int], 
     """Return the people that decode finds in a photo's perfect maps."""
     geometry = fit_geometry((record.width, record.height), input_size)
     maps = perfect_maps(record, geometry, strides)
-    heatmaps = merge_resolutions(maps)[0].numpy()
-    photo = PhotoMaps(heatmaps, (TagLayer(maps.tags[0].numpy()),))
-    return decode(photo, geometry.base_size, geometry.to_photo(), settings)
+    return decode(
+        MergedMaps(merge_resolutions(maps), maps.tags).photo(0), geometry.base_size, geometry.to_photo(), settings
+    )

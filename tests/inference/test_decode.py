@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
 from coupled_embedding.geometry import TestGeometry, fit_geometry
-from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, TagLayer, merge_flip, merge_scales
+from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, merge_flip, merge_scales
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
 from coupled_embedding.inference.peaks import PeakSettings
+from coupled_embedding.inference.tags import TagLayer
 from coupled_embedding.keypoints import load_schema
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -57,7 +58,7 @@ def test_people_equal_the_recorded_ones_in_order(decode_case):
 
 
 def photo_maps(heatmaps, tags):
-    return PhotoMaps(heatmaps, (TagLayer(tags),))
+    return PhotoMaps(heatmaps, (TagLayer(np.ascontiguousarray(tags.transpose(1, 2, 0, 3))),))
 
 
 def assert_equal_people(people, expected):

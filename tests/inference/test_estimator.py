@@ -97,9 +97,11 @@ def test_maps_are_those_of_the_network_and_the_mirrored_photo():
     # this network sees a mirrored photo as the mirror of the photo
     torch.testing.assert_close(flipped.heatmaps, plain.heatmaps)
     first, second = flipped.photo(0).tags
+    pixels = np.array([[0, 0], [47, 3], [20, 31]])
     for joint in range(2):
-        np.testing.assert_allclose(first.of(joint), plain.tags[0, joint], rtol=1e-5)
-        np.testing.assert_allclose(second.of(joint), plain.tags[0, joint], rtol=1e-5)
+        expected = plain.tags[0, joint, pixels[:, 1], pixels[:, 0]]
+        np.testing.assert_allclose(first.at(joint, pixels, (32, 48)), expected, rtol=1e-5)
+        np.testing.assert_allclose(second.at(joint, pixels, (32, 48)), expected, rtol=1e-5)
 
 
 def test_tags_come_from_factor_1_wherever_it_stands():

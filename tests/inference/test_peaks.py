@@ -4,15 +4,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coupled_embedding.inference.enlarge import enlarge
-from coupled_embedding.inference.peaks import PeakSettings, find_candidates, tags_at
+from coupled_embedding.inference.peaks import PeakSettings, find_candidates
+from coupled_embedding.inference.tags import TagLayer
 
 seeds = st.integers(0, 2**31)
-NO_TAGS = np.zeros((2, 2, 1), np.float32)
+
+
+def layer(tags, mirrored=False):
+    """One joint's tags (h, w, D) as a photo's layer, or as that of its mirror image."""
+    values = np.ascontiguousarray(tags[:, ::-1] if mirrored else tags)[:, :, None]
+    return TagLayer(values, (0,) if mirrored else None)
+
+
+NO_TAGS = layer(np.zeros((2, 2, 1), np.float32))
 
 
 def candidates(heatmap, kernel=5, limit=30, threshold=0.1):
     found = find_candidates(
-        np.asarray(heatmap, np.float32), [NO_TAGS], np.shape(heatmap), PeakSettings(kernel, limit, threshold)
+        0, np.asarray(heatmap, np.float32), [NO_TAGS], np.shape(heatmap), PeakSettings(kernel, limit, threshold)
     )
     return [(*xy, score) for xy, score in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)]
 
@@ -56,7 +65,7 @@ def test_ties_plateaus_and_empty_maps_equal_max_pool_and_topk(
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, share)
     heatmap, large_tags = heatmaps[0], oracle.enlarge_tags(tags, 2 * h, 2 * w)[0]
     expected = oracle.peaks(heatmap, large_tags, kernel, limit, 0.1)
-    found = find_candidates(heatmap, [tags[0]], heatmap.shape, PeakSettings(kernel, limit))
+    found = find_candidates(0, heatmap, [layer(tags[0])], heatmap.shape, PeakSettings(kernel, limit))
     assert found.pixels.tolist() == [[x, y] for x, y, _, _ in expected]
     assert found.scores.tolist() == [score for _, _, score, _ in expected]
     np.testing.assert_array_equal(found.tags, np.array([tag for *_, tag in expected]).reshape(-1, 2))
@@ -108,20 +117,37 @@ def test_a_plateau_gives_a_candidate_a_pixel():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 0.1])
 def test_an_empty_map_has_no_candidates(value):
-    found = find_candidates(np.full((8, 8), value, np.float32), [np.zeros((2, 2, 3), np.float32)], (8, 8))
+    found = find_candidates(0, np.full((8, 8), value, np.float32), [layer(np.zeros((2, 2, 3), np.float32))], (8, 8))
     assert found.pixels.shape == (0, 2)
     assert found.scores.shape == (0,)
     assert found.tags.shape == (0, 3)
 
 
-@given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
+@given(
+    seeds,
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
-def test_tags_at_pixels_are_those_of_the_whole_enlarged_map(seed, h, w, height, width, dim):
+def test_tags_at_pixels_are_those_of_the_whole_enlarged_map(seed, h, w, height, width, dim, mirrored):
     random = np.random.default_rng(seed)
     tags = random.standard_normal((h, w, dim)).astype(np.float32)
     pixels = np.stack((random.integers(0, width, 20), random.integers(0, height, 20)), 1)
     whole = np.stack([enlarge(tags[..., d], height, width) for d in range(dim)], -1)
-    np.testing.assert_array_equal(tags_at(tags, pixels, height, width), whole[pixels[:, 1], pixels[:, 0]])
+    found = layer(tags, mirrored).at(0, pixels, (height, width))
+    np.testing.assert_array_equal(found, whole[pixels[:, 1], pixels[:, 0]])
+
+
+def test_a_mirrored_layer_reads_the_joint_of_the_other_side():
+    random = np.random.default_rng(0)
+    values = random.standard_normal((4, 6, 3, 2)).astype(np.float32)
+    pixels = np.array([[1, 2], [5, 0]])
+    found = TagLayer(values, (1, 0, 2)).at(0, pixels, (4, 6))
+    np.testing.assert_array_equal(found, [values[2, 4, 1], values[0, 0, 1]])
 
 
 # ---- options for what the released program does badly
@@ -131,7 +157,7 @@ def test_one_per_plateau_keeps_the_first_pixel_of_a_flat_top():
     plateau = {(x, y): 0.5 for x in (4, 5) for y in (4, 5)}
     other = {(12, 3): 0.5, (11, 12): 0.4, (12, 12): 0.4}
     found = find_candidates(
-        with_values(plateau | other), [NO_TAGS], (16, 16), PeakSettings(one_per_plateau=True, ties="rows")
+        0, with_values(plateau | other), [NO_TAGS], (16, 16), PeakSettings(one_per_plateau=True, ties="rows")
     )
     assert found.pixels.tolist() == [[12, 3], [4, 4], [11, 12]]
 
@@ -142,8 +168,8 @@ def test_a_peak_in_the_corner_is_a_plateau_once_enlarged(corner, factor):
     heatmap = np.zeros((6, 6), np.float32)
     heatmap[corner] = 0.75
     size = 6 * factor, 6 * factor
-    every = find_candidates(heatmap, [NO_TAGS], size, PeakSettings(limit=400))
-    one = find_candidates(heatmap, [NO_TAGS], size, PeakSettings(limit=400, one_per_plateau=True))
+    every = find_candidates(0, heatmap, [NO_TAGS], size, PeakSettings(limit=400))
+    one = find_candidates(0, heatmap, [NO_TAGS], size, PeakSettings(limit=400, one_per_plateau=True))
     assert len(every.pixels) == (factor // 2) ** 2
     assert one.pixels.tolist() == [every.pixels.min(0).tolist()]
 
@@ -153,12 +179,12 @@ def test_a_peak_in_the_corner_is_a_plateau_once_enlarged(corner, factor):
 def test_ties_by_rows_hold_the_same_peaks_from_top_to_bottom(oracle, exact_maps, seed, h, w, steps, limit):
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, 0.1)
     everything = PeakSettings(limit=10**6, ties="rows")
-    found = find_candidates(heatmaps[0], [tags[0]], (4 * h, 4 * w), everything)
+    found = find_candidates(0, heatmaps[0], [layer(tags[0])], (4 * h, 4 * w), everything)
     large = oracle.enlarge(heatmaps, 4 * h, 4 * w)[0]
     peaks = oracle.peaks(large, oracle.enlarge_tags(tags, 4 * h, 4 * w)[0], 5, large.size, 0.1)
     expected = sorted(((x, y, score) for x, y, score, _ in peaks), key=lambda peak: (-peak[2], peak[1], peak[0]))
     assert [(*xy, s) for xy, s in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)] == expected
-    few = find_candidates(heatmaps[0], [tags[0]], (4 * h, 4 * w), PeakSettings(limit=limit, ties="rows"))
+    few = find_candidates(0, heatmaps[0], [layer(tags[0])], (4 * h, 4 * w), PeakSettings(limit=limit, ties="rows"))
     assert few.pixels.tolist() == found.pixels[:limit].tolist()
 
 
@@ -169,15 +195,15 @@ def test_peaks_of_a_small_map_are_those_of_the_enlarged_one(seed, h, w, factor, 
     small = random.random((h, w), np.float32) ** 3
     size = factor * h, factor * w
     everything = PeakSettings(kernel, 10**6, ties="rows")
-    lazy = find_candidates(small, [NO_TAGS], size, everything)
-    whole = find_candidates(enlarge(small, *size), [NO_TAGS], size, everything)
+    lazy = find_candidates(0, small, [NO_TAGS], size, everything)
+    whole = find_candidates(0, enlarge(small, *size), [NO_TAGS], size, everything)
     np.testing.assert_array_equal(lazy.pixels, whole.pixels)
     np.testing.assert_array_equal(lazy.scores, whole.scores)
 
 
 def test_tags_of_two_layers_stand_one_after_the_other():
     random = np.random.default_rng(0)
-    layers = [random.standard_normal((4, 4, dim)).astype(np.float32) for dim in (3, 2)]
-    found = find_candidates(with_values({(2, 2): 0.9, (9, 13): 0.8}), layers, (16, 16))
-    expected = [tags_at(layer, found.pixels, 16, 16) for layer in layers]
+    layers = [layer(random.standard_normal((4, 4, dim)).astype(np.float32)) for dim in (3, 2)]
+    found = find_candidates(0, with_values({(2, 2): 0.9, (9, 13): 0.8}), layers, (16, 16))
+    expected = [one.at(0, found.pixels, (16, 16)) for one in layers]
     np.testing.assert_array_equal(found.tags, np.concatenate(expected, 1))

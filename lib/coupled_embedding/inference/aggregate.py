@@ -15,25 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.inference.tags import TagLayer
 
 Map = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class TagLayer:
-    """Tags that a network put out for one photo, or for its mirror image.
-
-    Attributes:
-        values: (K, h, w, D) float32.
-        flip_index: of a mirror image: for each joint, the joint that it becomes in a mirror.
-    """
-
-    values: Map
-    flip_index: tuple[int, ...] | None = None
-
-    def of(self, joint: int) -> Map:
-        """Return a joint's tags (h, w, D) in the photo's own direction, without a copy."""
-        return self.values[joint] if self.flip_index is None else self.values[self.flip_index[joint], :, ::-1]
 
 
 @dataclass(frozen=True)
@@ -47,10 +31,6 @@ class PhotoMaps:
 
     heatmaps: Map
     tags: tuple[TagLayer, ...]
-
-    def tags_of(self, joint: int) -> list[Map]:
-        """Return the layers (h, w, D) of a joint."""
-        return [layer.of(joint) for layer in self.tags]
 
 
 @dataclass(frozen=True)
@@ -77,10 +57,15 @@ class MergedMaps:
 
     def photo(self, number: int) -> PhotoMaps:
         """Return one photo's maps; they must be in the host's memory."""
-        layers = [TagLayer(self.tags[number].numpy())]
+        layers = [TagLayer(_pixels_first(self.tags[number]))]
         if self.mirrored_tags is not None:
-            layers.append(TagLayer(self.mirrored_tags[number].numpy(), self.flip_index))
+            layers.append(TagLayer(_pixels_first(self.mirrored_tags[number]), self.flip_index))
         return PhotoMaps(self.heatmaps[number].contiguous().numpy(), tuple(layers))
+
+
+def _pixels_first(tags: Tensor) -> Map:
+    """Return tags (K, h, w, D) as contiguous (h, w, K, D); no copy if a channels-last network put them out."""
+    return tags.permute(1, 2, 0, 3).contiguous().numpy()
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

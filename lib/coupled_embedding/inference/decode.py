@@ -12,7 +12,7 @@ from coupled_embedding.inference.aggregate import PhotoMaps
 from coupled_embedding.inference.enlarge import grid, value_at
 from coupled_embedding.inference.grouping import ASSIGNMENTS, Groups, group
 from coupled_embedding.inference.peaks import PeakSettings, find_candidates
-from coupled_embedding.inference.refine import refine_joint
+from coupled_embedding.inference.refine import TagSearch
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
 Joints = NDArray[np.float64]
@@ -73,7 +73,7 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
     if not (_all_finite(maps.heatmaps) and all(_all_finite(layer.values) for layer in maps.tags)):
         raise ValueError("the network put out NaN or infinite values; its weights or the input are damaged")
     size = base_size[1], base_size[0]
-    candidates = [find_candidates(h, maps.tags_of(k), size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
+    candidates = [find_candidates(k, h, maps.tags, size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group(candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment])
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, maps, size, settings)
@@ -86,21 +86,18 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
 def _locate_joints(groups: Groups, maps: PhotoMaps, size: tuple[int, int], settings: DecodeSettings) -> Joints:
     joints = groups.joints.astype(np.float64)
     places = groups.joints[..., :2].astype(np.int64)
+    search = TagSearch(maps.tags, size, settings.tag_threshold) if settings.refine and len(joints) else None
     for joint, heatmap in enumerate(maps.heatmaps):
         found = groups.found[:, joint]
         absent = np.flatnonzero(~found)
-        if settings.refine and len(absent):
-            # an absent joint is mostly where the person is: at the joints that were found
-            seeds = [places[person][groups.found[person]] for person in absent]
-            pixels = refine_joint(
-                heatmap, maps.tags_of(joint), groups.tags[absent], size, seeds, settings.tag_threshold
-            )
+        if search and len(absent):
+            pixels = search.best_pixels(joint, heatmap, groups.tags[absent])
             places[absent, joint] = np.stack((pixels % size[1], pixels // size[1]), 1)
             found = np.ones_like(found)
         values, shifts = _look(heatmap, grid(heatmap.shape, size), places[:, joint])
         joints[found, joint, :2] = places[found, joint] + shifts[found]
         joints[absent, joint, 2] = np.where(found[absent], values[absent], 0.0)
-        if not settings.refine and len(absent):
+        if not search and len(absent):
             weights = groups.found[absent, :, None]
             joints[absent, joint, :2] = (places[absent] * weights).sum(1) / weights.sum(1) + 0.5
     return joints

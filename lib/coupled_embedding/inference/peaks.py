@@ -13,7 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.inference.enlarge import Grid, enlarge, grid, mix, value_at
+from coupled_embedding.inference.enlarge import enlarge, grid, value_at
+from coupled_embedding.inference.tags import TagLayer
 
 Map = NDArray[np.float32]
 
@@ -55,7 +56,11 @@ class Candidates:
 
 
 def find_candidates(
-    heatmap: Map, tags: Sequence[Map], size: tuple[int, int], settings: PeakSettings = PeakSettings()
+    joint: int,
+    heatmap: Map,
+    tags: Sequence[TagLayer],
+    size: tuple[int, int],
+    settings: PeakSettings = PeakSettings(),
 ) -> Candidates:
     """Return a joint's best local maxima above the threshold.
 
@@ -63,8 +68,9 @@ def find_candidates(
     so a plateau gives one candidate a pixel unless `one_per_plateau` is set.
 
     Args:
+        joint: its number.
         heatmap: (h', w') float32, contiguous.
-        tags: layers (h, w, D) whose values, one after the other, are a pixel's tag.
+        tags: layers whose values, one after the other, are a pixel's tag.
         size: (H, W) to which the maps are enlarged, where that is needed.
     """
     cells = grid(heatmap.shape, size)
@@ -78,8 +84,7 @@ def find_candidates(
     order = order[:limit]
     pixels = pixels[order]
     xy = np.stack((pixels % size[1], pixels // size[1]), 1)
-    layers = [_tags_at(layer, grid(layer.shape, size), xy) for layer in tags]
-    return Candidates(xy, scores[order], np.concatenate(layers, 1))
+    return Candidates(xy, scores[order], np.concatenate([layer.at(joint, xy, size) for layer in tags], 1))
 
 
 def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -140,23 +145,3 @@ def _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):  # type: 
                     if other > value or (one_per_plateau and before and other == value):
                         return False
     return True
-
-
-def tags_at(tags: Map, pixels: NDArray[np.int64], height: int, width: int) -> Map:
-    """Return the tags (h, w, T), enlarged to (height, width), at pixels (C, 2) as (C, T)."""
-    return _tags_at(tags, grid(tags.shape, (height, width)), pixels)
-
-
-@njit(cache=True, nogil=True)
-def _tags_at(tags, cells: Grid, pixels):  # type: ignore[no-untyped-def]
-    rows, columns = cells
-    out = np.empty((pixels.shape[0], tags.shape[2]), np.float32)
-    for c in range(pixels.shape[0]):
-        x, y = pixels[c]
-        above, below = tags[rows.first[y]], tags[rows.second[y]]
-        left, right = columns.first[x], columns.second[x]
-        for t in range(tags.shape[2]):
-            top = mix(above[left, t], above[right, t], columns.weight[x])
-            bottom = mix(below[left, t], below[right, t], columns.weight[x])
-            out[c, t] = mix(top, bottom, rows.weight[y])
-    return out

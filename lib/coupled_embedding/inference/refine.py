@@ -1,9 +1,9 @@
 """Refinement: look up a person's absent joints at their best place (METHOD.md 5.6).
 
 The best place maximises heatmap − round(‖tag − mean tag‖) over all input pixels. Pixels
-between the same four tag cells form a block; cells around a block bound both terms. A
-first look at a few likely places makes the bounds bite before all blocks are gone through,
-in the order of memory and for all people at once. Neither map is ever enlarged.
+between the same four tag cells form a block, 8 × 8 blocks a field. The cells around a block
+or a field bound both terms, so that few blocks, and far fewer pixels, are looked at closely.
+Neither map is ever enlarged.
 """
 
 from collections.abc import Sequence
@@ -13,55 +13,73 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coupled_embedding.inference.enlarge import Grid, grid, mix, value_at
+from coupled_embedding.inference.enlarge import Grid, grid, mix
+from coupled_embedding.inference.tags import TagLayer
 
 Map = NDArray[np.float32]
-_NET = 8  # blocks between the pixels of the first look
+_FIELD = 8  # blocks along a field's side
 _SLACK = np.float32(2e-6)  # covers the last digits of float32 in bounds
 
 
-def refine_joint(
-    heatmap: Map,
-    tags: Sequence[Map],
-    means: Map,
-    size: tuple[int, int],
-    seeds: Sequence[NDArray[np.int64]] = (),
-    step: float = 1.0,
-) -> NDArray[np.int64]:
-    """Return each person's best pixel y·W + x for one joint, the first among equals.
+class Layer(NamedTuple):
+    """One layer of a photo's tags and the ranges inside each field.
 
-    Args:
-        heatmap: (h', w') float32, contiguous.
-        tags: one or two layers (h, w, D) of the same size.
-        means: (P, T) the people's mean tags.
-        size: (H, W) to which maps are enlarged.
-        seeds: for each person pixels (n, 2) x, y worth a first look. They speed the search
-            up and never change its result.
-        step: distance that rounds to 1.
+    Attributes:
+        values: (h, w, K, D) as the network put them out.
+        step: 1, or -1 if the columns run backwards: those of a mirrored photo.
+        low, high: (fields down, fields across, K, D) least and largest values of the cells that a field touches.
     """
-    layers = tuple(tags) if len(tags) == 2 else (tags[0], tags[0][..., :0])
-    points = np.concatenate(list(seeds)) if len(seeds) else np.zeros((0, 2), np.int64)
-    ends = np.cumsum([len(s) for s in seeds]) if len(seeds) else np.zeros(len(means), np.int64)
-    cells, tag_cells = grid(heatmap.shape, size), grid(tags[0].shape, size)
-    field = TagField(layers[0], layers[1], tag_cells, np.float32(step))
-    return _best_pixels(heatmap, cells, field, means, points, ends)
 
-
-class TagField(NamedTuple):
-    """The two layers (h, w, D) of a joint's tags, their grid and the distance that rounds to 1."""
-
-    one: Map
-    two: Map
-    cells: Grid
-    step: np.float32
+    values: Map
+    step: int
+    low: Map
+    high: Map
 
 
 class Blocks(NamedTuple):
-    """First pixels of the rows and columns of blocks, with the end, and the (rows, columns) bounds of the heatmap."""
+    """First pixels of the rows and columns of blocks, and the end of the last one."""
 
     ys: NDArray[np.int64]
     xs: NDArray[np.int64]
-    bounds: Map
+
+
+class TagSearch:
+    """Looks up joints in one photo's maps.
+
+    Args:
+        tags: one or two layers of the same size.
+        size: (H, W) to which maps are enlarged.
+        step: tag distance that rounds to 1.
+    """
+
+    def __init__(self, tags: Sequence[TagLayer], size: tuple[int, int], step: float = 1.0) -> None:
+        self.size, self.step = size, np.float32(step)
+        self.cells = grid(tags[0].shape, size)
+        self.blocks = Blocks(block_edges(*self.cells.rows[:2]), block_edges(*self.cells.columns[:2]))
+        self.tags = list(tags)
+        self.layers = [self._layer(layer) for layer in tags]
+        if len(tags) == 1:
+            none = np.zeros((*tags[0].values.shape[:3], 0), np.float32)
+            self.layers.append(self._layer(TagLayer(none)))
+
+    def _layer(self, tags: TagLayer) -> Layer:
+        step = 1 if tags.flip_index is None else -1
+        return Layer(tags.values, step, *_field_ranges(tags.values, step, self.cells, self.blocks))
+
+    def best_pixels(self, joint: int, heatmap: Map, means: Map) -> NDArray[np.int64]:
+        """Return each person's best pixel y·W + x for a joint, the first among equals.
+
+        Args:
+            joint: its number.
+            heatmap: (h', w') float32, contiguous.
+            means: (P, T) float32 mean tags of the people.
+        """
+        one, two = self.layers
+        channels = [layer.channel(joint) for layer in self.tags]
+        cells = grid(heatmap.shape, self.size)
+        return _best_pixels(
+            heatmap, cells, one, two, channels[0], channels[-1], self.cells, self.blocks, means, self.step
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -76,105 +94,111 @@ def block_edges(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[
 
 
 @njit(cache=True, nogil=True)
-def _best_pixels(heatmap, cells, tags, means, points, ends):  # type: ignore[no-untyped-def]
-    width = len(cells.columns.first)
-    ys = block_edges(tags.cells.rows.first, tags.cells.rows.second)
-    xs = block_edges(tags.cells.columns.first, tags.cells.columns.second)
-    blocks = Blocks(ys, xs, _block_bounds(heatmap, cells, ys, xs))
-    best = np.full(means.shape[0], -np.inf, np.float32)
-    place = np.zeros(means.shape[0], np.int64)
-    _first_look(heatmap, cells, tags, means, points, ends, blocks, best, place)
-    rows, columns = _blocks_of_pixels(ys), _blocks_of_pixels(xs)
-    for person in range(len(best)):
-        by, bx = rows[place[person] // width], columns[place[person] % width]
-        around = max(by - _NET, 0), by + _NET + 1, max(bx - _NET, 0), bx + _NET + 1
-        own = slice(person, person + 1)
-        _search(heatmap, cells, tags, means[own], blocks, around, best[own], place[own])
-    if len(best):
-        _search(heatmap, cells, tags, means, blocks, (0, len(ys), 0, len(xs)), best, place)
-    return place
-
-
-@njit(cache=True, nogil=True)
-def _blocks_of_pixels(edges):  # type: ignore[no-untyped-def]
-    out = np.empty(edges[-1], np.int64)
-    for block in range(len(edges) - 1):
-        out[edges[block] : edges[block + 1]] = block
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _first_look(heatmap, cells, tags, means, points, ends, blocks, best, place):  # type: ignore[no-untyped-def]
-    """Try the seeds of each person, and for everybody a sparse net of pixels."""
-    here = np.empty(means.shape[1], np.float32)
-    width = len(cells.columns.first)
-    start = 0
-    for person in range(len(best)):
-        for number in range(start, ends[person]):
-            x, y = points[number]
-            _tags_at(tags, y, x, here)
-            value = value_at(heatmap, cells, y, x) - _rounded_distance(here, means, person, tags.step)
-            _keep_better(best, place, person, value, y * width + x)
-        start = ends[person]
-    for by in range(_NET // 2, len(blocks.ys) - 1, _NET):
-        for bx in range(_NET // 2, len(blocks.xs) - 1, _NET):
-            y, x = blocks.ys[by], blocks.xs[bx]
-            height = value_at(heatmap, cells, y, x)
-            _tags_at(tags, y, x, here)
-            for person in range(len(best)):
-                value = height - _rounded_distance(here, means, person, tags.step)
-                _keep_better(best, place, person, value, y * width + x)
-
-
-@njit(cache=True, nogil=True)
-def _search(heatmap, cells, tags, means, blocks, area, best, place):  # type: ignore[no-untyped-def]
-    """Update best and place by the blocks of an area, in the order of memory."""
-    ys, xs, bounds = blocks
+def _field_ranges(values, step, cells: Grid, blocks):  # type: ignore[no-untyped-def]
+    """Return the least and largest value of each dimension in the cells of each field."""
+    ys, xs = blocks
     rows, columns = cells
-    one, two, (tag_rows, tag_columns), step = tags
-    top, bottom, left, right = area
-    dims, width = means.shape[1], len(columns.first)
-    low, high, here = np.empty(dims, np.float32), np.empty(dims, np.float32), np.empty(dims, np.float32)
-    rounded = np.empty(len(best), np.float32)
-    least = best.min()
-    for by in range(top, min(bottom, bounds.shape[0])):
-        above, below = tag_rows.first[ys[by]], tag_rows.second[ys[by]]
-        for bx in range(left, min(right, bounds.shape[1])):
-            bound = bounds[by, bx]
-            if bound < least:
+    down, across = (len(ys) + _FIELD - 2) // _FIELD, (len(xs) + _FIELD - 2) // _FIELD
+    height, width = values.shape[:2]
+    flat = values.reshape(height, width, -1)  # all joints at once: long runs of memory
+    low = np.empty((down, across, flat.shape[2]), np.float32)
+    high = np.empty((down, across, flat.shape[2]), np.float32)
+    for i in range(down):
+        top, bottom = rows.first[ys[i * _FIELD]], rows.second[ys[min((i + 1) * _FIELD, len(ys) - 1)] - 1]
+        for j in range(across):
+            left, right = columns.first[xs[j * _FIELD]], columns.second[xs[min((j + 1) * _FIELD, len(xs) - 1)] - 1]
+            if step < 0:
+                left, right = width - 1 - right, width - 1 - left
+            least, most = low[i, j], high[i, j]
+            least[:] = flat[top, left]
+            most[:] = flat[top, left]
+            for y in range(top, bottom + 1):
+                for x in range(left, right + 1):
+                    for c in range(flat.shape[2]):
+                        value = flat[y, x, c]
+                        least[c] = value if value < least[c] else least[c]
+                        most[c] = value if value > most[c] else most[c]
+    shape = (down, across, values.shape[2], values.shape[3])
+    return low.reshape(shape), high.reshape(shape)
+
+
+@njit(cache=True, nogil=True)
+def _best_pixels(heatmap, cells, one, two, first, second, tag_cells, blocks, means, step):  # type: ignore[no-untyped-def]
+    ys, xs = blocks
+    bounds = _block_bounds(heatmap, cells, ys, xs)
+    fields = _field_bounds(bounds)
+    hopes = np.empty(fields.shape, np.float32)
+    result = np.empty(means.shape[0], np.int64)
+    for person in range(means.shape[0]):
+        mean = means[person]
+        _field_hopes(fields, one, two, first, second, mean, step, hopes)
+        # the most promising field first, then the others in the order of memory
+        favourite = hopes.argmax()
+        best, place = np.float32(-np.inf), np.int64(0)
+        for turn in range(hopes.size + 1):
+            number = favourite if turn == 0 else turn - 1
+            i, j = number // hopes.shape[1], number % hopes.shape[1]
+            if hopes[i, j] >= best and (turn == 0 or number != favourite):
+                best, place = _search_field(
+                    heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place
+                )
+        result[person] = place
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _search_field(  # type: ignore[no-untyped-def]
+    heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place
+):
+    """Return the best value and its pixel after a look at field (i, j)."""
+    ys, xs = blocks
+    rows, columns = cells
+    tag_rows, tag_columns = tag_cells
+    a, b, flip, width = one.values, two.values, one.values.shape[1] - 1, xs[-1]
+    here = np.empty(len(mean), np.float32)
+    for by in range(i * _FIELD, min((i + 1) * _FIELD, bounds.shape[0])):
+        up, down = tag_rows.first[ys[by]], tag_rows.second[ys[by]]
+        for bx in range(j * _FIELD, min((j + 1) * _FIELD, bounds.shape[1])):
+            if bounds[by, bx] < best:
                 continue
-            before, after = tag_columns.first[xs[bx]], tag_columns.second[xs[bx]]
-            _tag_ranges(one, two, above, below, before, after, low, high)
-            promising = np.float32(np.inf)  # the height that somebody needs
-            for person in range(len(best)):
-                needed = best[person] - abs(best[person]) * _SLACK - _SLACK  # it was rounded itself
-                rounded[person] = _least_rounded(low, high, means, person, bound - needed, step)
-                promising = min(promising, needed + rounded[person] * (np.float32(1) - _SLACK))
-            if bound < promising:
+            left, right = tag_columns.first[xs[bx]], tag_columns.second[xs[bx]]
+            left_b, right_b = (left, right) if two.step > 0 else (flip - left, flip - right)
+            near = _nearest_squared(a, up, down, left, right, first, mean, 0)
+            near += _nearest_squared(b, up, down, left_b, right_b, second, mean, a.shape[3])
+            rounded = np.rint(np.sqrt(near) / step * np.float32(0.99999))
+            if bounds[by, bx] - rounded < best:
                 continue
             for y in range(ys[by], ys[by + 1]):
-                up, down, weight = rows.first[y], rows.second[y], rows.weight[y]
+                over, under, weight = rows.first[y], rows.second[y], rows.weight[y]
                 for x in range(xs[bx], xs[bx + 1]):
                     c, d, across = columns.first[x], columns.second[x], columns.weight[x]
                     height = mix(
-                        mix(heatmap[up, c], heatmap[up, d], across),
-                        mix(heatmap[down, c], heatmap[down, d], across),
+                        mix(heatmap[over, c], heatmap[over, d], across),
+                        mix(heatmap[under, c], heatmap[under, d], across),
                         weight,
                     )
-                    if height < promising:
+                    if height - rounded < best:
                         continue
-                    _mixed_tags(one, two, above, below, before, after, tag_rows.weight[y], tag_columns.weight[x], here)
-                    for person in range(len(best)):
-                        if height - rounded[person] >= best[person]:
-                            value = height - _rounded_distance(here, means, person, step)
-                            _keep_better(best, place, person, value, y * width + x)
-            least = best.min()
-
-
-@njit(cache=True, nogil=True)
-def _keep_better(best, place, person, value, pixel):  # type: ignore[no-untyped-def]
-    if value > best[person] or (value == best[person] and pixel < place[person]):
-        best[person], place[person] = value, pixel
+                    _mixed(a, up, down, left, right, first, tag_rows.weight[y], tag_columns.weight[x], here, 0)
+                    _mixed(
+                        b,
+                        up,
+                        down,
+                        left_b,
+                        right_b,
+                        second,
+                        tag_rows.weight[y],
+                        tag_columns.weight[x],
+                        here,
+                        a.shape[3],
+                    )
+                    total = np.float32(0)
+                    for t in range(len(mean)):
+                        total += (here[t] - mean[t]) * (here[t] - mean[t])
+                    value = height - np.rint(np.sqrt(total) / step)
+                    if value > best or (value == best and y * width + x < place):
+                        best, place = value, y * width + x
+    return best, place
 
 
 @njit(cache=True, nogil=True)
@@ -187,9 +211,8 @@ def _block_bounds(heatmap, cells, ys, xs):  # type: ignore[no-untyped-def]
         low, high = rows.first[ys[by]], rows.second[ys[by + 1] - 1]
         row[:] = heatmap[low]
         for v in range(low + 1, high + 1):
-            source = heatmap[v]
             for u in range(len(row)):
-                row[u] = max(row[u], source[u])
+                row[u] = max(row[u], heatmap[v, u])
         for bx in range(len(xs) - 1):
             left, right = columns.first[xs[bx]], columns.second[xs[bx + 1] - 1]
             largest = row[left]
@@ -200,64 +223,55 @@ def _block_bounds(heatmap, cells, ys, xs):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _tag_ranges(one, two, above, below, left, right, low, high):  # type: ignore[no-untyped-def]
-    """Fill in the range of each dimension of the tags between four cells.
+def _field_bounds(bounds):  # type: ignore[no-untyped-def]
+    height, width = bounds.shape
+    out = np.full((-(-height // _FIELD), -(-width // _FIELD)), -np.inf, np.float32)
+    for y in range(height):
+        for x in range(width):
+            out[y // _FIELD, x // _FIELD] = max(out[y // _FIELD, x // _FIELD], bounds[y, x])
+    return out
 
-    An interpolated tag lies between the least and the largest of its corners.
+
+@njit(cache=True, nogil=True)
+def _field_hopes(fields, one, two, first, second, mean, step, out):  # type: ignore[no-untyped-def]
+    """Fill in the most that each field can give a person: its heatmap less the least rounded distance."""
+    split = one.values.shape[3]
+    for i in range(fields.shape[0]):
+        for j in range(fields.shape[1]):
+            near = np.float32(0)
+            for t in range(split):
+                near += _gap_squared(one.low[i, j, first, t], one.high[i, j, first, t], mean[t])
+            for t in range(two.values.shape[3]):
+                near += _gap_squared(two.low[i, j, second, t], two.high[i, j, second, t], mean[split + t])
+            out[i, j] = fields[i, j] - np.rint(np.sqrt(near) / step * np.float32(0.99999))
+
+
+@njit(cache=True, nogil=True)
+def _gap_squared(low, high, mean):  # type: ignore[no-untyped-def]
+    """Return at most the squared distance of a number to anything that lies between low and high.
+
+    Interpolation rounds, so it may leave the range by the last digits.
     """
-    start = 0
-    for layer in range(2):
-        values = one if layer == 0 else two
-        for t in range(values.shape[2]):
-            a, b = values[above, left, t], values[above, right, t]
-            c, d = values[below, left, t], values[below, right, t]
-            smallest, largest = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
-            slack = max(abs(smallest), abs(largest)) * _SLACK
-            low[start + t], high[start + t] = smallest - slack, largest + slack
-        start += values.shape[2]
+    slack = max(abs(low), abs(high)) * _SLACK
+    gap = max(max(low - mean, mean - high) - slack, np.float32(0))
+    return gap * gap
 
 
 @njit(cache=True, nogil=True)
-def _least_rounded(low, high, means, person, margin, step):  # type: ignore[no-untyped-def]
-    """Bound from below the rounded distance of tags inside the ranges; infinite if it is above `margin`."""
-    # beyond the middle of the last allowed step and the next one
-    limit = step * (np.floor(margin) + np.float32(0.5)) * np.float32(1.00001)
-    limit = limit * limit if margin >= 0 else np.float32(-1)
+def _nearest_squared(values, up, down, left, right, joint, mean, start):  # type: ignore[no-untyped-def]
+    """Bound from below the squared distance between a mean and the tags between four cells."""
     total = np.float32(0)
-    for t in range(len(low)):
-        mean = means[person, t]
-        gap = max(max(low[t] - mean, mean - high[t]), np.float32(0))
-        total += gap * gap
-        if total > limit:
-            return np.float32(np.inf)
-    return np.rint(np.sqrt(total) / step * np.float32(0.99999))
+    for t in range(values.shape[3]):
+        a, b = values[up, left, joint, t], values[up, right, joint, t]
+        c, d = values[down, left, joint, t], values[down, right, joint, t]
+        total += _gap_squared(min(min(a, b), min(c, d)), max(max(a, b), max(c, d)), mean[start + t])
+    return total
 
 
 @njit(cache=True, nogil=True)
-def _mixed_tags(one, two, above, below, left, right, down, across, out):  # type: ignore[no-untyped-def]
-    """Fill in the tag between four cells."""
-    start = 0
-    for layer in range(2):
-        values = one if layer == 0 else two
-        for t in range(values.shape[2]):
-            top = mix(values[above, left, t], values[above, right, t], across)
-            bottom = mix(values[below, left, t], values[below, right, t], across)
-            out[start + t] = mix(top, bottom, down)
-        start += values.shape[2]
-
-
-@njit(cache=True, nogil=True)
-def _tags_at(tags, y, x, out):  # type: ignore[no-untyped-def]
-    """Fill in the tag of pixel (y, x)."""
-    rows, columns = tags.cells
-    above, below, left, right = rows.first[y], rows.second[y], columns.first[x], columns.second[x]
-    _mixed_tags(tags.one, tags.two, above, below, left, right, rows.weight[y], columns.weight[x], out)
-
-
-@njit(cache=True, nogil=True)
-def _rounded_distance(here, means, person, step):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for t in range(len(here)):
-        gap = here[t] - means[person, t]
-        total += gap * gap
-    return np.rint(np.sqrt(total) / step)
+def _mixed(values, up, down, left, right, joint, weight, across, out, start):  # type: ignore[no-untyped-def]
+    """Fill in one layer's tag between four cells."""
+    for t in range(values.shape[3]):
+        over = mix(values[up, left, joint, t], values[up, right, joint, t], across)
+        under = mix(values[down, left, joint, t], values[down, right, joint, t], across)
+        out[start + t] = mix(over, under, weight)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.train_dataset import TrainBatch
-from coupled_embedding.inference.aggregate import PhotoMaps, TagLayer, merge_resolutions
+from coupled_embedding.inference.aggregate import MergedMaps, merge_resolutions
 from coupled_embedding.inference.decode import DecodeSettings, decode
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
@@ -29,11 +29,10 @@ def batch_picture(
     """
     image = np.ascontiguousarray(batch.images[0].cpu().numpy()[..., ::-1])
     first = PoseMaps(tuple(h[:1].float() for h in maps.heatmaps), maps.tags[:1].float())
-    heatmaps = merge_resolutions(first)[0].cpu().numpy()
-    tags = first.tags[0].contiguous().cpu().numpy()
+    merged = MergedMaps(merge_resolutions(first), first.tags).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     size = (image.shape[1], image.shape[0])
-    people = decode(PhotoMaps(heatmaps, (TagLayer(tags),)), size, identity, settings)
+    people = decode(merged.photo(0), size, identity, settings)
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
@@ -41,8 +40,8 @@ def batch_picture(
         [
             draw_poses(image, truth, schema),
             draw_poses(image, [pose for pose in people if pose.score > SHOWN_SCORE], schema, min_score=SHOWN_SCORE),
-            heatmap_overlay(image, heatmaps),
-            draw_tags(image, first.heatmaps[0][0].cpu().numpy(), tags),
+            heatmap_overlay(image, merged.heatmaps[0].numpy()),
+            draw_tags(image, first.heatmaps[0][0].cpu().numpy(), merged.tags[0].contiguous().numpy()),
         ],
         ["truth", "prediction", "heatmaps", "tags"],
     )
