@@ -33,14 +33,24 @@ def annotated_poses(record: ImageRecord) -> list[Pose]:
     return poses
 
 
-def perfect_maps(record: ImageRecord, geometry: TestGeometry, strides: Sequence[int]) -> PoseMaps:
+def perfect_maps(
+    record: ImageRecord,
+    geometry: TestGeometry,
+    strides: Sequence[int],
+    person_tags: NDArray[np.float32] | None = None,
+) -> PoseMaps:
     """Return the maps that a network without error would put out for a photo.
 
     Args:
-        record: the photo; people's tags are multiples of `TAG_STEP`.
+        record: the photo of N people.
         geometry: how the photo is laid into the input.
         strides: input pixels per cell, lowest resolution first.
+        person_tags: (N, K, D) tags around each joint; without them every person's is a multiple
+            of `TAG_STEP` of its own. The background's tag is 0.
     """
+    if person_tags is None:
+        numbers = np.arange(1, len(record.keypoints) + 1, dtype=np.float32)
+        person_tags = np.broadcast_to(TAG_STEP * numbers[:, None, None], (*record.keypoints.shape[:2], 1))
     width, height = geometry.base_size
     matrix = geometry.to_input()
     heatmaps, tags = [], torch.zeros(0)
@@ -52,14 +62,16 @@ def perfect_maps(record: ImageRecord, geometry: TestGeometry, strides: Sequence[
         heatmaps.append(gaussian_heatmaps(cells, visible, height // stride, width // stride))
         if number == 0:
             shape = (height // stride, width // stride)
-            tags = torch.from_numpy(_ideal_tags(cells[0].numpy(), visible[0].numpy(), shape))[None]
+            owner = _owners(cells[0].numpy(), visible[0].numpy(), shape)
+            table = np.concatenate((np.zeros_like(person_tags[:1]), person_tags))  # (N + 1, K, D)
+            tags = torch.from_numpy(table[owner, np.arange(owner.shape[0])[:, None, None]])[None]
     return PoseMaps(tuple(heatmaps), tags)
 
 
-def _ideal_tags(cells: NDArray[np.int64], visible: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return (K, h, w, 1): around each joint its person's tag, the nearest joint's where people overlap."""
+def _owners(cells: NDArray[np.int64], visible: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return (K, h, w): around each joint its person's number from 1 on, the nearest joint's where people overlap."""
     people, joints = visible.shape
-    tags = np.zeros((joints, *shape, 1), np.float32)
+    owners = np.zeros((joints, *shape), np.int64)
     nearest = np.full((joints, *shape), np.inf, np.float32)
     radius = int(3 * SIGMA + 1)
     for person in range(people):
@@ -71,8 +83,8 @@ def _ideal_tags(cells: NDArray[np.int64], visible: NDArray[np.bool_], shape: tup
             distance = ((ys - y) ** 2 + (xs - x) ** 2).astype(np.float32)
             closer = distance < nearest[joint, rows, columns]
             nearest[joint, rows, columns][closer] = distance[closer]
-            tags[joint, rows, columns, 0][closer] = TAG_STEP * (person + 1)
-    return tags
+            owners[joint, rows, columns][closer] = person + 1
+    return owners
 
 
 def decoded_poses(record: ImageRecord, input_size: int, strides: Sequence[int], settings: DecodeSettings) -> list[Pose]:

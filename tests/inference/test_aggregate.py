@@ -98,3 +98,31 @@ def test_cpu_keeps_the_numbers():
     maps = output()
     assert torch.equal(maps.cpu().heatmaps, maps.heatmaps)
     assert torch.equal(maps.cpu().tags, maps.tags)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_packed_maps_come_back_the_same(flip):
+    maps = merge_flip(output(0), output(5), FLIP_INDEX) if flip else output()
+    vector = maps.packed()
+    copy = vector.clone()
+    back = maps.unpacked(copy)
+    assert vector.shape == (maps.heatmaps.numel() + (2 if flip else 1) * maps.tags.numel(),)
+    assert torch.equal(back.heatmaps, maps.heatmaps)
+    assert torch.equal(back.tags, maps.tags)
+    assert flip == (back.mirrored_tags is not None)
+    if flip:
+        assert torch.equal(back.mirrored_tags, maps.mirrored_tags)
+    for ours, theirs in zip(back.photo(1).tags, maps.photo(1).tags, strict=True):
+        np.testing.assert_array_equal(ours.values, theirs.values)
+        assert np.shares_memory(ours.values, copy.numpy())
+
+
+def test_maps_in_host_memory_are_left_where_they_are():
+    maps = output()
+    assert maps.cpu() is maps
+
+
+def test_tags_of_a_channels_last_network_are_read_in_place():
+    tags = rand(1, 4, 6, 3, 5).permute(0, 3, 1, 2, 4)
+    (layer,) = MergedMaps(rand(1, 3, 8, 12), tags).photo(0).tags
+    assert np.shares_memory(layer.values, tags.numpy())

@@ -10,13 +10,18 @@ from coupled_embedding.losses.heatmap import (
     HeatmapLoss,
     at_least_float32,
     bin_centers,
+    focal_confidence,
     focal_weight,
     predicted_scales,
-    scale_adapted_target,
+    width_exponent,
 )
 
 seeds = st.integers(0, 2**31)
 sizes = st.integers(1, 4)
+
+
+def scale_adapted_target(target, scales, beta):
+    return target ** width_exponent(scales, tuple(target.shape[-2:]), beta)
 
 
 def doubles(seed, *shape):
@@ -146,14 +151,15 @@ def test_scales_are_enlarged_bilinearly_to_the_target():
 @given(st.floats(-2, 2), st.one_of(st.sampled_from([0.0, 1.0, 1e-300]), st.floats(0, 1)))
 @settings(max_examples=100, deadline=None)
 def test_focal_weight_equals_the_formula(prediction, target):
-    weight = focal_weight(*(torch.tensor(v, dtype=torch.float64) for v in (prediction, target)))
+    prediction_, target_ = (torch.tensor(v, dtype=torch.float64) for v in (prediction, target))
+    weight = focal_weight(prediction_, focal_confidence(target_))
     assert weight.item() == pytest.approx(slow_weight(prediction, target), rel=1e-12)
 
 
 def test_focal_weight_where_a_float32_power_underflows():
     target = scale_adapted_target(torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 1e-3), 0.4)
     assert target.item() == 0
-    assert focal_weight(torch.tensor(0.3), target).item() == pytest.approx(0.3)
+    assert focal_weight(torch.tensor(0.3), focal_confidence(target)).item() == pytest.approx(0.3)
 
 
 # ---- the loss

@@ -18,6 +18,7 @@ from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.inference.tags import TagLayer
 
 Map = NDArray[np.float32]
+_PIXELS_FIRST, _JOINTS_FIRST = (0, 2, 3, 1, 4), (0, 3, 1, 2, 4)  # (B, K, h, w, D) <-> (B, h, w, K, D)
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,23 @@ class MergedMaps:
     flip_index: tuple[int, ...] = ()
 
     def cpu(self) -> "MergedMaps":
-        """Return the maps in the host's memory."""
-        mirrored = None if self.mirrored_tags is None else self.mirrored_tags.cpu()
-        return MergedMaps(self.heatmaps.cpu(), self.tags.cpu(), mirrored, self.flip_index)
+        """Return the maps in the host's memory, by one transfer whatever they hold."""
+        if self.heatmaps.device.type == "cpu":
+            return self
+        return self.unpacked(self.packed().cpu())
+
+    def packed(self) -> Tensor:
+        """Return all values in one vector, tags in a channels-last network's order."""
+        tags = [t.permute(_PIXELS_FIRST) for t in (self.tags, self.mirrored_tags) if t is not None]
+        return torch.cat([part.reshape(-1) for part in (self.heatmaps, *tags)])
+
+    def unpacked(self, vector: Tensor) -> "MergedMaps":
+        """Return maps of the same shapes that are views of a `packed` vector."""
+        batch, joints, *cells, dims = self.tags.shape
+        sizes = [self.heatmaps.numel()] + [self.tags.numel()] * (1 if self.mirrored_tags is None else 2)
+        heatmaps, *layers = vector.split(sizes)
+        tags = [layer.view(batch, *cells, joints, dims).permute(_JOINTS_FIRST) for layer in layers]
+        return MergedMaps(heatmaps.view(self.heatmaps.shape), tags[0], tags[1] if layers[1:] else None, self.flip_index)
 
     def photo(self, number: int) -> PhotoMaps:
         """Return one photo's maps; they must be in the host's memory."""

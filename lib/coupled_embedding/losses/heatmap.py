@@ -39,7 +39,7 @@ def predicted_scales(tags: Tensor) -> Tensor:
 
 @torch.no_grad()
 def width_exponent(scales: Tensor, size: tuple[int, int], beta: float) -> Tensor:
-    """Return (β/s)², the power that gives a target's Gaussians s/β times their width.
+    """Return (β/s)², the power T^((β/s)²) that gives a target's Gaussians s/β times their width.
 
     Args:
         scales: (B, K, h, w), enlarged bilinearly if the wanted size is larger.
@@ -51,15 +51,13 @@ def width_exponent(scales: Tensor, size: tuple[int, int], beta: float) -> Tensor
     return (beta / scales) ** 2
 
 
-@torch.no_grad()
-def scale_adapted_target(target: Tensor, scales: Tensor, beta: float) -> Tensor:
-    """Return T^((β/s)²) of a target (B, K, H, W) in [0, 1]; see `width_exponent`."""
-    return target ** width_exponent(scales, (target.shape[-2], target.shape[-1]), beta)
+def focal_confidence(target: Tensor) -> Tensor:
+    """Return q = (1 − ln T)^(−0.01) of a target in [0, 1]: 1 where T is 1, 0 where T is 0."""
+    return (1 - target.log()) ** FOCAL_POWER
 
 
-def focal_weight(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return q·|1 − P| + (1 − q)·|P| with q = (1 − ln T)^(−0.01), 0 where T is 0."""
-    confidence = (1 - target.log()) ** FOCAL_POWER
+def focal_weight(prediction: Tensor, confidence: Tensor) -> Tensor:
+    """Return q·|1 − P| + (1 − q)·|P|, the weight of a cell's squared error."""
     return confidence * (1 - prediction).abs() + (1 - confidence) * prediction.abs()
 
 
@@ -68,11 +66,9 @@ def _error_and_slope(prediction: Tensor, target: Tensor, focal: bool) -> tuple[T
     difference = prediction - target
     if not focal:
         return difference * difference, 2 * difference
-    confidence = (1 - target.log()) ** FOCAL_POWER
-    to_one = 1 - prediction
-    weight = confidence * to_one.abs() + (1 - confidence) * prediction.abs()
-    weight_slope = (1 - confidence) * prediction.sign() - confidence * to_one.sign()
-    product = weight * difference
+    confidence = focal_confidence(target)
+    weight_slope = (1 - confidence) * prediction.sign() - confidence * (1 - prediction).sign()
+    product = focal_weight(prediction, confidence) * difference
     return product * difference, 2 * product + difference * difference * weight_slope
 
 
@@ -120,7 +116,7 @@ class HeatmapLoss(nn.Module):
     """Sum over resolutions of the masked, weighted squared error, mean over (B, K, h, w).
 
     Args:
-        beta: the person scale that keeps its targets' width, see `scale_adapted_target`.
+        beta: the person scale that keeps its targets' width, see `width_exponent`.
         scale_adapted: whether targets take the width that the tags tell.
         focal: whether errors are weighted by `focal_weight`.
     """

@@ -1,0 +1,89 @@
+"""Which solver groups better: munkres 1.1.4's choice among equal costs, or scipy's, where the nearer tag wins?
+
+python benchmarks/assignment.py --annotations crowdpose_val.json [--quick] [--json PATH]
+
+Simulated crowds with real layouts: the joints of an annotation file in CrowdPose's format
+become perfect heatmaps, each person gets a random tag and each joint a noisy copy of it. The
+nearer the people's tags and the louder the noise, the more the choice matters.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from common import ROOT
+
+from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.evaluation import evaluate_keypoints, poses_to_results
+from coupled_embedding.geometry import fit_geometry
+from coupled_embedding.inference.aggregate import MergedMaps, merge_resolutions
+from coupled_embedding.inference.decode import DecodeSettings, decode
+from coupled_embedding.keypoints import Pose, Split, load_schema
+from coupled_embedding.upper_bound import perfect_maps
+
+INPUT_SIZE = 512
+DIMENSIONS = 8
+
+
+def same_people(first: list[Pose], second: list[Pose]) -> bool:
+    """Whether two lists hold the same people in the same order."""
+    return len(first) == len(second) and all(
+        np.array_equal(a.keypoints, b.keypoints) for a, b in zip(first, second, strict=True)
+    )
+
+
+def measure(annotations: Path, every: int, spread: float, noise: float) -> dict[str, object]:
+    """Decode the same noisy maps with both solvers and score them."""
+    schema = load_schema(ROOT / "datasets/crowdpose.yaml")
+    schema = replace(schema, splits={"val": Split(annotations.name, ".")})
+    records = load_records(schema, "val", str(annotations.parent))[::every]
+    plain = DecodeSettings(schema.grouping_order)
+    settings = {name: replace(plain, assignment=name) for name in ("munkres", "scipy")}
+    found: dict[str, dict[int, list[Pose]]] = {name: {} for name in settings}
+    differing = 0
+    for record in records:
+        random = np.random.default_rng([record.image_id, round(1000 * spread), round(1000 * noise)])
+        people, joints = record.keypoints.shape[:2]
+        tags = random.normal(0, spread, (people, 1, DIMENSIONS)) + random.normal(0, noise, (people, joints, DIMENSIONS))
+        geometry = fit_geometry((record.width, record.height), INPUT_SIZE)
+        maps = perfect_maps(record, geometry, (4, 2), tags.astype(np.float32))
+        photo = MergedMaps(merge_resolutions(maps), maps.tags).photo(0)
+        for name, setting in settings.items():
+            found[name][record.image_id] = decode(photo, geometry.base_size, geometry.to_photo(), setting)
+        differing += not same_people(found["munkres"][record.image_id], found["scipy"][record.image_id])
+    ids = [record.image_id for record in records]
+    scores = {
+        name: evaluate_keypoints(annotations, poses_to_results(poses), schema, ids).values
+        for name, poses in found.items()
+    }
+    return {
+        "case": f"people's tags {spread:g} apart a dimension, noise {noise:g}",
+        "photos": len(records),
+        "differing_photos": differing,
+        **{f"{name}_AP": round(100 * value["AP"], 2) for name, value in scores.items()},
+        **{f"{name}_AP_hard": round(100 * value["AP_hard"], 2) for name, value in scores.items()},
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--annotations", type=Path, required=True, help="file in CrowdPose's format")
+    parser.add_argument("--quick", action="store_true", help="every 100th photo, one case")
+    parser.add_argument("--json", type=Path, help="write the records here")
+    args = parser.parse_args()
+    cases = [(2.0, 0.1), (0.5, 0.1), (0.5, 0.2), (0.25, 0.1), (0.25, 0.2)]
+    records = [measure(args.annotations, 100 if args.quick else 10, *case) for case in cases[: 1 if args.quick else 5]]
+    names = list(records[0])
+    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |")
+    print("| --- |" + " --: |" * (len(names) - 1))
+    for record in records:
+        print("| " + " | ".join(str(record[name]) for name in names) + " |")
+    if args.json:
+        args.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
