@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -112,6 +113,15 @@ def test_warped_photos_equal_a_bilinear_loop(size, draw):
                 np.testing.assert_allclose(pixel, [20 + x, 200 - y, 60 + (x + y) / 2], atol=1.6)
             elif not (-1.1 <= x <= size[0] + 0.1 and -1.1 <= y <= size[1] + 0.1):
                 np.testing.assert_array_equal(pixel, 0)
+
+
+@given(size=PHOTOS, draw=DRAWS, seed=st.integers(0, 1000))
+def test_warped_photos_equal_opencvs_warp_of_three_channels(size, draw, seed):
+    photo = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    expected = cv2.warpAffine(photo, draw.matrix(size, 40), (40, 40))
+    warped = warp_image(photo, draw, 40)
+    np.testing.assert_array_equal(warped, expected[:, ::-1] if draw.flip else expected)
+    assert warped.flags.c_contiguous
 
 
 @given(size=PHOTOS, draw=DRAWS)

@@ -64,6 +64,23 @@ def test_run_lengths_of_either_kind_cover_exactly_their_pixels(regions):
     np.testing.assert_array_equal(compressed.valid_mask(), expected)
 
 
+def test_polygons_and_run_lengths_mix():
+    region = np.zeros((8, 12), np.uint8)
+    region[3:, 4:6] = 1
+    runs = coco_mask.encode(np.asfortranarray(region))
+    region[0:2, 0:2] = region[5:8, 8:12] = 1
+    mixed = record([[rectangle(0, 0, 2, 2)], runs, run_lengths(region), [rectangle(8, 5, 12, 8)]])
+    mask = mixed.valid_mask()
+    np.testing.assert_array_equal(mask, np.where(region, 0, 255))
+    assert mask.flags.c_contiguous
+
+
+def test_compressed_runs_that_cover_too_few_pixels_end():
+    short = {"size": [8, 12], "counts": b"11"}
+    mask = record([short, [rectangle(8, 5, 12, 8)]]).valid_mask()
+    assert (mask.shape, mask[5:8, 8:12].max()) == ((8, 12), 0)
+
+
 def test_compressed_counts_as_text_are_read_too():
     region = np.zeros((8, 12), np.uint8)
     region[3:, 4:6] = 1

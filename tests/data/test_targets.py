@@ -66,6 +66,7 @@ def test_cells_equal_a_loop(joints, height, width):
 def test_heatmaps_equal_a_loop(joints, height, width):
     found = heatmaps_of(torch.from_numpy(joints), height, width)
     assert (found.shape, found.dtype) == ((2, 2, height, width), torch.float32)
+    assert found.is_contiguous()  # the loss would have to copy it
     expected = np.stack([slow_heatmaps(image, height, width) for image in joints])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

@@ -54,6 +54,7 @@ def _augment() -> Node:
     node.TRANSLATE = 0.2  # of the scaled photo size, either way
     node.FLIP = 0.5  # probability
     node.EXACT_FLIP = False  # mirror joints exactly in photo pixels; False: the released program's (one cell off)
+    node.REDUCED_DECODE = True  # decode JPEGs smaller where the crop halves them anyway; False: the released pixels
     node.COLOR = 0.0  # brightness, contrast and saturation vary by up to this share
     return node
 
@@ -137,6 +138,7 @@ def _test() -> Node:
     node.MAX_DETECTIONS = 0  # people per photo in the results, best first; 0: all
     node.ENGINE = "pycocotools"  # who computes the scores: also "fast" (faster-coco-eval) and "crowdposetools"
     node.PRECISION = "fp32"  # of the network; decode stays float32
+    node.FOLD_BN = True  # batch norm inside the convs' weights: faster, the same maps but for float32 rounding
     node.WORKERS = 2
     node.OVERLAYS = 4  # pictures each of the best, worst and most crowded photos; 0: none
     return node

@@ -92,6 +92,7 @@ def build_train_dataset(
         strides,
         cfg.DATASET.MAX_PEOPLE,
         cfg.SEED,
+        cfg.AUGMENT.REDUCED_DECODE,
     )
 
 

@@ -63,16 +63,17 @@ def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, s
     # the table in float64 on the host: all devices draw the same values
     table = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2)).astype(np.float32)
     patch = torch.from_numpy(table).to(cells.device)
-    padded_height, padded_width = height + 2 * radius, width + 2 * radius
-    steps = torch.arange(2 * radius + 1, device=cells.device)
+    steps = torch.arange(-radius, radius + 1, device=cells.device)
+    x, y = cells[..., 0, None] + steps, cells[..., 1, None] + steps  # (B, M, K, 2r+1)
+    # what lies beyond the map brings a 0 to the nearest cell, where it changes nothing
+    column, row = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    inside = ((y == row) & visible[..., None])[..., None] & (x == column)[..., None, :]
+    values = patch * inside  # (B, M, K, 2r+1, 2r+1)
     plane = torch.arange(batch, device=cells.device)[:, None, None] * joints + torch.arange(joints, device=cells.device)
-    rows = plane[..., None] * padded_height + cells[..., 1:] + steps  # (B, M, K, 2r+1)
-    places = rows[..., :, None] * padded_width + (cells[..., :1] + steps)[..., None, :]
-    values = patch * visible[..., None, None]  # (B, M, K, 2r+1, 2r+1)
-    canvas = torch.zeros(batch * joints * padded_height * padded_width, device=cells.device)
+    places = ((plane[..., None] * height + row) * width)[..., None] + column[..., None, :]
+    canvas = torch.zeros(batch * joints * height * width, device=cells.device)
     canvas.scatter_reduce_(0, places.flatten(), values.flatten(), "amax")
-    canvas = canvas.view(batch, joints, padded_height, padded_width)
-    return canvas[:, :, radius:-radius, radius:-radius]
+    return canvas.view(batch, joints, height, width)
 
 
 def build_targets(joints: Sequence[Tensor], masks: Sequence[Tensor], scales: Tensor, sigma: float = SIGMA) -> Targets:

@@ -100,35 +100,35 @@ def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int6
 @njit(cache=True, nogil=True)
 def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: ignore[no-untyped-def]
     rows, columns = cells
+    width = len(columns.first)
     pixels = []
     scores = []
     column_max = np.empty(heatmap.shape[1], np.float32)
+    promising = np.empty(width, np.int64)  # columns of pixels between the present two rows of cells
+    count = 0
     last = -1
-    promising = False
     for y in range(len(rows.first)):
         if rows.first[y] != last:
             last = rows.first[y]
-            promising = _rows_max(heatmap[last], heatmap[rows.second[y]], column_max) > threshold
-        if not promising:
-            continue
-        for x in range(len(columns.first)):
-            if max(column_max[columns.first[x]], column_max[columns.second[x]]) <= threshold:
-                continue
+            below = rows.second[y]
+            largest = np.float32(-np.inf)
+            for u in range(len(column_max)):
+                column_max[u] = max(heatmap[last, u], heatmap[below, u])
+            for u in range(len(column_max)):
+                largest = max(largest, column_max[u])
+            count = 0
+            if largest > threshold:
+                for x in range(width):
+                    if column_max[columns.first[x]] > threshold or column_max[columns.second[x]] > threshold:
+                        promising[count] = x
+                        count += 1
+        for number in range(count):
+            x = promising[number]
             value = value_at(heatmap, cells, y, x)
             if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):
-                pixels.append(y * len(columns.first) + x)
+                pixels.append(y * width + x)
                 scores.append(value)
     return np.array(pixels, np.int64), np.array(scores, np.float32)
-
-
-@njit(cache=True, nogil=True)
-def _rows_max(above, below, out):  # type: ignore[no-untyped-def]
-    largest = np.float32(-np.inf)
-    for x in range(len(out)):
-        out[x] = max(above[x], below[x])
-    for x in range(len(out)):
-        largest = max(largest, out[x])
-    return largest
 
 
 @njit(cache=True, nogil=True)
