@@ -1,6 +1,9 @@
 """Testing a network on a data set, through the library."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ from coupled_embedding import checkpoint
 from coupled_embedding.data.prepare import schema_of
 from coupled_embedding.distributed import World
 from coupled_embedding.errors import CheckpointError
+from coupled_embedding.evaluation import ground_truth
 from coupled_embedding.keypoints import Pose
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.testing import likely_people, prepare_test, run_test
+from coupled_embedding.testing import ground_truth_of, likely_people, prepare_test, run_test
 
 HERE = World(0, 1, torch.device("cpu"))
 
@@ -88,3 +92,66 @@ def test_likely_people_are_near_the_best_and_above_the_floor() -> None:
     assert [pose.score for pose in likely_people(poses)] == [0.9, 0.5]
     assert likely_people(poses[3:]) == []
     assert likely_people([]) == []
+
+
+def test_one_reading_of_the_annotations_scores_a_whole_training(weights: Path, monkeypatch) -> None:
+    task = prepare_test(None, str(weights), [], None, HERE)
+    arguments = (task.network, task.cfg, task.schema, task.records, task.split, HERE)
+    truth = ground_truth_of(task.cfg, task.schema, task.records, task.split)
+    expected = run_test(*arguments)
+    monkeypatch.setattr(ground_truth, "read_json", lambda *_, **__: pytest.fail("read again"))
+    again = run_test(*arguments, truth=truth)
+    assert again.scores == expected.scores
+    assert again.results == expected.results
+
+
+# what each of two processes runs: its scores, or its error, go to a file of its own
+ON_EACH_PROCESS = """
+import sys
+from pathlib import Path
+from coupled_embedding import testing
+from coupled_embedding.distributed import process_group
+
+weights, folder, engine = sys.argv[1:]
+calls = []
+score = testing.score_results
+testing.score_results = lambda *arguments: calls.append(1) or score(*arguments)
+with process_group("cpu") as world:
+    task = testing.prepare_test(None, weights, ["TEST.ENGINE", "pycocotools"], None, world)
+    task.cfg.defrost()
+    task.cfg.TEST.ENGINE = engine
+    try:
+        outcome = testing.run_test(task.network, task.cfg, task.schema, task.records, task.split, world)
+        told = repr((outcome.scores.values, list(outcome.people)))
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+    Path(folder, f"{world.rank}.txt").write_text(told)
+    Path(folder, f"{world.rank}.calls").write_text(str(len(calls)))
+"""
+
+
+def on_two_processes(weights: Path, folder: Path, engine: str) -> list[str]:
+    """Test on two processes; return what each was told, and check that the main one alone scored."""
+    script = folder / "process.py"
+    script.write_text(ON_EACH_PROCESS)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, str(weights), str(folder), engine], check=True, env=environment, timeout=400)
+    assert [(folder / f"{rank}.calls").read_text() for rank in (0, 1)] == ["1", "0"]
+    return [(folder / f"{rank}.txt").read_text() for rank in (0, 1)]
+
+
+@pytest.mark.distributed
+def test_the_main_process_scores_for_all(weights: Path, tmp_path: Path) -> None:
+    first, second = on_two_processes(weights, tmp_path, "pycocotools")
+    task = prepare_test(None, str(weights), [], None, HERE)
+    outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, HERE)
+    assert outcome.scores is not None
+    assert first == second == repr((outcome.scores.values, list(outcome.people)))
+
+
+@pytest.mark.distributed
+def test_an_error_of_the_main_process_stops_all(weights: Path, tmp_path: Path) -> None:
+    first, second = on_two_processes(weights, tmp_path, "none")
+    assert first.startswith("UserError: unknown evaluation engine 'none'")
+    assert second == f"UserError: process 0 failed: {first}"

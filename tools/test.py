@@ -3,6 +3,7 @@
 python tools/test.py --cfg config/synthetic/ce_small.yaml
 python tools/test.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --weights models/ce_hrhrnet_w32_512.pth
 python tools/test.py --weights outputs/synthetic_ce_small/best.pth TEST.SCALES "[2, 1, 0.5]"
+python tools/test.py --cfg config/synthetic/ce_small.yaml --profile
 
 Without --weights the run's best.pth is tested, or its final.pth if it has no best one. Without
 --cfg the checkpoint's own config applies. KEY VALUE pairs behind change options of either.
@@ -16,6 +17,7 @@ from pathlib import Path
 from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.distributed import World, launch_if_asked, process_group
 from coupled_embedding.inference.estimator import StageTimes
+from coupled_embedding.profiling import profile_test
 from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
 
 
@@ -53,12 +55,17 @@ def main() -> None:
             print(
                 f"testing {task.weights} on {len(task.records)} photos of {task.schema.name} {task.split}", flush=True
             )
+        folder = Path(args.out) if args.out else task.folder
+        if args.profile:
+            report = profile_test(task, folder, world)
+            if world.is_main:
+                print(report)
+            return
         start = time.perf_counter()
         outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, world, progress=True)
         if not world.is_main:
             return
         report_times(outcome.times, time.perf_counter() - start, world)
-        folder = Path(args.out) if args.out else task.folder
         results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
         print(f"results: {results}")
         if outcome.scores:

@@ -4,6 +4,7 @@ One process:      python tools/train.py --cfg config/synthetic/ce_small.yaml
 4 GPUs:           python tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --gpus 4
 Several machines: torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
                   tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml
+Where time goes:  python tools/train.py --cfg config/synthetic/ce_small.yaml --profile
 Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
 """
 
@@ -13,6 +14,7 @@ import sys
 from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.config import load_config
 from coupled_embedding.distributed import launch_if_asked, process_group
+from coupled_embedding.profiling import profile_training
 from coupled_embedding.training.run import train
 
 
@@ -41,6 +43,11 @@ def main() -> None:
     cfg = load_config(args.cfg, args.overrides)
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
+        if args.profile:
+            report = profile_training(cfg, world)
+            if world.is_main:
+                print(report)
+            return
         scores = train(cfg, world, args.resume)
         if world.is_main and scores:
             print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))

@@ -121,3 +121,26 @@ def read_resumable(path: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT or "training" not in content:
         raise CheckpointError(f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth")
     return content
+
+
+# what may differ between a stopped training and its continuation
+_HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", "TRAIN.PICTURES_EVERY", "TRAIN.KEEP"}
+
+
+def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:
+    """Raise UserError if two configs differ in an option that changes the training."""
+    before, now = _flat(saved), _flat(present)
+    differing = [
+        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _HARMLESS and not key.startswith("TEST.")
+    ]
+    if differing:
+        raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

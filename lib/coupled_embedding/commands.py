@@ -26,7 +26,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of commands that run a network: processes, device, config overrides."""
+    """Add the options of commands that run a network: processes, device, profile, config overrides."""
     parser.add_argument(
         "--gpus",
         "--processes",
@@ -35,4 +35,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="processes on this machine, one a GPU (with --device cpu: any number)",
     )
     parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
+    parser.add_argument(
+        "--profile", action="store_true", help="run a few steps, print where their time goes, write a trace and stop"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")

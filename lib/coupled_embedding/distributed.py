@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from coupled_embedding.errors import UserError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,29 @@ def gather(value: Any, world: World) -> list[Any]:
     values: list[Any] = [None] * world.size
     dist.all_gather_object(values, value)
     return values
+
+
+def on_main(compute: Callable[[], Result], world: World) -> Result:
+    """Return on every process what the main one computes; the others wait for it.
+
+    Raises:
+        UserError: on the other processes, where the main one raises anything.
+    """
+    if world.size == 1:
+        return compute()
+    message: list[Any] = [None, ""]
+    failure: Exception | None = None
+    if world.is_main:
+        try:
+            message[0] = compute()
+        except Exception as error:  # told before it is raised, or the others would wait for ever
+            failure, message[1] = error, f"process 0 failed: {type(error).__name__}: {error}"
+    dist.broadcast_object_list(message, 0)
+    if failure:
+        raise failure
+    if message[1]:
+        raise UserError(message[1])
+    return message[0]
 
 
 def copy_buffers(network: nn.Module, world: World) -> None:

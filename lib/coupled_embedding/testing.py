@@ -12,19 +12,20 @@ from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import config_of
 from coupled_embedding.config import load_config, override
-from coupled_embedding.data.coco_format import person_category, read_json
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.distributed import World, barrier, gather
+from coupled_embedding.distributed import World, barrier, gather, on_main
 from coupled_embedding.errors import CheckpointError
 from coupled_embedding.evaluation import (
+    GroundTruth,
     Scores,
     box_areas,
-    evaluate_keypoints,
     image_quality,
+    load_ground_truth,
     poses_to_results,
     results_file_name,
+    score_results,
     write_results,
 )
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
@@ -42,12 +43,12 @@ SHOWN_JOINT = 0.1
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """What testing gives on the main process.
+    """What testing gives.
 
     Attributes:
         people: found people by image id.
-        results: the same in COCO's results format.
-        scores: None where the data set's annotations are not public.
+        results: the same in COCO's results format; on the main process only.
+        scores: None where the data set's annotations are not public; the same on all processes.
         times: seconds a stage, over this process's photos.
     """
 
@@ -97,21 +98,36 @@ def run_test(
     split: str,
     world: World,
     progress: bool = False,
+    truth: GroundTruth | None = None,
 ) -> TestOutcome:
-    """Predict a split and score it by its benchmark's rules."""
+    """Predict a split and score it by its benchmark's rules.
+
+    Args:
+        network: in any mode; it is put in evaluation mode.
+        cfg: its DATASET and TEST options apply.
+        schema: the data set's joints.
+        records: the split's photos.
+        split: its name.
+        world: this process; the main one scores for all.
+        progress: whether to show a bar.
+        truth: what `ground_truth_of` returns, for who tests often; None: it is read here.
+    """
     people, times = predict_split(network, cfg, schema, records, world, progress)
-    annotations = annotations_of(cfg, schema, split)
-    results = poses_to_results(people, person_category(annotations), cfg.TEST.MAX_DETECTIONS)
-    scores = None
-    if has_annotations(annotations):
-        ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
-        scores = evaluate_keypoints(annotations, results, schema, ids, engine=cfg.TEST.ENGINE)
+    results: list[dict[str, object]] = []
+
+    def score() -> Scores | None:
+        known = truth or ground_truth_of(cfg, schema, records, split)
+        results.extend(poses_to_results(people, known.person_category, cfg.TEST.MAX_DETECTIONS))
+        return score_results(known, results, schema, cfg.TEST.ENGINE) if known.annotated else None
+
+    scores = on_main(score, world)
     return TestOutcome(people, results, scores, times)
 
 
-def has_annotations(path: Path) -> bool:
-    """Whether an annotation file has people to score against; test-dev's has none."""
-    return "annotations" in read_json(path, ["images"])
+def ground_truth_of(cfg: CfgNode, schema: KeypointSchema, records: Sequence[ImageRecord], split: str) -> GroundTruth:
+    """Read the annotated people of a split's records."""
+    ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
+    return load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
 
 
 def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, split: str, name: str) -> Path:

@@ -64,6 +64,17 @@ def test_test_scores_writes_results_and_draws(trained: dict[str, str]) -> None:
         assert cv2.imread(str(folder / f"{name}.jpg")).shape[0] > 96
 
 
+def test_profiling_prints_tables_and_stops(trained: dict[str, str], tmp_path: Path) -> None:
+    options = [*trained["options"].split(), "NAME", "profiled"]
+    printed = run("train.py", "--cfg", trained["cfg"], "--profile", *options)
+    assert "| backward |" in printed
+    assert [path.name for path in (Path(trained["folder"]).parent / "profiled").iterdir()] == ["profile_train.json.gz"]
+    weights = str(Path(trained["folder"]) / "final.pth")
+    printed = run("test.py", "--weights", weights, "--profile", "--out", str(tmp_path))
+    assert "| decode |" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["profile_test.json.gz"]
+
+
 @pytest.mark.distributed
 def test_two_processes_print_the_same_table_to_the_last_digit(trained: dict[str, str], tmp_path: Path) -> None:
     options = trained["options"].split()

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from coupled_embedding.errors import UserError
 from coupled_embedding.evaluation.ground_truth import GroundTruth
+from coupled_embedding.evaluation.results import FoundPeople
 
 ENGINES = ("pycocotools", "fast", "crowdposetools")
 
@@ -42,7 +43,7 @@ class Curves:
 Engine = Callable[[Sequence[int], Sequence[tuple[float, float]]], Curves]
 
 
-def build_engine(name: str, truth: GroundTruth, results: Sequence[dict[str, Any]], sigmas: ArrayLike) -> Engine:
+def build_engine(name: str, truth: GroundTruth, found: FoundPeople, sigmas: ArrayLike) -> Engine:
     """Make the function that matches people, with the program ``pycocotools`` or ``fast``.
 
     Raises:
@@ -58,17 +59,13 @@ def build_engine(name: str, truth: GroundTruth, results: Sequence[dict[str, Any]
             "or use the default engine 'pycocotools', which gives the same scores"
         ) from error
     dataset = truth.dataset()
-    true = _indexed(coco_class, dataset)
-    found = _indexed(coco_class, {**dataset, "annotations": detections(results)})
+    true_people = _indexed(coco_class, dataset)
+    people = _indexed(coco_class, {**dataset, "annotations": detections(found)})
 
     def match(image_ids: Sequence[int], area_ranges: Sequence[tuple[float, float]]) -> Curves:
         with redirect_stdout(io.StringIO()):
-            evaluator = eval_class(true, found, "keypoints")
-            evaluator.params.imgIds = list(image_ids)
-            evaluator.params.catIds = list(truth.category_ids)
-            evaluator.params.maxDets = [MAX_DETECTIONS]
-            evaluator.params.areaRng = [list(limits) for limits in area_ranges]
-            evaluator.params.areaRngLbl = [str(limits) for limits in area_ranges]
+            evaluator = eval_class(true_people, people, "keypoints")
+            _choose(evaluator.params, image_ids, truth.people_categories, area_ranges)
             evaluator.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
             evaluator.evaluate()
             evaluator.accumulate()
@@ -78,28 +75,27 @@ def build_engine(name: str, truth: GroundTruth, results: Sequence[dict[str, Any]
     return match
 
 
-def detections(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return results as numbered COCO annotations, with box and area of their joints.
+def _choose(
+    params: Any, image_ids: Sequence[int], categories: Sequence[int], area_ranges: Sequence[tuple[float, float]]
+) -> None:
+    # curves depend on the order of equal scores: all programs go by the image's number
+    params.imgIds = sorted(set(image_ids))
+    params.catIds = list(categories)
+    params.maxDets = [MAX_DETECTIONS]
+    params.areaRng = [list(limits) for limits in area_ranges]
+    params.areaRngLbl = [str(limits) for limits in area_ranges]
+
+
+def detections(found: FoundPeople) -> list[dict[str, Any]]:
+    """Return found people as numbered COCO annotations, with box and area of their joints.
 
     As pycocotools does on loading, but an empty list is fine, and a box that came with the
     results is dropped: pycocotools would take areas from it and move people between AP_M and AP_L.
     """
-    annotations = []
-    for number, result in enumerate(results, start=1):
-        points = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
-        (x0, y0), (x1, y1) = points[:, :2].min(axis=0).tolist(), points[:, :2].max(axis=0).tolist()
-        annotations.append(
-            {
-                "id": number,
-                "image_id": int(result["image_id"]),
-                "category_id": int(result["category_id"]),
-                "keypoints": points.reshape(-1).tolist(),
-                "score": float(result["score"]),
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "area": (x1 - x0) * (y1 - y0),
-            }
-        )
-    return annotations
+    columns = (found.keypoints, found.scores, found.boxes(), found.areas())
+    names = ("id", "image_id", "category_id", "keypoints", "score", "bbox", "area")
+    rows = zip(found.image_ids, found.category_ids, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, (number, *row), strict=True)) for number, row in enumerate(rows, 1)]
 
 
 def _indexed(coco_class: Any, dataset: dict[str, Any]) -> Any:
@@ -110,7 +106,7 @@ def _indexed(coco_class: Any, dataset: dict[str, Any]) -> Any:
     return coco
 
 
-def crowdposetools_scores(truth: GroundTruth, results: Sequence[dict[str, Any]], sigmas: ArrayLike) -> list[float]:
+def crowdposetools_scores(truth: GroundTruth, found: FoundPeople, sigmas: ArrayLike) -> list[float]:
     """Score with the CrowdPose benchmark's own program, where somebody has installed it.
 
     Returns:
@@ -122,7 +118,7 @@ def crowdposetools_scores(truth: GroundTruth, results: Sequence[dict[str, Any]],
     """
     try:
         with redirect_stdout(io.StringIO()):
-            return _run_crowdposetools(truth, results, sigmas)
+            return _run_crowdposetools(truth, found, sigmas)
     # whatever breaks in there, the advice is the same: on NumPy 1.24 or newer it dies of np.float
     except Exception as error:
         raise UserError(
@@ -131,14 +127,14 @@ def crowdposetools_scores(truth: GroundTruth, results: Sequence[dict[str, Any]],
         ) from error
 
 
-def _run_crowdposetools(truth: GroundTruth, results: Sequence[dict[str, Any]], sigmas: ArrayLike) -> list[float]:
+def _run_crowdposetools(truth: GroundTruth, found: FoundPeople, sigmas: ArrayLike) -> list[float]:
     coco_class = import_module("crowdposetools.coco").COCO
     eval_class = import_module("crowdposetools.cocoeval").COCOeval
     # it reads the annotation file a second time, for the crowd indices, so it must be given a file
     with TemporaryDirectory() as folder:
         truth_file, results_file = Path(folder, "truth.json"), Path(folder, "results.json")
         truth_file.write_text(json.dumps(truth.dataset()))
-        results_file.write_text(json.dumps(detections(results)))
+        results_file.write_text(json.dumps(detections(found)))
         true = coco_class(str(truth_file))
         evaluator = eval_class(true, true.loadRes(str(results_file)), "keypoints")
         evaluator.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)

@@ -6,43 +6,67 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coupled_embedding.data.coco_format import check_categories, read_json
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.evaluation.oks import box_areas
-from coupled_embedding.evaluation.results import checked_numbers
+from coupled_embedding.evaluation.results import checked_column, checked_numbers, checked_table
 from coupled_embedding.keypoints import KeypointSchema
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What an evaluation compares with.
+    """What an evaluation compares with: the N annotated people of the chosen images, as columns.
 
     Attributes:
         path: the annotation file.
+        annotated: whether it has annotations at all; a benchmark keeps those of its test images
+            to itself.
         images: chosen image id -> crowd index, None where the file has none.
-        annotations: COCO annotations of the chosen images, numbered from 1.
-        category_ids: the categories that have keypoints.
         known_ids: the ids of all images of the file, chosen or not.
+        people_categories: the categories that have keypoints.
+        person_category: the one of them that results should name.
+        image_ids, category_ids: of each person.
+        keypoints: (N, 3·K) x, y in photo pixels, label.
+        boxes: (N, 4) x, y, width, height in photo pixels.
+        areas: (N,) square photo pixels.
+        crowds: (N,) iscrowd: 0 or 1.
+        num_keypoints: (N,) 0: nobody who must be found.
     """
 
     path: Path
+    annotated: bool
     images: dict[int, float | None]
-    annotations: list[dict[str, Any]]
-    category_ids: tuple[int, ...]
     known_ids: frozenset[int]
+    people_categories: tuple[int, ...]
+    person_category: int
+    image_ids: list[int]
+    category_ids: list[int]
+    keypoints: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    crowds: NDArray[np.int64]
+    num_keypoints: NDArray[np.int64]
 
     def dataset(self) -> dict[str, Any]:
         """Return a fresh COCO data set of the chosen images; evaluators write into theirs."""
+        columns = (self.keypoints, self.boxes, self.areas, self.crowds, self.num_keypoints)
+        names = ("keypoints", "bbox", "area", "iscrowd", "num_keypoints")
+        rows = zip(self.image_ids, self.category_ids, *(column.tolist() for column in columns), strict=True)
         return {
             "images": [{"id": i, "crowdIndex": crowd_index} for i, crowd_index in self.images.items()],
-            "annotations": [dict(annotation) for annotation in self.annotations],
-            "categories": [{"id": i, "name": "person"} for i in self.category_ids],
+            "annotations": [
+                # evaluators mistake a person of id 0 for "no match"; ids play no other part in scores
+                {"id": number, **dict(zip(("image_id", "category_id", *names), row, strict=True))}
+                for number, row in enumerate(rows, 1)
+            ],
+            "categories": [{"id": i, "name": "person"} for i in self.people_categories],
         }
 
 
 def load_ground_truth(path: Path, schema: KeypointSchema, image_ids: Sequence[int] | None = None) -> GroundTruth:
-    """Read the people of an annotation file, as the schema's benchmark counts them.
+    """Read the people of an annotation file, once, as the schema's benchmark counts them.
 
     Missing fields are filled without touching the file: ``iscrowd`` 0, ``num_keypoints`` by
     counting labels, ``keypoints`` none (the person becomes an ignored region), ``category_id``
@@ -55,27 +79,70 @@ def load_ground_truth(path: Path, schema: KeypointSchema, image_ids: Sequence[in
         image_ids: count only these images; None: all.
 
     Raises:
-        DatasetError: the file is missing or malformed, has other joints than the schema or no
-            annotations at all, or an image id is not in it.
+        DatasetError: the file is missing or malformed, has other joints than the schema, or an
+            image id is not in it.
     """
-    content = read_json(path, ["images"])
-    if "annotations" not in content:
-        raise DatasetError(
-            f"{path}: the file has no 'annotations' (the benchmark keeps those of its test images to itself): "
-            "nothing can be scored here; write the results file and send it to the benchmark's server"
-        )
-    content = read_json(path, ["images", "annotations"])
+    content = read_json(path, ["images"], optional=["annotations", "categories"])
     check_categories(content, schema, path)
     crowd_indices = dict(_image(image, path) for image in content["images"])
     chosen = _chosen(crowd_indices, image_ids, path)
-    category_ids = _category_ids(content)
-    annotations: list[dict[str, Any]] = []
-    for annotation in content["annotations"]:
+    all_annotations = content.get("annotations", [])
+    categories = _people_categories(content, all_annotations)
+    default = min(categories)
+    annotations = []
+    for annotation in all_annotations:
         if not isinstance(annotation, dict) or not isinstance(annotation.get("image_id"), int):
             raise DatasetError(f"{path}: annotation {annotation!s:.120} has no 'image_id' that is a whole number")
-        if annotation["image_id"] in chosen and annotation.get("category_id", category_ids[0]) in category_ids:
-            annotations.append(_filled(annotation, len(annotations) + 1, category_ids[0], schema, path))
-    return GroundTruth(path, chosen, annotations, category_ids, frozenset(crowd_indices))
+        if annotation["image_id"] in chosen and annotation.get("category_id", default) in categories:
+            annotations.append(annotation)
+    return GroundTruth(
+        path,
+        "annotations" in content,
+        chosen,
+        frozenset(crowd_indices),
+        tuple(sorted(set(categories))),
+        categories[0],
+        [annotation["image_id"] for annotation in annotations],
+        [annotation.get("category_id", default) for annotation in annotations],
+        **_columns(annotations, schema, path),
+    )
+
+
+def _columns(annotations: list[dict[str, Any]], schema: KeypointSchema, path: Path) -> dict[str, Any]:
+    """Return the numbers of annotations, checked, missing ones filled in."""
+
+    def where(row: int, field: str) -> str:
+        return f"{path}: annotation {annotations[row].get('id', '?')} of image {annotations[row]['image_id']}: {field}"
+
+    def column(field: str, values: list[Any]) -> NDArray[np.float64]:
+        # some tools write iscrowd as true and false
+        numbers = [int(value) if isinstance(value, bool) else value for value in values]
+        return checked_column(numbers, lambda row: where(row, field))
+
+    size = 3 * schema.num_joints
+    unlabelled = [0] * size
+    keypoints = checked_table(
+        [a.get("keypoints") or unlabelled for a in annotations], size, lambda row: where(row, "keypoints")
+    )
+    boxes = checked_table([a.get("bbox") for a in annotations], 4, lambda row: where(row, "bbox"))
+    areas = box_areas(boxes)
+    if schema.evaluator != "crowdpose":
+        areas = column("area", [_given(a, "area", area) for a, area in zip(annotations, areas.tolist(), strict=True)])
+    labels = np.count_nonzero(keypoints[:, 2::3] > 0, axis=1).tolist()
+    # the file's own count wins, as in the benchmarks: CrowdPose's differs from its labels
+    counts = [_given(a, "num_keypoints", count) for a, count in zip(annotations, labels, strict=True)]
+    return {
+        "keypoints": keypoints,
+        "boxes": boxes,
+        "areas": areas,
+        "crowds": column("iscrowd", [a.get("iscrowd") or 0 for a in annotations]).astype(np.int64),
+        "num_keypoints": column("num_keypoints", counts).astype(np.int64),
+    }
+
+
+def _given(annotation: dict[str, Any], key: str, otherwise: float) -> Any:
+    value = annotation.get(key)
+    return otherwise if value is None else value
 
 
 def _image(image: Any, path: Path) -> tuple[int, float | None]:
@@ -83,7 +150,7 @@ def _image(image: Any, path: Path) -> tuple[int, float | None]:
         raise DatasetError(f"{path}: image {image!s:.120} has no 'id' that is a whole number")
     crowd_index = image.get("crowdIndex")
     if crowd_index is not None:
-        crowd_index = _number(crowd_index, f"{path}: image {image['id']}: crowdIndex")
+        crowd_index = float(checked_numbers([crowd_index], 1, f"{path}: image {image['id']}: crowdIndex")[0])
     return image["id"], crowd_index
 
 
@@ -98,41 +165,11 @@ def _chosen(
     return {int(i): crowd_indices[i] for i in image_ids}
 
 
-def _category_ids(content: dict[str, Any]) -> tuple[int, ...]:
-    """Return the categories of people: those that define keypoints, else all of the file."""
+def _people_categories(content: dict[str, Any], annotations: list[Any]) -> list[int]:
+    """Return the categories of people in the file's order: those that define keypoints, else all."""
     categories = [c for c in content.get("categories", []) if isinstance(c, dict) and isinstance(c.get("id"), int)]
-    with_keypoints = [c for c in categories if c.get("keypoints")]
-    ids = {c["id"] for c in with_keypoints or categories}
-    used = (a.get("category_id") for a in content["annotations"] if isinstance(a, dict))
-    return tuple(sorted(ids or {i for i in used if isinstance(i, int)})) or (1,)
-
-
-def _filled(
-    annotation: dict[str, Any], number: int, default_category: int, schema: KeypointSchema, path: Path
-) -> dict[str, Any]:
-    where = f"{path}: annotation {annotation.get('id', '?')} of image {annotation['image_id']}"
-    size = 3 * schema.num_joints
-    keypoints = checked_numbers(annotation.get("keypoints") or [0] * size, size, f"{where}: keypoints")
-    box = checked_numbers(annotation.get("bbox"), 4, f"{where}: bbox")
-    area, labelled = annotation.get("area"), annotation.get("num_keypoints")
-    if area is None or schema.evaluator == "crowdpose":
-        area = box_areas(box)[0]
-    if labelled is None:
-        labelled = np.count_nonzero(keypoints[2::3] > 0)
-    return {
-        # evaluators mistake a person of id 0 for "no match"; ids play no other part in scores
-        "id": number,
-        "image_id": annotation["image_id"],
-        "category_id": annotation.get("category_id", default_category),
-        "bbox": box.tolist(),
-        "area": _number(area, f"{where}: area"),
-        "iscrowd": int(_number(annotation.get("iscrowd") or 0, f"{where}: iscrowd")),
-        # the file's own count wins, as in the benchmarks: CrowdPose's differs from its labels
-        "num_keypoints": int(_number(labelled, f"{where}: num_keypoints")),
-        "keypoints": keypoints.tolist(),
-    }
-
-
-def _number(value: Any, where: str) -> float:
-    # some tools write iscrowd as true and false
-    return float(checked_numbers([int(value) if isinstance(value, bool) else value], 1, where)[0])
+    with_keypoints = [c["id"] for c in categories if c.get("keypoints")]
+    if with_keypoints:
+        return with_keypoints
+    used = (a.get("category_id") for a in annotations if isinstance(a, dict))
+    return sorted({c["id"] for c in categories} or {i for i in used if isinstance(i, int)}) or [1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coupled_embedding.errors import DatasetError, UserError
 from coupled_embedding.evaluation.engines import ENGINES, Curves, build_engine, crowdposetools_scores
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
-from coupled_embedding.evaluation.results import check_results
+from coupled_embedding.evaluation.results import FoundPeople, found_people
 from coupled_embedding.keypoints import KeypointSchema
 
 
@@ -110,15 +110,30 @@ def evaluate_keypoints(
             the annotation file.
         UserError: the engine is unknown, not installed or does not fit the rules.
     """
+    return score_results(load_ground_truth(Path(annotation_file), schema, image_ids), results, schema, engine)
+
+
+def score_results(
+    truth: GroundTruth, results: Sequence[dict[str, Any]], schema: KeypointSchema, engine: str = "pycocotools"
+) -> Scores:
+    """Score results against people that `load_ground_truth` has read; else as `evaluate_keypoints`.
+
+    Raises:
+        DatasetError: a result is malformed or not of this data set, or nobody is annotated.
+        UserError: the engine is unknown, not installed or does not fit the rules.
+    """
     if engine not in ENGINES:
         raise UserError(f"unknown evaluation engine '{engine}'; there are {', '.join(ENGINES)}")
     if engine == "crowdposetools" and schema.evaluator != "crowdpose":
         raise UserError(f"evaluation engine 'crowdposetools' scores by CrowdPose's rules, not '{schema.evaluator}'")
-    truth = load_ground_truth(Path(annotation_file), schema, image_ids)
-    check_results(results, schema, "results")
-    counted = _counted(results, truth)
+    if not truth.annotated:
+        raise DatasetError(
+            f"{truth.path}: the file has no 'annotations' (the benchmark keeps those of its test images to itself): "
+            "nothing can be scored here; write the results file and send it to the benchmark's server"
+        )
+    counted = _counted(found_people(results, schema, "results"), truth)
     # that program cannot read empty lists; such scores are 0 or NaN whoever computes them
-    if engine == "crowdposetools" and counted and truth.annotations:
+    if engine == "crowdposetools" and counted.image_ids and truth.image_ids:
         return _from_crowdposetools(crowdposetools_scores(truth, counted, schema.sigmas))
     match = build_engine("fast" if engine == "fast" else "pycocotools", truth, counted, schema.sigmas)
     if schema.evaluator == "coco":
@@ -140,18 +155,18 @@ def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:
     return bands
 
 
-def _counted(results: Sequence[dict[str, Any]], truth: GroundTruth) -> list[dict[str, Any]]:
-    """Return the results of the chosen images; DatasetError for those that belong to another file."""
-    for index, result in enumerate(results):
-        if result["image_id"] not in truth.known_ids:
-            raise DatasetError(f"results: entry {index}: {truth.path} has no image of id {result['image_id']}")
-        if result["category_id"] not in truth.category_ids:
-            ids = ", ".join(map(str, truth.category_ids))
+def _counted(found: FoundPeople, truth: GroundTruth) -> FoundPeople:
+    """Return the people of the chosen images; DatasetError for those that belong to another file."""
+    for index, (image_id, category_id) in enumerate(zip(found.image_ids, found.category_ids, strict=True)):
+        if image_id not in truth.known_ids:
+            raise DatasetError(f"results: entry {index}: {truth.path} has no image of id {image_id}")
+        if category_id not in truth.people_categories:
+            ids = ", ".join(map(str, truth.people_categories))
             raise DatasetError(
-                f"results: entry {index}: category_id {result['category_id']} is none of the people's "
+                f"results: entry {index}: category_id {category_id} is none of the people's "
                 f"categories of {truth.path}, which are: {ids}"
             )
-    return [result for result in results if result["image_id"] in truth.images]
+    return found if len(truth.images) == len(truth.known_ids) else found.of_images(truth.images)
 
 
 def _from_crowdposetools(stats: Sequence[float]) -> Scores:

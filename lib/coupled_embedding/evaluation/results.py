@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -88,24 +89,96 @@ def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any
         raise DatasetError(f"{path}: cannot read this results file: {error}") from error
     if not isinstance(results, list):
         raise DatasetError(f"{path}: expected a list of found people (COCO results), got a {type(results).__name__}")
-    check_results(results, schema, str(path))
+    found_people(results, schema, str(path))
     return results
 
 
-def check_results(results: Sequence[Any], schema: KeypointSchema, source: str) -> None:
-    """Raise DatasetError, naming ``source``, entry and field, if an entry is not a found person."""
+@dataclass(frozen=True)
+class FoundPeople:
+    """The entries of a results file, checked, as columns of N rows.
+
+    Attributes:
+        image_ids, category_ids: of each person.
+        keypoints: (N, 3·K) x, y in photo pixels, score.
+        scores: (N,).
+    """
+
+    image_ids: list[int]
+    category_ids: list[int]
+    keypoints: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def boxes(self) -> NDArray[np.float64]:
+        """Return (N, 4): x, y, width, height of the smallest box around each person's joints."""
+        x, y = self.keypoints[:, 0::3], self.keypoints[:, 1::3]
+        left, top = x.min(1), y.min(1)
+        return np.stack((left, top, x.max(1) - left, y.max(1) - top), 1)
+
+    def areas(self) -> NDArray[np.float64]:
+        """Return (N,): the boxes' areas, by which the benchmarks sort out people of another size."""
+        boxes = self.boxes()
+        return boxes[:, 2] * boxes[:, 3]
+
+    def of_images(self, image_ids: Container[int]) -> "FoundPeople":
+        """Return the people of some images, in the same order."""
+        rows = [row for row, image_id in enumerate(self.image_ids) if image_id in image_ids]
+        return FoundPeople(
+            [self.image_ids[row] for row in rows],
+            [self.category_ids[row] for row in rows],
+            self.keypoints[rows],
+            self.scores[rows],
+        )
+
+
+def found_people(results: Sequence[Any], schema: KeypointSchema, source: str) -> FoundPeople:
+    """Check results; DatasetError names ``source``, entry and field of one that is no found person."""
     for index, entry in enumerate(results):
-        where = f"{source}: entry {index}"
-        if not isinstance(entry, Mapping):
-            raise DatasetError(f"{where}: expected a person with image_id, keypoints and score, got {entry!r:.80}")
+        # plain types first: asking abstract ones of each entry takes longer than all else here
+        if not isinstance(entry, dict | Mapping):
+            raise DatasetError(
+                f"{source}: entry {index}: expected a person with image_id, keypoints and score, got {entry!r:.80}"
+            )
         for key in ("image_id", "category_id", "keypoints", "score"):
             if key not in entry:
-                raise DatasetError(f"{where}: '{key}' is missing")
+                raise DatasetError(f"{source}: entry {index}: '{key}' is missing")
         for key in ("image_id", "category_id"):
-            if not isinstance(entry[key], Integral) or isinstance(entry[key], bool):
-                raise DatasetError(f"{where}: {key}: expected a whole number, got {entry[key]!r:.80}")
-        checked_numbers(entry["keypoints"], 3 * schema.num_joints, f"{where}: keypoints")
-        checked_numbers([entry["score"]], 1, f"{where}: score")
+            if type(entry[key]) is not int and (isinstance(entry[key], bool) or not isinstance(entry[key], Integral)):
+                raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number, got {entry[key]!r:.80}")
+    size = 3 * schema.num_joints
+    return FoundPeople(
+        [int(entry["image_id"]) for entry in results],
+        [int(entry["category_id"]) for entry in results],
+        checked_table([e["keypoints"] for e in results], size, lambda row: f"{source}: entry {row}: keypoints"),
+        checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score"),
+    )
+
+
+def checked_column(values: Sequence[Any], where: Callable[[int], str]) -> NDArray[np.float64]:
+    """Return finite numbers as an array; DatasetError, starting with ``where(row)``, for one that is none."""
+    try:
+        column = np.asarray(values)
+    except ValueError:  # a list among them
+        column = np.zeros(0)
+    if column.dtype.kind in "iuf" and column.shape == (len(values),) and np.isfinite(column).all():
+        return column.astype(np.float64)
+    return np.array([checked_numbers([value], 1, where(row))[0] for row, value in enumerate(values)], np.float64)
+
+
+def checked_table(rows: Sequence[Any], count: int, where: Callable[[int], str]) -> NDArray[np.float64]:
+    """Return lists of ``count`` finite numbers as an array (N, count).
+
+    Raises:
+        DatasetError: a list is none of these; the text starts with ``where(row)``.
+    """
+    try:
+        table = np.asarray(rows)
+    except ValueError:  # lists of different lengths
+        table = np.zeros(0)
+    if table.dtype.kind in "iuf" and table.shape == (len(rows), count) and np.isfinite(table).all():
+        return table.astype(np.float64, copy=False)
+    # row by row to name the wrong one
+    checked = [checked_numbers(values, count, where(row)) for row, values in enumerate(rows)]
+    return np.array(checked, np.float64).reshape(-1, count)
 
 
 def checked_numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:

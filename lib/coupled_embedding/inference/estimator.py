@@ -18,6 +18,7 @@ from coupled_embedding.inference.aggregate import MergedMaps, merge_flip, merge_
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
 from coupled_embedding.inference.inputs import InputBatch
 from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PoseNetwork
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,6 +51,7 @@ class EstimatorSettings:
         flip: merge with the mirrored photo.
         scales: scale factors; tags come from factor 1.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the network; all else is float32.
+        fold_bn: whether to run a copy of the network whose convs do the batch norms' work.
     """
 
     flip_index: tuple[int, ...]
@@ -57,6 +59,7 @@ class EstimatorSettings:
     flip: bool = True
     scales: tuple[float, ...] = (1.0,)
     precision: str = "fp32"
+    fold_bn: bool = False
 
 
 def build_estimator_settings(cfg: CfgNode, schema: KeypointSchema) -> EstimatorSettings:
@@ -67,6 +70,7 @@ def build_estimator_settings(cfg: CfgNode, schema: KeypointSchema) -> EstimatorS
         cfg.TEST.FLIP,
         tuple(cfg.TEST.SCALES),
         cfg.TEST.PRECISION,
+        cfg.TEST.FOLD_BN,
     )
 
 
@@ -80,7 +84,7 @@ class PoseEstimator:
     """
 
     def __init__(self, network: PoseNetwork, settings: EstimatorSettings, threads: int = 2) -> None:
-        self.network = network
+        self.network = fold_batch_norm(network) if settings.fold_bn else network
         self.settings = settings
         self.threads = threads
 

@@ -8,14 +8,14 @@ from yacs.config import CfgNode
 from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.loader import build_train_dataset
-from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.data.prepare import records_of, render_missing, schema_of
 from coupled_embedding.distributed import World, barrier, gather
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
 from coupled_embedding.paths import resolve
-from coupled_embedding.testing import has_annotations, run_test
+from coupled_embedding.testing import ground_truth_of, run_test
 from coupled_embedding.training.trainer import Evaluate, Trainer
 
 
@@ -44,30 +44,45 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
     start = _start_checkpoint(folder, "auto" if world.restarts else resume)
     if len(set(gather(str(start), world))) > 1:
         raise UserError(f"the processes see different checkpoints in {folder}: several machines need a shared folder")
-    if cfg.TRAIN.THREADS:
-        torch.set_num_threads(cfg.TRAIN.THREADS)
-    schema = schema_of(cfg)
     if world.is_main:
-        render_missing(cfg, schema, {cfg.DATASET.TRAIN, cfg.DATASET.VAL})
         _prepare_folder(folder, cfg)
-    barrier(world)
-    torch.manual_seed(cfg.SEED)
-    network = build_network(cfg, schema.num_joints)
-    messages = initialise(network, cfg, schema)
-    dataset = build_train_dataset(cfg, records_of(cfg, schema, cfg.DATASET.TRAIN), schema, network.strides)
-    trainer = Trainer(cfg, schema, network, dataset, folder, world, _validation(cfg, schema, world))
+    trainer, messages = build_trainer(cfg, world)
     if start:
         trainer.resume(start)
         messages.append(f"continuing from {start} (step {trainer.progress.step} of {trainer.total_steps})")
     if world.is_main:
-        people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
+        records = trainer.dataset.records
+        people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in records)
         messages.append(
-            f"{cfg.NAME}: {len(dataset)} photos with {people} labelled people, {trainer.total_steps} steps of "
+            f"{cfg.NAME}: {len(records)} photos with {people} labelled people, {trainer.total_steps} steps of "
             f"{world.size * cfg.TRAIN.ACCUMULATE * cfg.TRAIN.IMAGES_PER_GPU} photos ({world.size} x {world.device}), "
             f"into {folder}"
         )
         print("\n".join(messages), flush=True)
     return trainer.train()
+
+
+def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
+    """Prepare a config's data and a network with its start weights; nothing is written to the run's folder.
+
+    Returns:
+        The trainer, and what was done to the weights, a line each.
+
+    Raises:
+        UserError: what the config names is missing or wrong.
+    """
+    if cfg.TRAIN.THREADS:
+        torch.set_num_threads(cfg.TRAIN.THREADS)
+    schema = schema_of(cfg)
+    if world.is_main:
+        render_missing(cfg, schema, {cfg.DATASET.TRAIN, cfg.DATASET.VAL})
+    barrier(world)
+    torch.manual_seed(cfg.SEED)
+    network = build_network(cfg, schema.num_joints)
+    messages = initialise(network, cfg, schema)
+    dataset = build_train_dataset(cfg, records_of(cfg, schema, cfg.DATASET.TRAIN), schema, network.strides)
+    evaluate = _validation(cfg, schema, world)
+    return Trainer(cfg, schema, network, dataset, run_folder(cfg), world, evaluate), messages
 
 
 def _start_checkpoint(folder: Path, resume: str | None) -> Path | None:
@@ -126,11 +141,12 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, world: World) -> Evaluate 
     if not cfg.DATASET.VAL:
         return None
     records = records_of(cfg, schema, cfg.DATASET.VAL)
-    if not has_annotations(annotations_of(cfg, schema, cfg.DATASET.VAL)):
+    truth = ground_truth_of(cfg, schema, records, cfg.DATASET.VAL)
+    if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{cfg.DATASET.VAL}' has no public annotations to score against")
 
     def evaluate(network: PoseNetwork) -> dict[str, float]:
-        outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world)
+        outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world, truth=truth)
         assert outcome.scores is not None
         return outcome.scores.values
 

@@ -1,13 +1,13 @@
 """The training loop, visible at once."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
@@ -34,6 +34,8 @@ from coupled_embedding.training.schedule import build_schedule
 
 # scores of a network on the validation split, main score first; the same on every process
 Evaluate = Callable[[PoseNetwork], dict[str, float]]
+# a named part of a step is run in the context that this gives for its name
+Stage = Callable[[str], AbstractContextManager[Any]]
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
         self.average = MovingAverage(self.network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
         self.progress = Progress()
+        self.stage: Stage = nullcontext  # nobody measures
         self.finished_scores: dict[str, float] = {}
         plan = self._plan(0, 0)
         self.steps_per_epoch = plan.steps_per_epoch
@@ -141,30 +144,38 @@ class Trainer:
         barrier(self.world)
         return scores
 
+    def bare_steps(self, count: int, stage: Stage) -> Iterator[int]:
+        """Do optimizer steps in each stage's context, without log, validation or checkpoint.
+
+        Yields:
+            The number of photos of each step, of all processes.
+        """
+        self.stage = stage
+        train = self.cfg.TRAIN
+        batches = train_batches(self.dataset, self._plan(0, count), train.WORKERS, self.world.device.type == "cuda")
+        self.network.train()
+        for _ in range(count):
+            meter = Meter(self.world)
+            self._step(batches, meter, None, False)
+            yield meter.photos * self.world.size
+
     def _step(self, batches: Iterator[TrainBatch], meter: Meter, log: RunLog | None, with_figures: bool) -> None:
         """One optimizer step: forward and backward of each pass, then the update."""
         train = self.cfg.TRAIN
         rate = self.schedule(self.progress.step)
         for pass_ in range(train.ACCUMULATE):
-            with meter.waiting():
+            with self.stage("data"), meter.waiting():
                 batch = next(batches).to(self.world.device)
             last = pass_ == train.ACCUMULATE - 1
             with nullcontext() if last or self.world.size == 1 else self.parallel.no_sync():  # type: ignore[operator]
                 maps, targets, terms = self._forward(batch)
                 # every photo of the step weighs the same, however the photos are dealt out
                 share = len(batch.images) * self.world.size / batch.step_images
-                self.scaler.scale(terms.total * share).backward()
+                with self.stage("backward"):
+                    self.scaler.scale(terms.total * share).backward()
             meter.add(terms, share, batch)
-        self.scaler.unscale_(self.optimizer)
-        limit = train.CLIP_GRAD or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit) if with_figures or train.CLIP_GRAD else None
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update(self.network)
+        with self.stage("optimizer"):
+            norm = self._update(rate, with_figures or train.CLIP_GRAD > 0)
         self.progress.step += 1
         if with_figures:
             assert norm is not None
@@ -177,12 +188,30 @@ class Trainer:
             picture = batch_picture(batch, maps, self.schema, settings, self.network.strides[0])
             log.picture(self.progress.step, "batch", picture)
 
+    def _update(self, rate: float, with_norm: bool) -> Tensor | None:
+        """Update the weights; return the gradient's norm before clipping if asked for."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.cfg.TRAIN.CLIP_GRAD or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit) if with_norm else None
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.network)
+        return norm
+
     def _forward(self, batch: TrainBatch) -> tuple[PoseMaps, Targets, LossTerms]:
         precision = PRECISIONS.get(self.cfg.TRAIN.PRECISION)
-        with torch.autocast(self.world.device.type, precision, enabled=precision is not None):
+        with (
+            self.stage("network"),
+            torch.autocast(self.world.device.type, precision, enabled=precision is not None),
+        ):
             maps = self.parallel(normalise(batch.images))
-        targets = batch.targets()
-        return maps, targets, self.criterion(maps, targets, self.progress.step)
+        with self.stage("losses"):
+            targets = batch.targets()
+            return maps, targets, self.criterion(maps, targets, self.progress.step)
 
     def _end_epoch(self, log: RunLog | None) -> dict[str, float] | None:
         epoch = self.progress.step // self.steps_per_epoch
@@ -231,7 +260,7 @@ class Trainer:
             UserError: its config differs in anything that changes the training.
         """
         content = checkpoint.read_resumable(path)
-        check_same_training(content["config"], config_to_dict(self.cfg), path)
+        checkpoint.check_same_training(content["config"], config_to_dict(self.cfg), path)
         state = content["training"]
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise UserError(
@@ -246,29 +275,6 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(content["step"], state["best"])
         self.finished_scores = content["metrics"]
-
-
-# what may differ between a stopped training and its continuation
-_HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", "TRAIN.PICTURES_EVERY", "TRAIN.KEEP"}
-
-
-def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:
-    """Raise UserError if two configs differ in an option that changes the training."""
-    before, now = _flat(saved), _flat(present)
-    differing = [
-        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _HARMLESS and not key.startswith("TEST.")
-    ]
-    if differing:
-        raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _check_finite(figures: dict[str, float], step: int, batch: TrainBatch) -> None:

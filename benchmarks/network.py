@@ -1,0 +1,267 @@
+"""Time training steps and tests of whole networks against float32, NCHW, loop losses and the released decode.
+
+python benchmarks/network.py [--quick] [--json PATH]
+
+Ours: channels-last, fused Adam, our losses; batch norm folded and our decode in tests. On a processor in float32 and
+bf16, on a GPU in bf16, also compiled and with CUDA graphs. The largest difference is relative: of a training's first
+loss, or of a test's heatmaps and tags to the largest of them. Weights are fresh, which amplifies rounding (float32
+is itself 1e-5 off float64), and which is why a test decodes a crowd's made-up maps in the network's place. Loading
+photos and building targets are no part of either.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import plain_losses
+import torch
+from common import ROOT, Record, arguments, report
+from made_up import DEVICE, JOINTS, Inputs, made_up_crowd, made_up_inputs, made_up_network, made_up_targets
+from plain_decode import candidates, grouped, merged_at_full_size, refined
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from coupled_embedding.config import load_config
+from coupled_embedding.data.images import normalise
+from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.targets import Targets
+from coupled_embedding.geometry import fit_geometry
+from coupled_embedding.inference.decode import build_decode_settings
+from coupled_embedding.inference.estimator import PRECISIONS, EstimatorSettings, PoseEstimator
+from coupled_embedding.keypoints import load_schema
+from coupled_embedding.losses.criterion import build_criterion
+from coupled_embedding.networks.pose_network import PoseNetwork
+from losses import listed
+
+NO_MIRROR = tuple(range(JOINTS))  # the made-up mirrored maps keep their joints
+# multiplications and additions of one photo's forward pass, by backbone, head and input
+GFLOP = {"hrnet_w32_512": 81.7, "hrhrnet_w32_512": 92.2, "hrnet_w48_640": 261.8, "hrhrnet_w48_640": 298.4}
+H200_TFLOPS = 989.0  # bf16, dense
+Value = float | PoseMaps  # a training step's loss, a test's maps
+Plain = Callable[[], Value]
+Ours = Callable[["Way"], Callable[[], Value]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How ours runs: the network's precision and ``torch.compile``'s mode, None for eager."""
+
+    name: str
+    precision: str
+    compile_mode: str | None = None
+
+    def ready(self, network: nn.Module) -> nn.Module:
+        """Return the network on the device, compiled if so wanted."""
+        network = network.to(DEVICE, memory_format=torch.channels_last)
+        return torch.compile(network, mode=self.compile_mode) if self.compile_mode else network
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        precision = PRECISIONS.get(self.precision)
+        return torch.autocast(DEVICE.type, precision, enabled=precision is not None)
+
+
+ON_PROCESSOR = (Way("float32", "fp32"), Way("bf16", "bf16"))
+ON_GPU = (
+    Way("bf16", "bf16"),
+    Way("bf16, torch.compile", "bf16", "default"),
+    Way("bf16, torch.compile with CUDA graphs", "bf16", "reduce-overhead"),
+)
+
+
+def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Plain]:
+    """Return what makes our step, for a way, and the plain one; steps return the loss before the update."""
+    targets = made_up_targets(len(inputs.photos), cfg, network.strides)
+    cells = listed(targets).to(DEVICE)
+    targets = Targets(
+        *(tuple(x.to(DEVICE) for x in part) for part in (targets.heatmaps, targets.masks)),
+        *(x.to(DEVICE) for x in (targets.cells, targets.visible, targets.scales)),
+    )
+
+    def ours(way: Way) -> Callable[[], float]:
+        own = copy.deepcopy(network)
+        optimizer = torch.optim.Adam(own.parameters(), cfg.TRAIN.LR, fused=True)
+        forward, criterion = way.ready(own), build_criterion(cfg)
+
+        def step() -> float:
+            with way.autocast():
+                maps = forward(normalise(inputs.photos))
+            loss = criterion(maps, targets).total
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return float(loss.detach())
+
+        return step
+
+    own = copy.deepcopy(network)
+    optimizer = torch.optim.Adam(own.parameters(), cfg.TRAIN.LR)
+    masks = [mask.float() for mask in targets.masks]
+
+    def plain() -> float:
+        maps = own(inputs.images)
+        with DEVICE:  # where it makes its small tensors
+            terms = plain_losses.losses(
+                maps.heatmaps, maps.tags, targets.heatmaps, masks, cells, targets.scales, cfg.LOSS.BETA
+            )
+            loss = torch.stack(terms).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    return ours, plain
+
+
+class Drawn(nn.Module):
+    """Runs a network, keeps what it put out, and puts out given maps instead."""
+
+    def __init__(self, network: nn.Module, maps: PoseMaps) -> None:
+        super().__init__()
+        self.network, self.maps = network, maps
+
+    def forward(self, images: Tensor) -> PoseMaps:
+        """Map (2B, 3, S, S), photos before mirrors, to drawn maps."""
+        self.seen = self.network(images)
+        return self.maps
+
+
+def tests(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Plain]:
+    """Return what makes our test of the batch, for a way, and the plain one; both return the network's own maps."""
+    network.eval()
+    count, size = len(inputs.photos), inputs.size
+    crowd = made_up_crowd(cfg, count, network.strides)
+    settings = build_decode_settings(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
+
+    def ours(way: Way) -> Callable[[], PoseMaps]:
+        estimator_settings = EstimatorSettings(NO_MIRROR, settings, precision=way.precision, fold_bn=True)
+        estimator = PoseEstimator(Drawn(copy.deepcopy(network), crowd).eval(), estimator_settings)
+        drawn = estimator.network
+        drawn.network = way.ready(drawn.network)
+        geometries = [fit_geometry((size, size), size)] * count
+
+        def test() -> PoseMaps:
+            people = estimator.people(estimator.maps([inputs.photos], (size, size)).cpu(), geometries)
+            assert all(people)
+            return drawn.seen
+
+        return test
+
+    @torch.inference_mode()
+    def plain() -> PoseMaps:
+        seen = []
+        for photo, image in enumerate(inputs.images):
+            seen += [network(image[None]), network(image[None].flip(-1))]
+            pair = [photo, count + photo]
+            heatmaps = [heatmaps[pair].cpu() for heatmaps in crowd.heatmaps]
+            finest = heatmaps[-1].shape[2:]
+            merged = torch.stack([F.interpolate(h, size=finest, mode="bilinear") for h in heatmaps]).mean(0)
+            heatmap, tags = merged_at_full_size(merged, crowd.tags[pair].cpu(), (size, size), NO_MIRROR)
+            kernel = settings.peaks.kernel
+            refined(grouped(candidates(heatmap, tags, kernel, 30), settings.grouping_order, 0.1), heatmap, tags)
+        seen = seen[0::2] + seen[1::2]  # photos before mirrors, as ours
+        return PoseMaps(
+            tuple(torch.cat(maps) for maps in zip(*(s.heatmaps for s in seen), strict=True)),
+            torch.cat([s.tags for s in seen]),
+        )
+
+    return ours, plain
+
+
+def on_host(value: Value) -> list[Tensor]:
+    """Return a loss or maps in float32, copied: a CUDA graph overwrites what it put out."""
+    parts = [torch.tensor([value])] if isinstance(value, float) else [value.tags, *value.heatmaps]
+    return [part.float().cpu().clone() for part in parts]
+
+
+def relative_difference(ours: Sequence[Tensor], plain: Sequence[Tensor]) -> float:
+    """Return the largest difference, as a share of the largest value, two digits."""
+    shares = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, plain, strict=True)]
+    return float(f"{max(shares):.1e}")
+
+
+def clock() -> float:
+    """Return seconds: of this process on a processor, of the device's work on a GPU."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def timed(function: Callable[[], Value], runs: int) -> tuple[float, list[Tensor], float | None]:
+    """Return the median milliseconds, the first call's value, and the peak of a GPU's memory in MB."""
+    first = on_host(function())
+    for _ in range(2 if DEVICE.type == "cuda" else 0):  # until graphs are recorded
+        function()
+    milliseconds = []
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(runs):
+        start = clock()
+        function()
+        milliseconds.append(1000 * (clock() - start))
+    peak = torch.cuda.max_memory_allocated() / 1e6 if DEVICE.type == "cuda" else None
+    return statistics.median(milliseconds), first, peak
+
+
+def measure(task: str, stem: str, photos: int, options: list[str], ways: Sequence[Way], runs: int) -> list[Record]:
+    """Time a network's training step or test, plain and in each way; print each as it comes."""
+    cfg = load_config(ROOT / f"config/crowdpose/ce_{stem}.yaml", options)
+    inputs = made_up_inputs(photos, cfg.DATASET.INPUT_SIZE)
+    network = made_up_network(cfg, inputs)
+    ours, plain = (training_steps if task == "train" else tests)(cfg, network, inputs)
+    plain_ms, expected, plain_mb = timed(plain, runs)
+    records = []
+    name = " ".join([stem, *options])
+    for way in ways:
+        case = f"{task} {name}, {photos} photos, {way.name}"
+        try:
+            ms, value, mb = timed(ours(way), runs)
+        except RuntimeError as error:  # a compiler or a memory that is not up to it
+            print(f"{case}: {str(error).splitlines()[0]}", flush=True)
+            continue
+        difference = relative_difference(value, expected)
+        memory = (None, None) if mb is None or plain_mb is None else (round(mb, 1), round(plain_mb, 1))
+        records.append(Record(case, round(ms, 1), round(plain_ms, 1), round(plain_ms / ms, 2), difference, *memory))
+        print(throughput(task, stem, photos, ms, case, known=not options), flush=True)
+    return records
+
+
+def throughput(task: str, stem: str, photos: int, milliseconds: float, case: str, known: bool) -> str:
+    """Return a line of photos per second and, on a GPU, the share of its peak that the network's work is."""
+    rate = 1000 * photos / milliseconds
+    if DEVICE.type == "cpu" or not known:
+        return f"{case}: {rate:.2f} photos/s"
+    passes = 3 if task == "train" else 2  # forward and twice as much backward; photo and mirror
+    share = rate * passes * GFLOP[stem] / 1000 / H200_TFLOPS
+    return f"{case}: {rate:.1f} photos/s, {100 * share:.1f} % of the H200's bf16 peak"
+
+
+def main() -> None:
+    """Measure and print."""
+    args = arguments(__doc__)
+    torch.set_num_threads(1)
+    if args.quick:
+        narrow = ["MODEL.WIDTH", "8", "DATASET.INPUT_SIZE", "256"]
+        cases = [(task, "hrhrnet_w32_512", 2, narrow) for task in ("train", "test")]
+    elif DEVICE.type == "cpu":
+        cases = [(task, stem, 2, []) for stem in ("hrhrnet_w32_512", "hrnet_w32_512") for task in ("train", "test")]
+    else:
+        cases = [
+            (task, stem, (16 if "512" in stem else 10) if task == "train" else 8, [])
+            for stem in GFLOP
+            for task in ("train", "test")
+        ]
+    ways, runs = (ON_PROCESSOR, 2) if DEVICE.type == "cpu" else (ON_GPU, 10)
+    records = []
+    for case in cases:
+        records += measure(*case, ways, runs)
+    print()
+    report(records, args.json)
+
+
+if __name__ == "__main__":
+    main()
