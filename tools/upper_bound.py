@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
-from coupled_embedding.data.coco_format import person_category
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
-from coupled_embedding.evaluation import Scores, evaluate_keypoints, poses_to_results
+from coupled_embedding.evaluation import Scores, load_ground_truth, poses_to_results, score_results
 from coupled_embedding.inference.decode import build_decode_settings
 from coupled_embedding.upper_bound import annotated_poses, decoded_poses
 
@@ -62,10 +61,9 @@ def main() -> None:
     for label, chosen in choices.items():
         progress = tqdm(records, desc=label, unit="photo")
         rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
-    annotations = annotations_of(cfg, schema, split)
-    category = person_category(annotations)
+    truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
     print_table(
-        {k: evaluate_keypoints(annotations, poses_to_results(v, category), schema, ids) for k, v in rows.items()}
+        {k: score_results(truth, poses_to_results(v, truth.person_category), schema) for k, v in rows.items()}
     )
 
 

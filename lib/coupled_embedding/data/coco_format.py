@@ -91,15 +91,6 @@ def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path
             )
 
 
-def person_category(path: Path) -> int:
-    """Return the category id of people in an annotation file: the first with keypoints, else 1."""
-    content = read_json(path, ["images"], optional=["categories"])
-    for category in content.get("categories", []):
-        if isinstance(category, dict) and category.get("keypoints"):
-            return _whole(category, "id", path, "category")
-    return 1
-
-
 def _field(item: Any, key: str, path: Path, kind: str) -> Any:
     if not isinstance(item, dict) or key not in item:
         raise DatasetError(f"{path}: {kind} {str(item)[:120]} has no '{key}'")
