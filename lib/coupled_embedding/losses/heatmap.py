@@ -32,9 +32,11 @@ def predicted_scales(tags: Tensor) -> Tensor:
     Returns:
         (B, K, h, w) in (0, 1), in units of the input's side; 0 where all of a tag is 0.
     """
-    magnitude = tags.abs()
-    weighted = magnitude @ bin_centers(tags.shape[-1], magnitude)
-    return weighted / magnitude.sum(-1).clamp_min(SMALLEST_TAG_SUM)
+    # a channels-last network's own order, so that nothing is moved; the absolute value while it is small
+    magnitude = at_least_float32(tags.permute(0, 2, 3, 1, 4).abs())
+    centers = bin_centers(tags.shape[-1], magnitude)
+    weighted, total = (magnitude @ torch.stack((centers, torch.ones_like(centers)), 1)).unbind(-1)
+    return (weighted / total.clamp_min(SMALLEST_TAG_SUM)).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -135,7 +137,7 @@ class HeatmapLoss(nn.Module):
             masks: (B, h, w) a resolution, 1 where the photo is labelled.
             tags: (B, K, h, w, D) of the lowest resolution.
         """
-        scales = predicted_scales(at_least_float32(tags)).contiguous() if self.scale_adapted else None
+        scales = predicted_scales(tags).contiguous() if self.scale_adapted else None
         total = heatmaps[0].new_zeros((), dtype=at_least_float32(heatmaps[0]).dtype)
         for heatmap, target, mask in zip(heatmaps, targets, masks, strict=True):
             # one layout for all: a channels-last network's maps are not in the targets' order

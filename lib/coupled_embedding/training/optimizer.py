@@ -82,7 +82,8 @@ class Muon(torch.optim.Optimizer):
             updates = orthogonalised(torch.stack([update for _, update in members]))
             step = group["lr"] * _ADAM_SCALE * max(shape) ** 0.5
             for (parameter, _), update in zip(members, updates, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(update.reshape(parameter.shape), alpha=step)
 
     def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
