@@ -32,8 +32,8 @@ def made_up_maps(people: int, height: int, width: int, seed: int = 0) -> tuple[t
     owner = distance.sum(-1).argmin(2)  # (h, w, K)
     tags = torch.from_numpy(identity[owner]).float().permute(2, 0, 1, 3)[None]
     tags = tags + torch.from_numpy(random.normal(0, 0.05, tags.shape)).float()
-    tags = tags.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)  # a channels-last network's order
-    return torch.cat((heatmap, heatmap.flip(-1))), torch.cat((tags, tags.flip(3)))
+    both = torch.cat((tags, tags.flip(3))).permute(0, 2, 3, 1, 4).contiguous()  # a channels-last network's order
+    return torch.cat((heatmap, heatmap.flip(-1))), both.permute(0, 3, 1, 2, 4)
 
 
 def measure(people: int, height: int, width: int, runs: int) -> Record:

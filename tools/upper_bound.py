@@ -62,9 +62,7 @@ def main() -> None:
         progress = tqdm(records, desc=label, unit="photo")
         rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
-    print_table(
-        {k: score_results(truth, poses_to_results(v, truth.person_category), schema) for k, v in rows.items()}
-    )
+    print_table({k: score_results(truth, poses_to_results(v, truth.person_category), schema) for k, v in rows.items()})
 
 
 if __name__ == "__main__":

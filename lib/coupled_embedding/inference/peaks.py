@@ -113,9 +113,10 @@ def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: 
             below = rows.second[y]
             largest = np.float32(-np.inf)
             for u in range(len(column_max)):
-                column_max[u] = max(heatmap[last, u], heatmap[below, u])
+                a, b = heatmap[last, u], heatmap[below, u]
+                column_max[u] = a if a > b else b  # a machine instruction; max() would look after NaN
             for u in range(len(column_max)):
-                largest = max(largest, column_max[u])
+                largest = column_max[u] if column_max[u] > largest else largest
             count = 0
             if largest > threshold:
                 for x in range(width):

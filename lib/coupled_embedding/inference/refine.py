@@ -27,7 +27,7 @@ class Layer(NamedTuple):
     Attributes:
         values: (h, w, K, D) as the network put them out.
         step: 1, or -1 if the columns run backwards: those of a mirrored photo.
-        low, high: (fields down, fields across, K, D) least and largest values of the cells that a field touches.
+        low, high: (K, D, fields) bounds of the interpolated tags inside each field.
     """
 
     values: Map
@@ -118,8 +118,19 @@ def _field_ranges(values, step, cells: Grid, blocks):  # type: ignore[no-untyped
                         value = flat[y, x, c]
                         least[c] = value if value < least[c] else least[c]
                         most[c] = value if value > most[c] else most[c]
-    shape = (down, across, values.shape[2], values.shape[3])
-    return low.reshape(shape), high.reshape(shape)
+    return _by_channel(low, values.shape[2], -1), _by_channel(high, values.shape[2], 1)
+
+
+@njit(cache=True, nogil=True)
+def _by_channel(ranges, joints, side):  # type: ignore[no-untyped-def]
+    """Return ranges (down, across, K·D) as (K, D, fields), widened: interpolation rounds past its corners."""
+    fields = ranges.shape[0] * ranges.shape[1]
+    flat = ranges.reshape(fields, -1)
+    out = np.empty((flat.shape[1], fields), np.float32)
+    for c in range(flat.shape[1]):
+        for f in range(fields):
+            out[c, f] = flat[f, c] + side * abs(flat[f, c]) * _SLACK
+    return out.reshape(joints, flat.shape[1] // joints, fields)
 
 
 @njit(cache=True, nogil=True)
@@ -127,18 +138,19 @@ def _best_pixels(heatmap, cells, one, two, first, second, tag_cells, blocks, mea
     ys, xs = blocks
     bounds = _block_bounds(heatmap, cells, ys, xs)
     fields = _field_bounds(bounds)
-    hopes = np.empty(fields.shape, np.float32)
+    across = fields.shape[1]
+    hopes = np.empty(fields.size, np.float32)
     result = np.empty(means.shape[0], np.int64)
     for person in range(means.shape[0]):
         mean = means[person]
-        _field_hopes(fields, one, two, first, second, mean, step, hopes)
+        _field_hopes(fields.ravel(), one, two, first, second, mean, step, hopes)
         # the most promising field first, then the others in the order of memory
         favourite = hopes.argmax()
         best, place = np.float32(-np.inf), np.int64(0)
         for turn in range(hopes.size + 1):
             number = favourite if turn == 0 else turn - 1
-            i, j = number // hopes.shape[1], number % hopes.shape[1]
-            if hopes[i, j] >= best and (turn == 0 or number != favourite):
+            i, j = number // across, number % across
+            if hopes[number] >= best and (turn == 0 or number != favourite):
                 best, place = _search_field(
                     heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place
                 )
@@ -203,21 +215,25 @@ def _search_field(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _block_bounds(heatmap, cells, ys, xs):  # type: ignore[no-untyped-def]
-    """Bound the enlarged heatmap inside each block by the largest cell that it touches."""
+    """Bound the enlarged heatmap inside each block.
+
+    The largest value of each column of cells, enlarged downwards, is enlarged sideways: the
+    largest of sums is at most the sum of the largest.
+    """
     out = np.empty((len(ys) - 1, len(xs) - 1), np.float32)
     row = np.empty(heatmap.shape[1], np.float32)
     rows, columns = cells
     for by in range(len(ys) - 1):
-        low, high = rows.first[ys[by]], rows.second[ys[by + 1] - 1]
-        row[:] = heatmap[low]
-        for v in range(low + 1, high + 1):
+        row[:] = -np.inf
+        for y in range(ys[by], ys[by + 1]):
+            over, under, weight = rows.first[y], rows.second[y], rows.weight[y]
             for u in range(len(row)):
-                row[u] = max(row[u], heatmap[v, u])
+                row[u] = _larger(mix(heatmap[over, u], heatmap[under, u], weight), row[u])
         for bx in range(len(xs) - 1):
-            left, right = columns.first[xs[bx]], columns.second[xs[bx + 1] - 1]
-            largest = row[left]
-            for u in range(left + 1, right + 1):
-                largest = max(largest, row[u])
+            largest = np.float32(-np.inf)
+            for x in range(xs[bx], xs[bx + 1]):
+                here = mix(row[columns.first[x]], row[columns.second[x]], columns.weight[x])
+                largest = _larger(here, largest)
             out[by, bx] = largest + abs(largest) * _SLACK
     return out
 
@@ -228,33 +244,37 @@ def _field_bounds(bounds):  # type: ignore[no-untyped-def]
     out = np.full((-(-height // _FIELD), -(-width // _FIELD)), -np.inf, np.float32)
     for y in range(height):
         for x in range(width):
-            out[y // _FIELD, x // _FIELD] = max(out[y // _FIELD, x // _FIELD], bounds[y, x])
+            out[y // _FIELD, x // _FIELD] = _larger(out[y // _FIELD, x // _FIELD], bounds[y, x])
     return out
 
 
 @njit(cache=True, nogil=True)
 def _field_hopes(fields, one, two, first, second, mean, step, out):  # type: ignore[no-untyped-def]
     """Fill in the most that each field can give a person: its heatmap less the least rounded distance."""
-    split = one.values.shape[3]
-    for i in range(fields.shape[0]):
-        for j in range(fields.shape[1]):
-            near = np.float32(0)
-            for t in range(split):
-                near += _gap_squared(one.low[i, j, first, t], one.high[i, j, first, t], mean[t])
-            for t in range(two.values.shape[3]):
-                near += _gap_squared(two.low[i, j, second, t], two.high[i, j, second, t], mean[split + t])
-            out[i, j] = fields[i, j] - np.rint(np.sqrt(near) / step * np.float32(0.99999))
+    out[:] = 0
+    _add_gaps(one.low[first], one.high[first], mean[: one.values.shape[3]], out)
+    _add_gaps(two.low[second], two.high[second], mean[one.values.shape[3] :], out)
+    for f in range(len(out)):
+        out[f] = fields[f] - np.rint(np.sqrt(out[f]) / step * np.float32(0.99999))
 
 
 @njit(cache=True, nogil=True)
-def _gap_squared(low, high, mean):  # type: ignore[no-untyped-def]
-    """Return at most the squared distance of a number to anything that lies between low and high.
+def _add_gaps(low, high, mean, out):  # type: ignore[no-untyped-def]
+    # fields in the inner loop: many at a time
+    for t in range(len(mean)):
+        for f in range(len(out)):
+            gap = _larger(_larger(low[t, f] - mean[t], mean[t] - high[t, f]), np.float32(0))
+            out[f] += gap * gap
 
-    Interpolation rounds, so it may leave the range by the last digits.
-    """
-    slack = max(abs(low), abs(high)) * _SLACK
-    gap = max(max(low - mean, mean - high) - slack, np.float32(0))
-    return gap * gap
+
+@njit(cache=True, nogil=True)
+def _smaller(a, b):  # type: ignore[no-untyped-def]
+    return a if a < b else b  # a machine instruction; min() would look after NaN
+
+
+@njit(cache=True, nogil=True)
+def _larger(a, b):  # type: ignore[no-untyped-def]
+    return a if a > b else b
 
 
 @njit(cache=True, nogil=True)
@@ -264,7 +284,10 @@ def _nearest_squared(values, up, down, left, right, joint, mean, start):  # type
     for t in range(values.shape[3]):
         a, b = values[up, left, joint, t], values[up, right, joint, t]
         c, d = values[down, left, joint, t], values[down, right, joint, t]
-        total += _gap_squared(min(min(a, b), min(c, d)), max(max(a, b), max(c, d)), mean[start + t])
+        low, high = _smaller(_smaller(a, b), _smaller(c, d)), _larger(_larger(a, b), _larger(c, d))
+        slack = _larger(abs(low), abs(high)) * _SLACK  # interpolation rounds past its corners
+        gap = _larger(_larger(low - mean[start + t], mean[start + t] - high) - slack, np.float32(0))
+        total += gap * gap
     return total
 
 
