@@ -105,11 +105,11 @@ def on_main(compute: Callable[[], Result], world: World) -> Result:
     if world.size == 1:
         return compute()
     message: list[Any] = [None, ""]
-    failure: Exception | None = None
+    failure: BaseException | None = None
     if world.is_main:
         try:
             message[0] = compute()
-        except Exception as error:  # told before it is raised, or the others would wait for ever
+        except BaseException as error:  # told before it is raised, or the others would wait for ever
             failure, message[1] = error, f"process 0 failed: {type(error).__name__}: {error}"
     dist.broadcast_object_list(message, 0)
     if failure:

@@ -1,6 +1,7 @@
 """Where the time of training and testing goes: by stage, by operator, and event by event as a Chrome trace."""
 
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,14 +25,19 @@ OPERATORS = 15  # rows of their table
 
 
 class TracedTimes(StageTimes):
-    """Stage times that wait for the device, under names that the trace shows."""
+    """Stage times that wait for the device, under names that the trace shows.
+
+    The trace is the main thread's: of a test's decode, which has threads of its own, only the
+    time is told.
+    """
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the block's time to a stage."""
         with super().measure(stage), record_function(stage):
             yield
-            if torch.cuda.is_available():
+            # a decode beside the network has no work on the device to wait for
+            if torch.cuda.is_available() and threading.current_thread() is threading.main_thread():
                 torch.cuda.synchronize()  # or its work would count to whoever waits for it later
 
 

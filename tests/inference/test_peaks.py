@@ -207,3 +207,12 @@ def test_tags_of_two_layers_stand_one_after_the_other():
     found = find_candidates(0, with_values({(2, 2): 0.9, (9, 13): 0.8}), layers, (16, 16))
     expected = [one.at(0, found.pixels, (16, 16)) for one in layers]
     np.testing.assert_array_equal(found.tags, np.concatenate(expected, 1))
+
+
+def test_plateaus_do_not_take_the_places_of_other_peaks():
+    plateau = {(x, y): 0.5 for x in range(2, 6) for y in range(2, 6)}
+    single = {(x, 12): 0.4 - 0.01 * x for x in (1, 6, 11)}
+    settings_ = PeakSettings(limit=4, one_per_plateau=True)  # ties in topk's order
+    found = find_candidates(0, with_values(plateau | single | {(12, 3): 0.5}), [NO_TAGS], (16, 16), settings_)
+    assert sorted(found.pixels[:2].tolist()) == [[2, 2], [12, 3]]
+    assert found.pixels[2:].tolist() == [[1, 12], [6, 12]]

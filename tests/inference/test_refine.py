@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coupled_embedding.inference.bounds import block_edges
 from coupled_embedding.inference.enlarge import enlarge, lattice
-from coupled_embedding.inference.refine import TagSearch, block_edges
+from coupled_embedding.inference.refine import TagSearch
 from coupled_embedding.inference.tags import TagLayer
 
 seeds = st.integers(0, 2**31)
@@ -126,3 +127,27 @@ def test_a_longer_step_rounds_more_distance_away(step):
     tags[1] = 0.8
     place = looked_up(heatmap, [tags], np.zeros((1, 1), np.float32), (8, 8), step=step)[0]
     assert divmod(place, 8) == ((1, 1) if step < 0.5 else (5, 3))
+
+
+def test_cells_that_cancel_do_not_hide_the_best_pixel():
+    # what is left of two cells of unlike signs is far below their rounding errors
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        heatmap = np.full((3, 13), random.normal(0, 1e-8), np.float32)
+        heatmap[:, 9:12] = random.normal(0, 1, (3, 3)).astype(np.float32) - np.float32(1)
+        heatmap[1, 10] = -heatmap[1, 9:12:2].sum() - heatmap[0::2, 10].sum()
+        large = enlarge(heatmap, 12, 52)
+        tags, means = np.zeros((3, 13, 1), np.float32), np.zeros((1, 1), np.float32)
+        assert looked_up(heatmap, [tags], means, (12, 52)).tolist() == [int(large.argmax())]
+
+
+@given(seeds, st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 2, 4]))
+@settings(max_examples=100, deadline=None)
+def test_heatmaps_of_both_signs_equal_brute_force(oracle, seed, h, w, finer):
+    random = np.random.default_rng(seed)
+    heatmap = (random.integers(-3, 4, (finer * h, finer * w)) * random.normal(1, 1e-7)).astype(np.float32)
+    tags = random.integers(-1, 2, (h, w, 2)).astype(np.float32)
+    means = random.integers(-1, 2, (4, 2)).astype(np.float32)
+    size = 4 * h, 4 * w
+    expected = brute_force(oracle, enlarge(heatmap, *size), tags, means)
+    assert looked_up(heatmap, [tags], means, size).tolist() == expected

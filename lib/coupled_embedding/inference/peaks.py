@@ -1,7 +1,8 @@
 """Candidates: the local maxima of each joint's heatmap and the tags found there (METHOD.md 5.3).
 
-The enlarged heatmap is never made: an enlarged pixel is at most the largest of its four
-cells, so only pixels between cells of which one exceeds the threshold are looked at.
+The enlarged heatmap is made only where equal peaks need an order: an enlarged pixel is at
+most the largest of its four cells, so only pixels between cells of which one reaches the
+threshold are looked at.
 """
 
 from collections.abc import Sequence
@@ -80,18 +81,21 @@ def find_candidates(
     if settings.ties == "topk":
         chosen = scores[order]
         if (chosen[1:] == chosen[:-1]).any():
-            order = _order_of_topk(enlarge(heatmap, *size), settings, pixels)
+            order = _order_of_topk(enlarge(heatmap, *size), settings, pixels, scores)
     order = order[:limit]
     pixels = pixels[order]
     xy = np.stack((pixels % size[1], pixels // size[1]), 1)
     return Candidates(xy, scores[order], np.concatenate([layer.at(joint, xy, size) for layer in tags], 1))
 
 
-def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int64], scores: Map) -> NDArray[np.int64]:
     """Order candidates as `torch.topk` does on the CPU, whose order of equal values is its own."""
     whole = torch.from_numpy(heatmap)
     largest = F.max_pool2d(whole[None], settings.kernel, 1, settings.kernel // 2)[0]
     suppressed = whole * (largest == whole)
+    if settings.one_per_plateau:  # the pixels left out must not take the places of others
+        suppressed = torch.zeros_like(suppressed)
+        suppressed.view(-1)[torch.from_numpy(pixels)] = torch.from_numpy(scores)
     best = suppressed.flatten().topk(min(settings.limit, suppressed.numel())).indices.numpy()
     place = {int(pixel): i for i, pixel in enumerate(pixels)}
     return np.array([place[int(pixel)] for pixel in best if int(pixel) in place], np.int64)
@@ -118,9 +122,10 @@ def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: 
             for u in range(len(column_max)):
                 largest = column_max[u] if column_max[u] > largest else largest
             count = 0
-            if largest > threshold:
+            # at least, not above: interpolation may round two equal cells up
+            if largest >= threshold:
                 for x in range(width):
-                    if column_max[columns.first[x]] > threshold or column_max[columns.second[x]] > threshold:
+                    if column_max[columns.first[x]] >= threshold or column_max[columns.second[x]] >= threshold:
                         promising[count] = x
                         count += 1
         for number in range(count):

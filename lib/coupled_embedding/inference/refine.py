@@ -13,12 +13,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coupled_embedding.inference.enlarge import Grid, grid, mix
+from coupled_embedding.inference.bounds import (
+    FIELD,
+    SLACK,
+    Blocks,
+    block_bounds,
+    block_edges,
+    field_bounds,
+    field_ranges,
+    larger,
+    smaller,
+)
+from coupled_embedding.inference.enlarge import grid, mix
 from coupled_embedding.inference.tags import TagLayer
 
 Map = NDArray[np.float32]
-_FIELD = 8  # blocks along a field's side
-_SLACK = np.float32(2e-6)  # covers the last digits of float32 in bounds
 
 
 class Layer(NamedTuple):
@@ -34,13 +43,6 @@ class Layer(NamedTuple):
     step: int
     low: Map
     high: Map
-
-
-class Blocks(NamedTuple):
-    """First pixels of the rows and columns of blocks, and the end of the last one."""
-
-    ys: NDArray[np.int64]
-    xs: NDArray[np.int64]
 
 
 class TagSearch:
@@ -64,7 +66,7 @@ class TagSearch:
 
     def _layer(self, tags: TagLayer) -> Layer:
         step = 1 if tags.flip_index is None else -1
-        return Layer(tags.values, step, *_field_ranges(tags.values, step, self.cells, self.blocks))
+        return Layer(tags.values, step, *field_ranges(tags.values, step, self.cells, self.blocks))
 
     def best_pixels(self, joint: int, heatmap: Map, means: Map) -> NDArray[np.int64]:
         """Return each person's best pixel y·W + x for a joint, the first among equals.
@@ -83,61 +85,10 @@ class TagSearch:
 
 
 @njit(cache=True, nogil=True)
-def block_edges(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where runs of pixels between the same two tag cells begin, and the end."""
-    edges = [0]
-    for i in range(1, len(first)):
-        if first[i] != first[i - 1] or second[i] != second[i - 1]:
-            edges.append(i)
-    edges.append(len(first))
-    return np.array(edges)
-
-
-@njit(cache=True, nogil=True)
-def _field_ranges(values, step, cells: Grid, blocks):  # type: ignore[no-untyped-def]
-    """Return the least and largest value of each dimension in the cells of each field."""
-    ys, xs = blocks
-    rows, columns = cells
-    down, across = (len(ys) + _FIELD - 2) // _FIELD, (len(xs) + _FIELD - 2) // _FIELD
-    height, width = values.shape[:2]
-    flat = values.reshape(height, width, -1)  # all joints at once: long runs of memory
-    low = np.empty((down, across, flat.shape[2]), np.float32)
-    high = np.empty((down, across, flat.shape[2]), np.float32)
-    for i in range(down):
-        top, bottom = rows.first[ys[i * _FIELD]], rows.second[ys[min((i + 1) * _FIELD, len(ys) - 1)] - 1]
-        for j in range(across):
-            left, right = columns.first[xs[j * _FIELD]], columns.second[xs[min((j + 1) * _FIELD, len(xs) - 1)] - 1]
-            if step < 0:
-                left, right = width - 1 - right, width - 1 - left
-            least, most = low[i, j], high[i, j]
-            least[:] = flat[top, left]
-            most[:] = flat[top, left]
-            for y in range(top, bottom + 1):
-                for x in range(left, right + 1):
-                    for c in range(flat.shape[2]):
-                        value = flat[y, x, c]
-                        least[c] = value if value < least[c] else least[c]
-                        most[c] = value if value > most[c] else most[c]
-    return _by_channel(low, values.shape[2], -1), _by_channel(high, values.shape[2], 1)
-
-
-@njit(cache=True, nogil=True)
-def _by_channel(ranges, joints, side):  # type: ignore[no-untyped-def]
-    """Return ranges (down, across, K·D) as (K, D, fields), widened: interpolation rounds past its corners."""
-    fields = ranges.shape[0] * ranges.shape[1]
-    flat = ranges.reshape(fields, -1)
-    out = np.empty((flat.shape[1], fields), np.float32)
-    for c in range(flat.shape[1]):
-        for f in range(fields):
-            out[c, f] = flat[f, c] + side * abs(flat[f, c]) * _SLACK
-    return out.reshape(joints, flat.shape[1] // joints, fields)
-
-
-@njit(cache=True, nogil=True)
 def _best_pixels(heatmap, cells, one, two, first, second, tag_cells, blocks, means, step):  # type: ignore[no-untyped-def]
     ys, xs = blocks
-    bounds = _block_bounds(heatmap, cells, ys, xs)
-    fields = _field_bounds(bounds)
+    bounds = block_bounds(heatmap, cells, ys, xs)
+    fields = field_bounds(bounds)
     across = fields.shape[1]
     hopes = np.empty(fields.size, np.float32)
     result = np.empty(means.shape[0], np.int64)
@@ -168,9 +119,9 @@ def _search_field(  # type: ignore[no-untyped-def]
     tag_rows, tag_columns = tag_cells
     a, b, flip, width = one.values, two.values, one.values.shape[1] - 1, xs[-1]
     here = np.empty(len(mean), np.float32)
-    for by in range(i * _FIELD, min((i + 1) * _FIELD, bounds.shape[0])):
+    for by in range(i * FIELD, min((i + 1) * FIELD, bounds.shape[0])):
         up, down = tag_rows.first[ys[by]], tag_rows.second[ys[by]]
-        for bx in range(j * _FIELD, min((j + 1) * _FIELD, bounds.shape[1])):
+        for bx in range(j * FIELD, min((j + 1) * FIELD, bounds.shape[1])):
             if bounds[by, bx] < best:
                 continue
             left, right = tag_columns.first[xs[bx]], tag_columns.second[xs[bx]]
@@ -214,41 +165,6 @@ def _search_field(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _block_bounds(heatmap, cells, ys, xs):  # type: ignore[no-untyped-def]
-    """Bound the enlarged heatmap inside each block.
-
-    The largest value of each column of cells, enlarged downwards, is enlarged sideways: the
-    largest of sums is at most the sum of the largest.
-    """
-    out = np.empty((len(ys) - 1, len(xs) - 1), np.float32)
-    row = np.empty(heatmap.shape[1], np.float32)
-    rows, columns = cells
-    for by in range(len(ys) - 1):
-        row[:] = -np.inf
-        for y in range(ys[by], ys[by + 1]):
-            over, under, weight = rows.first[y], rows.second[y], rows.weight[y]
-            for u in range(len(row)):
-                row[u] = _larger(mix(heatmap[over, u], heatmap[under, u], weight), row[u])
-        for bx in range(len(xs) - 1):
-            largest = np.float32(-np.inf)
-            for x in range(xs[bx], xs[bx + 1]):
-                here = mix(row[columns.first[x]], row[columns.second[x]], columns.weight[x])
-                largest = _larger(here, largest)
-            out[by, bx] = largest + abs(largest) * _SLACK
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _field_bounds(bounds):  # type: ignore[no-untyped-def]
-    height, width = bounds.shape
-    out = np.full((-(-height // _FIELD), -(-width // _FIELD)), -np.inf, np.float32)
-    for y in range(height):
-        for x in range(width):
-            out[y // _FIELD, x // _FIELD] = _larger(out[y // _FIELD, x // _FIELD], bounds[y, x])
-    return out
-
-
-@njit(cache=True, nogil=True)
 def _field_hopes(fields, one, two, first, second, mean, step, out):  # type: ignore[no-untyped-def]
     """Fill in the most that each field can give a person: its heatmap less the least rounded distance."""
     out[:] = 0
@@ -263,18 +179,8 @@ def _add_gaps(low, high, mean, out):  # type: ignore[no-untyped-def]
     # fields in the inner loop: many at a time
     for t in range(len(mean)):
         for f in range(len(out)):
-            gap = _larger(_larger(low[t, f] - mean[t], mean[t] - high[t, f]), np.float32(0))
+            gap = larger(larger(low[t, f] - mean[t], mean[t] - high[t, f]), np.float32(0))
             out[f] += gap * gap
-
-
-@njit(cache=True, nogil=True)
-def _smaller(a, b):  # type: ignore[no-untyped-def]
-    return a if a < b else b  # a machine instruction; min() would look after NaN
-
-
-@njit(cache=True, nogil=True)
-def _larger(a, b):  # type: ignore[no-untyped-def]
-    return a if a > b else b
 
 
 @njit(cache=True, nogil=True)
@@ -284,9 +190,9 @@ def _nearest_squared(values, up, down, left, right, joint, mean, start):  # type
     for t in range(values.shape[3]):
         a, b = values[up, left, joint, t], values[up, right, joint, t]
         c, d = values[down, left, joint, t], values[down, right, joint, t]
-        low, high = _smaller(_smaller(a, b), _smaller(c, d)), _larger(_larger(a, b), _larger(c, d))
-        slack = _larger(abs(low), abs(high)) * _SLACK  # interpolation rounds past its corners
-        gap = _larger(_larger(low - mean[start + t], mean[start + t] - high) - slack, np.float32(0))
+        low, high = smaller(smaller(a, b), smaller(c, d)), larger(larger(a, b), larger(c, d))
+        slack = larger(abs(low), abs(high)) * SLACK  # interpolation rounds past its corners
+        gap = larger(larger(low - mean[start + t], mean[start + t] - high) - slack, np.float32(0))
         total += gap * gap
     return total
 

@@ -16,7 +16,8 @@ def fold_batch_norm(network: PoseNetwork) -> PoseNetwork:
     """Return a copy for inference whose convs do their batch norm's work; the network stays as it is.
 
     In evaluation mode batch norm is a fixed scale and shift of each channel, which the weights
-    and a bias of the conv before it can hold. Maps differ by float32 rounding alone.
+    and a bias of the conv before it can hold. Maps differ by rounding alone: that of float32, or
+    of the narrower type that autocast runs the convs in.
 
     Raises:
         ValueError: the network is in training mode, where batch norm depends on the batch.

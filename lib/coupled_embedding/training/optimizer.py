@@ -21,7 +21,7 @@ _ADAM_SCALE = 0.2
 class Muon(torch.optim.Optimizer):
     """Momentum whose update of each weight matrix is orthogonalised; Adam for everything else.
 
-    A convolution's weight counts as a matrix of output channels by all the rest. Its update
+    A convolution's weight counts as a matrix of its first axis by all the rest. Its update
     is the nearest (semi-)orthogonal matrix to the momentum, found by Newton-Schulz iterations
     and scaled so that Adam's learning rates fit (K. Jordan et al., "Muon", 2024; J. Liu et
     al., "Muon is scalable for LLM training", 2025, for the scale).
@@ -45,7 +45,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         groups = [
             {"params": list(matrices), "orthogonal": True},
-            {"params": list(others), "orthogonal": False},
+            # "fused" makes a resumed state's step counts follow the parameters to their device
+            {"params": list(others), "orthogonal": False, "fused": True},
         ]
         super().__init__(
             [group for group in groups if group["params"]],
@@ -107,12 +108,12 @@ class Muon(torch.optim.Optimizer):
             weight_decay=group["weight_decay"],
             eps=1e-8,
             maximize=False,
-            fused=True,
+            fused=group["fused"],
         )
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Return (N, r, c) matrices with their singular values driven to between 0.7 and 1.2.
+    """Return (N, r, c) matrices with their singular values, but those near 0, driven to about 0.7 to 1.2.
 
     Works on the (r, r) Gram matrix, which is small beside a convolution's weight: the
     iteration X ← (a + b·XXᵀ + c·(XXᵀ)²)·X only ever multiplies X from the left.
