@@ -104,7 +104,7 @@ def measure(people: int, layout: torch.memory_format, criterion: PoseCriterion, 
 def network_milliseconds(runs: int = 3) -> float:
     """Return the milliseconds that HRNet-W32 with the higher head takes for one photo, forward and backward."""
     network = build_network(load_config(ROOT / "config/crowdpose/ce_hrhrnet_w32_512.yaml"), JOINTS)
-    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last).train()
     photo = torch.randn(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(runs):

@@ -84,18 +84,15 @@ def _by_channel(ranges, joints, side):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def block_bounds(heatmap, cells, ys, xs):  # type: ignore[no-untyped-def]
+def block_bounds(heatmap, cells, blocks, slack):  # type: ignore[no-untyped-def]
     """Bound the enlarged heatmap (h', w') inside each block, (blocks down, blocks across).
 
     The largest value of each column of cells, enlarged downwards, is enlarged sideways: the
     largest of sums is at most the sum of the largest. Rounding errors are those of the cells,
-    which may be far larger than what is left of them when they cancel.
+    which may be far larger than what is left of them when they cancel: the slack is that of
+    the largest cell.
     """
-    slack = np.float32(0)
-    for y in range(heatmap.shape[0]):
-        for x in range(heatmap.shape[1]):
-            slack = larger(abs(heatmap[y, x]), slack)
-    slack *= SLACK
+    ys, xs = blocks
     out = np.empty((len(ys) - 1, len(xs) - 1), np.float32)
     row = np.empty(heatmap.shape[1], np.float32)
     rows, columns = cells

@@ -1,6 +1,6 @@
 """From merged maps to people in photo coordinates (METHOD.md 5.3 to 5.7)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -34,7 +34,7 @@ class DecodeSettings:
     """
 
     grouping_order: tuple[int, ...]
-    peaks: PeakSettings = PeakSettings()  # noqa: RUF009 - frozen
+    peaks: PeakSettings = field(default_factory=PeakSettings)
     tag_threshold: float = 1.0
     assignment: str = "munkres"
     refine: bool = True

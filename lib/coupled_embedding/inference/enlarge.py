@@ -52,13 +52,19 @@ def mix(a: Any, b: Any, weight: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def mix_corners(a: Any, b: Any, c: Any, d: Any, across: Any, down: Any) -> Any:
+    """Return the point between four float32 numbers: a, b above, c, d below."""
+    return mix(mix(a, b, across), mix(c, d, across), down)
+
+
+@njit(cache=True, nogil=True)
 def value_at(small, cells, y, x):  # type: ignore[no-untyped-def]
     """Return pixel (y, x) of the enlargement of a map (h, w)."""
     above, below = cells.rows.first[y], cells.rows.second[y]
     left, right, weight = cells.columns.first[x], cells.columns.second[x], cells.columns.weight[x]
-    top = mix(small[above, left], small[above, right], weight)
-    bottom = mix(small[below, left], small[below, right], weight)
-    return mix(top, bottom, cells.rows.weight[y])
+    return mix_corners(
+        small[above, left], small[above, right], small[below, left], small[below, right], weight, cells.rows.weight[y]
+    )
 
 
 def enlarge(small: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -24,8 +24,8 @@ from coupled_embedding.inference.bounds import (
     larger,
     smaller,
 )
-from coupled_embedding.inference.enlarge import grid, mix
-from coupled_embedding.inference.tags import TagLayer
+from coupled_embedding.inference.enlarge import grid, mix_corners
+from coupled_embedding.inference.tags import TagLayer, mix_tags
 
 Map = NDArray[np.float32]
 
@@ -79,15 +79,15 @@ class TagSearch:
         one, two = self.layers
         channels = [layer.channel(joint) for layer in self.tags]
         cells = grid(heatmap.shape, self.size)
+        slack = SLACK * np.float32(max(heatmap.max(), -heatmap.min()))
+        bounds = block_bounds(heatmap, cells, self.blocks, slack)
         return _best_pixels(
-            heatmap, cells, one, two, channels[0], channels[-1], self.cells, self.blocks, means, self.step
+            heatmap, cells, bounds, one, two, channels[0], channels[-1], self.cells, self.blocks, means, self.step
         )
 
 
 @njit(cache=True, nogil=True)
-def _best_pixels(heatmap, cells, one, two, first, second, tag_cells, blocks, means, step):  # type: ignore[no-untyped-def]
-    ys, xs = blocks
-    bounds = block_bounds(heatmap, cells, ys, xs)
+def _best_pixels(heatmap, cells, bounds, one, two, first, second, tag_cells, blocks, means, step):  # type: ignore[no-untyped-def]
     fields = field_bounds(bounds)
     across = fields.shape[1]
     hopes = np.empty(fields.size, np.float32)
@@ -118,6 +118,7 @@ def _search_field(  # type: ignore[no-untyped-def]
     rows, columns = cells
     tag_rows, tag_columns = tag_cells
     a, b, flip, width = one.values, two.values, one.values.shape[1] - 1, xs[-1]
+    split = a.shape[3]
     here = np.empty(len(mean), np.float32)
     for by in range(i * FIELD, min((i + 1) * FIELD, bounds.shape[0])):
         up, down = tag_rows.first[ys[by]], tag_rows.second[ys[by]]
@@ -127,7 +128,7 @@ def _search_field(  # type: ignore[no-untyped-def]
             left, right = tag_columns.first[xs[bx]], tag_columns.second[xs[bx]]
             left_b, right_b = (left, right) if two.step > 0 else (flip - left, flip - right)
             near = _nearest_squared(a, up, down, left, right, first, mean, 0)
-            near += _nearest_squared(b, up, down, left_b, right_b, second, mean, a.shape[3])
+            near += _nearest_squared(b, up, down, left_b, right_b, second, mean, split)
             rounded = np.rint(np.sqrt(near) / step * np.float32(0.99999))
             if bounds[by, bx] - rounded < best:
                 continue
@@ -135,26 +136,14 @@ def _search_field(  # type: ignore[no-untyped-def]
                 over, under, weight = rows.first[y], rows.second[y], rows.weight[y]
                 for x in range(xs[bx], xs[bx + 1]):
                     c, d, across = columns.first[x], columns.second[x], columns.weight[x]
-                    height = mix(
-                        mix(heatmap[over, c], heatmap[over, d], across),
-                        mix(heatmap[under, c], heatmap[under, d], across),
-                        weight,
+                    height = mix_corners(
+                        heatmap[over, c], heatmap[over, d], heatmap[under, c], heatmap[under, d], across, weight
                     )
                     if height - rounded < best:
                         continue
-                    _mixed(a, up, down, left, right, first, tag_rows.weight[y], tag_columns.weight[x], here, 0)
-                    _mixed(
-                        b,
-                        up,
-                        down,
-                        left_b,
-                        right_b,
-                        second,
-                        tag_rows.weight[y],
-                        tag_columns.weight[x],
-                        here,
-                        a.shape[3],
-                    )
+                    v, w = tag_rows.weight[y], tag_columns.weight[x]
+                    mix_tags(a, up, down, left, right, first, v, w, here[:split])
+                    mix_tags(b, up, down, left_b, right_b, second, v, w, here[split:])
                     total = np.float32(0)
                     for t in range(len(mean)):
                         total += (here[t] - mean[t]) * (here[t] - mean[t])
@@ -195,12 +184,3 @@ def _nearest_squared(values, up, down, left, right, joint, mean, start):  # type
         gap = larger(larger(low - mean[start + t], mean[start + t] - high) - slack, np.float32(0))
         total += gap * gap
     return total
-
-
-@njit(cache=True, nogil=True)
-def _mixed(values, up, down, left, right, joint, weight, across, out, start):  # type: ignore[no-untyped-def]
-    """Fill in one layer's tag between four cells."""
-    for t in range(values.shape[3]):
-        over = mix(values[up, left, joint, t], values[up, right, joint, t], across)
-        under = mix(values[down, left, joint, t], values[down, right, joint, t], across)
-        out[start + t] = mix(over, under, weight)

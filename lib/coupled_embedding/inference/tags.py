@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coupled_embedding.inference.enlarge import grid, mix
+from coupled_embedding.inference.enlarge import grid, mix_corners
 
 Map = NDArray[np.float32]
 
@@ -48,8 +48,14 @@ def _tags_at(values, cells, joint, mirrored, pixels):  # type: ignore[no-untyped
         above, below, left, right = rows.first[y], rows.second[y], columns.first[x], columns.second[x]
         if mirrored:
             left, right = last - left, last - right
-        for t in range(values.shape[3]):
-            top = mix(values[above, left, joint, t], values[above, right, joint, t], columns.weight[x])
-            bottom = mix(values[below, left, joint, t], values[below, right, joint, t], columns.weight[x])
-            out[c, t] = mix(top, bottom, rows.weight[y])
+        mix_tags(values, above, below, left, right, joint, rows.weight[y], columns.weight[x], out[c])
     return out
+
+
+@njit(cache=True, nogil=True)
+def mix_tags(values, above, below, left, right, joint, down, across, out):  # type: ignore[no-untyped-def]
+    """Fill in a joint's tag (D,) between four cells of a layer (h, w, K, D)."""
+    for t in range(values.shape[3]):
+        a, b = values[above, left, joint, t], values[above, right, joint, t]
+        c, d = values[below, left, joint, t], values[below, right, joint, t]
+        out[t] = mix_corners(a, b, c, d, across, down)
