@@ -82,6 +82,7 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
     )
 
     def ours(way: Way) -> Callable[[], float]:
+        """Return our training step."""
         own = copy.deepcopy(network)
         optimizer = torch.optim.Adam(own.parameters(), cfg.TRAIN.LR, fused=True)
         forward, criterion = way.ready(own), build_criterion(cfg)
@@ -102,6 +103,7 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
     masks = [mask.float() for mask in targets.masks]
 
     def plain() -> float:
+        """Take the released program's training step."""
         maps = own(inputs.images)
         with DEVICE:  # where it makes its small tensors
             terms = plain_losses.losses(
@@ -137,6 +139,7 @@ def tests(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Pla
     settings = build_decode_settings(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
 
     def ours(way: Way) -> Callable[[], PoseMaps]:
+        """Return our test of the batch."""
         estimator_settings = EstimatorSettings(NO_MIRROR, settings, precision=way.precision, fold_bn=True)
         estimator = PoseEstimator(Drawn(copy.deepcopy(network), crowd).eval(), estimator_settings)
         drawn = estimator.network
@@ -152,6 +155,7 @@ def tests(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Pla
 
     @torch.inference_mode()
     def plain() -> PoseMaps:
+        """Test photo by photo as the released program does."""
         seen = []
         for photo, image in enumerate(inputs.images):
             seen += [network(image[None]), network(image[None].flip(-1))]

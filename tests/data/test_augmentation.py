@@ -19,6 +19,7 @@ from coupled_embedding.data.augmentation import (
     warp_joints,
     warp_mask,
 )
+from coupled_embedding.geometry import apply_affine
 
 FLIP_INDEX = (0, 2, 1)
 PHOTOS = st.tuples(st.integers(8, 120), st.integers(8, 120))
@@ -214,3 +215,11 @@ def test_people_with_most_labelled_joints_are_kept_in_their_order(labels, limit)
     counts = [sum(label > 0 for label in person) for person in labels]
     best = sorted(range(len(labels)), key=lambda n: (-counts[n], n))[:limit]
     assert most_labelled(keypoints, limit).tolist() == sorted(best)
+
+
+@given(size=PHOTOS, draw=DRAWS, reduction=st.sampled_from([2, 4, 8]), x=st.integers(0, 40), y=st.integers(0, 40))
+def test_the_map_takes_a_reduced_pixel_where_the_middle_of_its_pixels_goes(size, draw, reduction, x, y):
+    covered = np.mgrid[0:reduction, 0:reduction].reshape(2, -1).T + np.array([reduction * x, reduction * y])
+    expected = apply_affine(draw.matrix(size, 64), covered.mean(0))
+    found = apply_affine(draw.matrix(size, 64, reduction), np.array([x, y], np.float64))
+    np.testing.assert_allclose(found, expected, atol=1e-9)

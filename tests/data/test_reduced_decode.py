@@ -14,7 +14,6 @@ from coupled_embedding.data.images import jpeg_size, read_photo, read_photo_for_
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.train_dataset import SampleKey, TrainDataset
 from coupled_embedding.errors import DatasetError
-from coupled_embedding.geometry import apply_affine
 
 TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90° clockwise
 WIDTH, HEIGHT = 330, 249  # no multiples of 8
@@ -136,23 +135,6 @@ def test_files_that_are_no_picture_are_named_whatever_the_warp(record, shrink):
         read_photo_for_warp(record, shrink)
     with pytest.raises(DatasetError, match=r"gone\.jpg: cannot read"):
         read_photo_for_warp(replace(record, path=record.path.with_name("gone.jpg")), shrink)
-
-
-DRAWS = st.builds(
-    AffineDraw,
-    scale=st.floats(0.5, 2),
-    rotation=st.floats(-180, 180),
-    translate=st.tuples(st.integers(-30, 30), st.integers(-30, 30)),
-    flip=st.booleans(),
-)
-
-
-@given(draw=DRAWS, reduction=st.sampled_from([2, 4, 8]), x=st.integers(0, 40), y=st.integers(0, 40))
-def test_the_map_takes_a_reduced_pixel_where_the_middle_of_its_pixels_goes(draw, reduction, x, y):
-    covered = np.mgrid[0:reduction, 0:reduction].reshape(2, -1).T + np.array([reduction * x, reduction * y])
-    expected = apply_affine(draw.matrix((WIDTH, HEIGHT), 64), covered.mean(0))
-    found = apply_affine(draw.matrix((WIDTH, HEIGHT), 64, reduction), np.array([x, y], np.float64))
-    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def spot_center(image):

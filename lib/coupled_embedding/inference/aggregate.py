@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.inference.enlarge import Map
 from coupled_embedding.inference.tags import TagLayer
 
-Map = NDArray[np.float32]
 _PIXELS_FIRST, _JOINTS_FIRST = (0, 2, 3, 1, 4), (0, 3, 1, 2, 4)  # (B, K, h, w, D) <-> (B, h, w, K, D)
 
 
@@ -109,7 +108,7 @@ def merge_flip(maps: MergedMaps, mirrored: MergedMaps, flip_index: Sequence[int]
 
 
 @njit(cache=True, nogil=True)
-def _mean_with_mirror(maps, mirrored, flip_index):  # type: ignore[no-untyped-def]
+def _mean_with_mirror(maps, mirrored, flip_index):
     # one pass over memory where flip, index, add and divide take four
     out = np.empty(maps.shape, np.float32)
     width = maps.shape[3]

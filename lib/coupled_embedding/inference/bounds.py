@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coupled_embedding.inference.enlarge import Grid, mix
+from coupled_embedding.inference.enlarge import mix
 
 FIELD = 8  # blocks along a field's side
 SLACK = np.float32(2e-6)  # covers the last digits of float32 in bounds
@@ -34,7 +34,7 @@ def block_edges(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[
 
 
 @njit(cache=True, nogil=True)
-def field_ranges(values, step, cells: Grid, blocks):  # type: ignore[no-untyped-def]
+def field_ranges(values, step, cells, blocks):
     """Return bounds of the tags inside each field, from the cells that it touches.
 
     Args:
@@ -72,7 +72,7 @@ def field_ranges(values, step, cells: Grid, blocks):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _by_channel(ranges, joints, side):  # type: ignore[no-untyped-def]
+def _by_channel(ranges, joints, side):
     """Return ranges (down, across, K·D) as (K, D, fields), widened: interpolation rounds past its corners."""
     fields = ranges.shape[0] * ranges.shape[1]
     flat = ranges.reshape(fields, -1)
@@ -84,7 +84,7 @@ def _by_channel(ranges, joints, side):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def block_bounds(heatmap, cells, blocks, slack):  # type: ignore[no-untyped-def]
+def block_bounds(heatmap, cells, blocks, slack):
     """Bound the enlarged heatmap (h', w') inside each block, (blocks down, blocks across).
 
     The largest value of each column of cells, enlarged downwards, is enlarged sideways: the
@@ -112,7 +112,7 @@ def block_bounds(heatmap, cells, blocks, slack):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def field_bounds(bounds):  # type: ignore[no-untyped-def]
+def field_bounds(bounds):
     """Return the largest bound of the blocks of each field, (fields down, fields across)."""
     height, width = bounds.shape
     out = np.full((-(-height // FIELD), -(-width // FIELD)), -np.inf, np.float32)
@@ -123,12 +123,12 @@ def field_bounds(bounds):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def smaller(a, b):  # type: ignore[no-untyped-def]
+def smaller(a, b):
     """Return the smaller number by one machine instruction; min() would look after NaN."""
     return a if a < b else b
 
 
 @njit(cache=True, nogil=True)
-def larger(a, b):  # type: ignore[no-untyped-def]
+def larger(a, b):
     """Return the larger number; see `smaller`."""
     return a if a > b else b

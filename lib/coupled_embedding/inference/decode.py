@@ -104,7 +104,7 @@ def _locate_joints(groups: Groups, maps: PhotoMaps, size: tuple[int, int], setti
 
 
 @njit(cache=True, nogil=True)
-def _look(heatmap, cells, places):  # type: ignore[no-untyped-def]
+def _look(heatmap, cells, places):
     """Return the enlarged heatmap at places (P, 2) x, y, and how far the joint is from the pixel's corner.
 
     That is a quarter pixel towards the larger neighbour on each axis, then half a pixel to

@@ -7,6 +7,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Map = NDArray[np.float32]
+
 
 class Lattice(NamedTuple):
     """Where each of n output pixels lies between the cells of one axis.
@@ -58,7 +60,7 @@ def mix_corners(a: Any, b: Any, c: Any, d: Any, across: Any, down: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def value_at(small, cells, y, x):  # type: ignore[no-untyped-def]
+def value_at(small, cells, y, x):
     """Return pixel (y, x) of the enlargement of a map (h, w)."""
     above, below = cells.rows.first[y], cells.rows.second[y]
     left, right, weight = cells.columns.first[x], cells.columns.second[x], cells.columns.weight[x]
@@ -73,7 +75,7 @@ def enlarge(small: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
 
 
 @njit(cache=True, nogil=True)
-def _enlarge(small, cells):  # type: ignore[no-untyped-def]
+def _enlarge(small, cells):
     rows, columns = cells
     height, width = len(rows.first), len(columns.first)
     wide = np.empty((small.shape[0], width), np.float32)

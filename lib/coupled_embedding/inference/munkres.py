@@ -53,7 +53,7 @@ def munkres_columns(cost: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _star_first_zeros(c, marked):  # type: ignore[no-untyped-def]
+def _star_first_zeros(c, marked):
     n = c.shape[0]
     row_used = np.zeros(n, np.bool_)
     column_used = np.zeros(n, np.bool_)
@@ -67,7 +67,7 @@ def _star_first_zeros(c, marked):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_zero(c, row_covered, column_covered, row0, column0):  # type: ignore[no-untyped-def]
+def _find_zero(c, row_covered, column_covered, row0, column0):
     # rows from row0 on, cyclically; within the first row that has one, the LAST uncovered zero
     # in the cyclic order from column0: the package's inner loop does not stop at the first
     n = c.shape[0]
@@ -86,7 +86,7 @@ def _find_zero(c, row_covered, column_covered, row0, column0):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def _prime_until_free(c, marked, row_covered, column_covered):  # type: ignore[no-untyped-def]
+def _prime_until_free(c, marked, row_covered, column_covered):
     n = c.shape[0]
     row, column = 0, 0
     while True:
@@ -109,7 +109,7 @@ def _prime_until_free(c, marked, row_covered, column_covered):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def _shift_costs(c, row_covered, column_covered):  # type: ignore[no-untyped-def]
+def _shift_costs(c, row_covered, column_covered):
     n = c.shape[0]
     least = np.float32(np.inf)
     for i in range(n):
@@ -126,7 +126,7 @@ def _shift_costs(c, row_covered, column_covered):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _augment(marked, row, column):  # type: ignore[no-untyped-def]
+def _augment(marked, row, column):
     # walk prime, star, prime, ...: stars of the path go, its primes become stars
     n = marked.shape[0]
     path = np.empty((2 * n + 1, 2), np.int64)

@@ -14,10 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.inference.enlarge import enlarge, grid, value_at
+from coupled_embedding.inference.enlarge import Map, enlarge, grid, value_at
 from coupled_embedding.inference.tags import TagLayer
-
-Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int6
 
 
 @njit(cache=True, nogil=True)
-def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: ignore[no-untyped-def]
+def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):
     rows, columns = cells
     width = len(columns.first)
     pixels = []
@@ -138,7 +136,7 @@ def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):  # type: 
 
 
 @njit(cache=True, nogil=True)
-def _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):  # type: ignore[no-untyped-def]
+def _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):
     # rings from the inside: a slope is refused by its direct neighbours
     height, width = len(cells.rows.first), len(cells.columns.first)
     for ring in range(1, radius + 1):

@@ -24,10 +24,8 @@ from coupled_embedding.inference.bounds import (
     larger,
     smaller,
 )
-from coupled_embedding.inference.enlarge import grid, mix_corners
+from coupled_embedding.inference.enlarge import Map, grid, mix_corners
 from coupled_embedding.inference.tags import TagLayer, mix_tags
-
-Map = NDArray[np.float32]
 
 
 class Layer(NamedTuple):
@@ -87,7 +85,7 @@ class TagSearch:
 
 
 @njit(cache=True, nogil=True)
-def _best_pixels(heatmap, cells, bounds, one, two, first, second, tag_cells, blocks, means, step):  # type: ignore[no-untyped-def]
+def _best_pixels(heatmap, cells, bounds, one, two, first, second, tag_cells, blocks, means, step):
     fields = field_bounds(bounds)
     across = fields.shape[1]
     hopes = np.empty(fields.size, np.float32)
@@ -110,9 +108,7 @@ def _best_pixels(heatmap, cells, bounds, one, two, first, second, tag_cells, blo
 
 
 @njit(cache=True, nogil=True)
-def _search_field(  # type: ignore[no-untyped-def]
-    heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place
-):
+def _search_field(heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place):
     """Return the best value and its pixel after a look at field (i, j)."""
     ys, xs = blocks
     rows, columns = cells
@@ -154,7 +150,7 @@ def _search_field(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _field_hopes(fields, one, two, first, second, mean, step, out):  # type: ignore[no-untyped-def]
+def _field_hopes(fields, one, two, first, second, mean, step, out):
     """Fill in the most that each field can give a person: its heatmap less the least rounded distance."""
     out[:] = 0
     _add_gaps(one.low[first], one.high[first], mean[: one.values.shape[3]], out)
@@ -164,7 +160,7 @@ def _field_hopes(fields, one, two, first, second, mean, step, out):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def _add_gaps(low, high, mean, out):  # type: ignore[no-untyped-def]
+def _add_gaps(low, high, mean, out):
     # fields in the inner loop: many at a time
     for t in range(len(mean)):
         for f in range(len(out)):
@@ -173,7 +169,7 @@ def _add_gaps(low, high, mean, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _nearest_squared(values, up, down, left, right, joint, mean, start):  # type: ignore[no-untyped-def]
+def _nearest_squared(values, up, down, left, right, joint, mean, start):
     """Bound from below the squared distance between a mean and the tags between four cells."""
     total = np.float32(0)
     for t in range(values.shape[3]):

@@ -6,9 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coupled_embedding.inference.enlarge import grid, mix_corners
-
-Map = NDArray[np.float32]
+from coupled_embedding.inference.enlarge import Map, grid, mix_corners
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class TagLayer:
 
 
 @njit(cache=True, nogil=True)
-def _tags_at(values, cells, joint, mirrored, pixels):  # type: ignore[no-untyped-def]
+def _tags_at(values, cells, joint, mirrored, pixels):
     rows, columns = cells
     out = np.empty((pixels.shape[0], values.shape[3]), np.float32)
     last = values.shape[1] - 1
@@ -53,7 +51,7 @@ def _tags_at(values, cells, joint, mirrored, pixels):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def mix_tags(values, above, below, left, right, joint, down, across, out):  # type: ignore[no-untyped-def]
+def mix_tags(values, above, below, left, right, joint, down, across, out):
     """Fill in a joint's tag (D,) between four cells of a layer (h, w, K, D)."""
     for t in range(values.shape[3]):
         a, b = values[above, left, joint, t], values[above, right, joint, t]
