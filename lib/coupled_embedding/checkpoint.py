@@ -2,6 +2,7 @@
 
 import os
 import re
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,20 @@ def save(content: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot write the checkpoint ({error}); earlier checkpoints are untouched") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -116,24 +127,69 @@ def keep_latest(folder: Path, count: int) -> None:
 
 
 def read_resumable(path: Path) -> dict[str, Any]:
-    """Read a numbered checkpoint; CheckpointError if it cannot continue a training."""
+    """Read a numbered checkpoint; CheckpointError if it is damaged or cannot continue a training."""
     content = read_weight_file(path)
+    _check_sums(path)
     if content.get("format") != FORMAT or "training" not in content:
         raise CheckpointError(f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth")
     return content
 
 
+def _check_sums(path: Path) -> None:
+    """Raise CheckpointError if a part of a file is not what was written: torch does not look at its check sums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a readable weight file ({error})") from error
+    if damaged:
+        raise CheckpointError(f"{path}: not a readable weight file (the check sum of its part {damaged} is wrong)")
+
+
+def latest_sound(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return a run's latest checkpoint that can be read, and what is wrong with later ones.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none can be read.
+    """
+    problems: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            read_resumable(path)
+            return path, problems
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints can be read; start anew in another folder (NAME or OUTPUT_DIR), "
+            "from its best.pth with MODEL.INIT_FROM:\n  " + "\n  ".join(problems)
+        )
+    return None, []
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a process that was killed while it wrote a checkpoint left beside."""
+    for path in folder.glob("*.pth.part"):
+        path.unlink(missing_ok=True)
+
+
 # what may differ between a stopped training and its continuation
-_HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", "TRAIN.PICTURES_EVERY", "TRAIN.KEEP"}
+_HARMLESS = {
+    "OUTPUT_DIR",
+    *(f"TRAIN.{key}" for key in ("WORKERS", "THREADS", "LOG_EVERY", "PICTURES_EVERY")),
+    *(f"TRAIN.{key}" for key in ("SAVE_EVERY", "SAVE_STEPS", "KEEP", "MAX_BAD_STEPS")),
+}
 
 
-def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:
-    """Raise UserError if two configs differ in an option that changes the training."""
-    before, now = _flat(saved), _flat(present)
+def check_same_training(saved: dict[str, Any], cfg: CfgNode, path: Path) -> None:
+    """Raise UserError if a checkpoint's config differs from this one in an option that changes the training."""
+    # options that are younger than the checkpoint had what is their default now
+    before = _flat(config_to_dict(config_from_dict(saved, f"{path}, its config")))
+    now = _flat(config_to_dict(cfg))
     differing = [
-        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _HARMLESS and not key.startswith("TEST.")
+        f"{key}: {before[key]!r} before, {now[key]!r} now"
+        for key in sorted(now)
+        if before[key] != now[key] and key not in _HARMLESS and not key.startswith("TEST.")
     ]
     if differing:
         raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))

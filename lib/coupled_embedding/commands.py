@@ -5,11 +5,11 @@ import functools
 import sys
 from collections.abc import Callable
 
-from coupled_embedding.errors import UserError
+from coupled_embedding.errors import StoppedBySignal, UserError
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Make a command print a `UserError`'s text alone and exit with 2; Ctrl-C exits with 130."""
+    """Make a command print a `UserError`'s text alone and exit with 2; a signal with 128 and its number."""
 
     @functools.wraps(main)
     def run() -> None:
@@ -18,6 +18,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except StoppedBySignal as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -92,11 +92,6 @@ def test_half_precision_trains_to_finite_weights(tiny: Tiny, precision: str) -> 
     assert all(torch.isfinite(t).all() for t in weights(folder / "final.pth").values())
 
 
-def test_a_diverging_run_stops_with_the_term_and_the_remedy(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match=r"loss/.* is not finite .*lower TRAIN\.LR"):
-        run(tiny("nan", "TRAIN.LR", "1e30", "TRAIN.WARMUP_STEPS", "0", "TRAIN.EPOCHS", "20", "DATASET.VAL", "''"))
-
-
 def test_a_missing_backbone_is_an_error(tiny: Tiny) -> None:
     with pytest.raises(UserError, match=r"MODEL\.PRETRAINED: .*nowhere\.pth is missing"):
         run(tiny("x", "MODEL.PRETRAINED", "nowhere.pth"))

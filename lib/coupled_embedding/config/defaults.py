@@ -116,8 +116,10 @@ def _train() -> Node:
     node.LOG_EVERY = 50  # steps
     node.PICTURES_EVERY = 1000  # steps between TensorBoard pictures; 0: none
     node.EVAL_EVERY = 5  # epochs; 0: only after the last
-    node.SAVE_EVERY = 1  # epochs
+    node.SAVE_EVERY = 1  # epochs between checkpoints to continue from
+    node.SAVE_STEPS = 0  # steps between checkpoints within an epoch; 0: none
     node.KEEP = 2  # checkpoints kept beside the best one
+    node.MAX_BAD_STEPS = 20  # steps of an epoch with a loss or gradient that is not finite: skipped; more end the run
     return node
 
 

@@ -1,6 +1,8 @@
 """Loaders: which photos go to which process at which step, and the worker processes."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,8 +74,23 @@ class StepPlan(Sampler[list[SampleKey]]):
                 yield [SampleKey(epoch, int(index), len(photos)) for index in part]
 
 
+# a loader process that is asked to end stays so long: as long as torchrun gives the main one
+_GRACE = 30  # seconds
+
+
+def prepare_worker(worker: int) -> None:
+    """Keep a loader process to one thread, and alive until the main one ends.
+
+    Ctrl-C and Slurm signal all processes; the main one still needs photos for its last step.
+    A worker whose main process has gone ends by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    single_threaded(worker)
+
+
 def single_threaded(_worker: int) -> None:
-    """Keep a loader process to one thread: there are as many processes as wanted."""
+    """Keep a process to one thread: there are as many processes as wanted."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
@@ -96,7 +113,7 @@ def build_train_dataset(
     )
 
 
-def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memory: bool) -> Iterator[TrainBatch]:
+def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memory: bool) -> Generator[TrainBatch]:
     """Load the plan's batches in worker processes; DatasetError names what cannot be read."""
     loader = DataLoader(
         dataset,
@@ -104,10 +121,21 @@ def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memor
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=single_threaded,
+        worker_init_fn=prepare_worker,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # or every new loader would change the random state of the training
     )
-    for batch in loader:
-        if isinstance(batch, DatasetError):
-            raise batch
-        yield batch
+    yield from each_batch(loader)
+
+
+def each_batch(loader: DataLoader[Any]) -> Generator[Any]:
+    """Yield a loader's batches; a DatasetError in a batch's place is raised. Its processes end with the generator."""
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, DatasetError):
+                raise batch
+            yield batch
+    finally:
+        # an error's traceback would keep it alive, and with it its processes
+        del batches

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coupled_embedding.data.images import read_photo
-from coupled_embedding.data.loader import single_threaded
+from coupled_embedding.data.loader import each_batch, prepare_worker
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.geometry import TestGeometry, fit_geometry
@@ -91,9 +91,7 @@ def input_batches(dataset: InputDataset, workers: int, pin_memory: bool) -> Iter
         collate_fn=_only,
         num_workers=min(workers, len(dataset)),
         pin_memory=pin_memory,
-        worker_init_fn=single_threaded,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # a test leaves the random state of a training alone
     )
-    for batch in loader:
-        if isinstance(batch, DatasetError):
-            raise batch
-        yield batch
+    yield from each_batch(loader)

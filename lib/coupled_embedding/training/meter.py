@@ -25,7 +25,7 @@ class Meter:
 
     def restart(self) -> None:
         """Forget what was summed: after a pause, or a log step."""
-        self.losses: Tensor | None = None
+        self.losses: Tensor | float = 0.0
         self.steps = 0.0
         self.photos = 0
         self.dropped = 0
@@ -38,15 +38,14 @@ class Meter:
 
     def add(self, terms: LossTerms, share: float, batch: TrainBatch) -> None:
         """Add a pass's losses; the shares of a step's passes and processes sum to their number."""
-        losses = terms.stacked() * share
-        self.losses = losses if self.losses is None else self.losses + losses
+        self.losses = self.losses + terms.stacked() * share
         self.steps += share
         self.photos += len(batch.images)
         self.dropped += batch.dropped_people
 
     def figures(self, maps: PoseMaps, targets: Targets, norm: Tensor) -> dict[str, float]:
         """Return the means since the last call, over all processes, and start anew."""
-        assert self.losses is not None
+        assert isinstance(self.losses, Tensor)
         host = torch.tensor([self.steps, self.photos, self.dropped, self.wait], dtype=torch.float64)
         sums = torch.cat([self.losses.double(), host.to(self.losses.device)])
         if self.world.size > 1:

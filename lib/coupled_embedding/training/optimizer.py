@@ -48,6 +48,8 @@ class Muon(torch.optim.Optimizer):
             # "fused" makes a resumed state's step counts follow the parameters to their device
             {"params": list(others), "orthogonal": False, "fused": True},
         ]
+        # tells GradScaler that `found_inf` is honoured, so that it need not wait for the device
+        self._step_supports_amp_scaling = True
         super().__init__(
             [group for group in groups if group["params"]],
             {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
@@ -55,28 +57,35 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have a gradient."""
+        """Update all parameters that have a gradient.
+
+        Where the attribute ``found_inf`` (a 0-d tensor) is 1, nothing changes, as with torch's fused optimizers.
+        """
         loss = None
+        bad = getattr(self, "found_inf", None)
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if group["orthogonal"]:
-                self._orthogonal_step(parameters, group)
+                self._orthogonal_step(parameters, group, bad)
             else:
-                self._adam_step(parameters, group)
+                self._adam_step(parameters, group, bad)
         return loss
 
-    def _orthogonal_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _orthogonal_step(self, parameters: list[nn.Parameter], group: dict[str, Any], bad: Tensor | None) -> None:
+        # a factor of 0 keeps a value exactly, as long as what it multiplies is finite
+        keep: Tensor | float = 1.0 if bad is None else 1 - bad
         by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for parameter in parameters:
             assert parameter.grad is not None
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            update = parameter.grad.lerp(state["momentum"], group["momentum"]).reshape(len(parameter), -1)  # Nesterov's
+            gradient = parameter.grad if bad is None else torch.where(bad > 0, 0.0, parameter.grad)
+            state["momentum"].lerp_(gradient, (1 - group["momentum"]) * keep)
+            update = gradient.lerp(state["momentum"], group["momentum"]).reshape(len(parameter), -1)  # Nesterov's
             by_shape[update.shape[0], update.shape[1]].append((parameter, update))
         for shape, members in by_shape.items():
             # one batched product for all layers of a shape
@@ -84,10 +93,10 @@ class Muon(torch.optim.Optimizer):
             step = group["lr"] * _ADAM_SCALE * max(shape) ** 0.5
             for (parameter, _), update in zip(members, updates, strict=True):
                 if group["weight_decay"]:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update.reshape(parameter.shape), alpha=step)
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"] * keep)
+                parameter.sub_(update.reshape(parameter.shape) * keep, alpha=step)
 
-    def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any], bad: Tensor | None) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -109,6 +118,7 @@ class Muon(torch.optim.Optimizer):
             eps=1e-8,
             maximize=False,
             fused=group["fused"],
+            found_inf=bad,
         )
 
 
@@ -131,6 +141,24 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         if iteration < _ITERATIONS - 1:
             gram = factor @ gram @ factor
     return product @ unit
+
+
+def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """Update the weights unless ``bad`` (0-d bool); no wait for a GPU to know it.
+
+    Args:
+        optimizer: a fused one of torch's, or `Muon`.
+        bad: on the weights' device; where it is true, weights and moments stay as they are.
+    """
+    if bad.device.type == "cpu":
+        if not bad:
+            optimizer.step()
+        return
+    optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
 
 
 def build_optimizer(network: PoseNetwork, cfg: CfgNode) -> torch.optim.Optimizer:

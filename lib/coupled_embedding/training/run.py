@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding.checkpoint import list_checkpoints
+from coupled_embedding.checkpoint import latest_sound, list_checkpoints, read_resumable, remove_unfinished
 from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
-from coupled_embedding.distributed import World, barrier, gather
+from coupled_embedding.distributed import World, barrier, gather, on_main
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
@@ -41,15 +41,16 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
         UserError: what was given is wrong; or the folder already holds a run.
     """
     folder = run_folder(cfg)
-    start = _start_checkpoint(folder, "auto" if world.restarts else resume)
-    if len(set(gather(str(start), world))) > 1:
-        raise UserError(f"the processes see different checkpoints in {folder}: several machines need a shared folder")
+    start, problems = on_main(lambda: _start_checkpoint(folder, "auto" if world.restarts else resume), world)
+    if not all(gather(start is None or start.is_file(), world)):
+        raise UserError(f"not every process sees {start}: several machines need a shared folder")
     if world.is_main:
         _prepare_folder(folder, cfg)
     trainer, messages = build_trainer(cfg, world)
+    messages += [f"warning: {problem}; using the checkpoint before it" for problem in problems]
     if start:
-        trainer.resume(start)
-        messages.append(f"continuing from {start} (step {trainer.progress.step} of {trainer.total_steps})")
+        trainer.resume(read_resumable(start), start)
+        messages.append(f"continuing from {start} (step {trainer.state.step} of {trainer.total_steps})")
     if world.is_main:
         records = trainer.dataset.records
         people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in records)
@@ -85,7 +86,8 @@ def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
     return Trainer(cfg, schema, network, dataset, run_folder(cfg), world, evaluate), messages
 
 
-def _start_checkpoint(folder: Path, resume: str | None) -> Path | None:
+def _start_checkpoint(folder: Path, resume: str | None) -> tuple[Path | None, list[str]]:
+    """Return the checkpoint to start from, and what is wrong with later ones."""
     checkpoints = list_checkpoints(folder)
     if resume is None:
         if checkpoints or (folder / "final.pth").exists():
@@ -93,21 +95,22 @@ def _start_checkpoint(folder: Path, resume: str | None) -> Path | None:
                 f"{folder} already holds a run; continue it with --resume, or give the new one another folder: "
                 "NAME some_name or OUTPUT_DIR some_folder"
             )
-        return None
+        return None, []
     if resume == "auto":
-        return checkpoints[-1] if checkpoints else None
+        return latest_sound(folder)
     newer = [path for path in checkpoints if path.name > Path(resume).name]
     if newer and Path(resume).resolve().parent == folder.resolve():
         raise UserError(
             f"{folder} holds newer checkpoints ({newer[-1].name}), which continuing from {Path(resume).name} would mix "
             "with; move them and best.pth away first"
         )
-    return Path(resume)
+    return Path(resume), []
 
 
 def _prepare_folder(folder: Path, cfg: CfgNode) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         (folder / "config.yaml").write_text(config_to_yaml(cfg), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run's folder ({error.strerror}); see OUTPUT_DIR") from error

@@ -1,8 +1,7 @@
 """The training loop, visible at once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +10,34 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
-from coupled_embedding import checkpoint
-from coupled_embedding.config import config_to_dict
 from coupled_embedding.data.images import normalise
 from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.data.train_dataset import TrainBatch, TrainDataset
 from coupled_embedding.distributed import World, barrier, copy_buffers
-from coupled_embedding.errors import UserError
+from coupled_embedding.errors import NotFiniteError, StoppedBySignal, UserError
 from coupled_embedding.inference.decode import build_decode_settings
 from coupled_embedding.inference.estimator import PRECISIONS
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.losses.criterion import LossTerms, build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.training.ema import MovingAverage
+from coupled_embedding.training.files import RunFiles
+from coupled_embedding.training.guard import StepGuard, spoil_if_not_finite
 from coupled_embedding.training.logging import RunLog
 from coupled_embedding.training.meter import Meter
-from coupled_embedding.training.optimizer import build_optimizer
+from coupled_embedding.training.optimizer import build_optimizer, step_unless
 from coupled_embedding.training.pictures import batch_picture
 from coupled_embedding.training.schedule import build_schedule
+from coupled_embedding.training.state import TrainingState
+from coupled_embedding.training.stop import StopSignals
 
 # scores of a network on the validation split, main score first; the same on every process
 Evaluate = Callable[[PoseNetwork], dict[str, float]]
+REMEDY = "Lower TRAIN.LR, set TRAIN.CLIP_GRAD or use TRAIN.PRECISION bf16; earlier checkpoints are untouched"
 # a named part of a step is run in the context that this gives for its name
 Stage = Callable[[str], AbstractContextManager[Any]]
-
-
-@dataclass
-class Progress:
-    """Where the training stands."""
-
-    step: int = 0
-    best: float = float("-inf")
 
 
 class Trainer:
@@ -70,20 +64,22 @@ class Trainer:
         evaluate: Evaluate | None = None,
     ) -> None:
         self.cfg, self.schema, self.dataset = cfg, schema, dataset
-        self.folder, self.world, self.evaluate = folder, world, evaluate
-        self.network = self._place(network)
-        self.parallel = self._parallel(self.network)
+        self.world, self.evaluate = world, evaluate
+        network = self._place(network)
+        self.parallel = self._parallel(network)
         self.criterion = build_criterion(cfg)
-        self.optimizer = build_optimizer(self.network, cfg)
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
-        self.average = MovingAverage(self.network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
-        self.progress = Progress()
+        self.state = TrainingState(
+            network,
+            build_optimizer(network, cfg),
+            torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16"),
+            MovingAverage(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None,
+        )
         self.stage: Stage = nullcontext  # nobody measures
-        self.finished_scores: dict[str, float] = {}
-        plan = self._plan(0, 0)
-        self.steps_per_epoch = plan.steps_per_epoch
-        self.total_steps = cfg.TRAIN.EPOCHS * plan.steps_per_epoch
-        self.schedule = build_schedule(cfg, plan.steps_per_epoch)
+        self.scores: dict[str, float] = {}  # of the last validation
+        self.steps_per_epoch = self._plan(0, 0).steps_per_epoch
+        self.total_steps = cfg.TRAIN.EPOCHS * self.steps_per_epoch
+        self.schedule = build_schedule(cfg, self.steps_per_epoch)
+        self.files = RunFiles(folder, cfg, schema, self.state, self.steps_per_epoch, world)
 
     def _place(self, network: PoseNetwork) -> PoseNetwork:
         layout = torch.channels_last if self.cfg.TRAIN.CHANNELS_LAST else torch.contiguous_format
@@ -100,49 +96,63 @@ class Trainer:
         return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True)
 
     def _plan(self, first_step: int, last_step: int) -> StepPlan:
-        train = self.cfg.TRAIN
-        return StepPlan(
-            len(self.dataset),
-            train.IMAGES_PER_GPU,
-            train.ACCUMULATE,
-            self.world.rank,
-            self.world.size,
-            self.cfg.SEED,
-            first_step,
-            last_step,
-        )
-
-    @property
-    def tested_network(self) -> PoseNetwork:
-        """The network that is tested and saved: the averaged one if the run averages."""
-        return self.average.network if self.average else self.network  # type: ignore[return-value]
+        train, world = self.cfg.TRAIN, self.world
+        dealt = (train.IMAGES_PER_GPU, train.ACCUMULATE, world.rank, world.size)
+        return StepPlan(len(self.dataset), *dealt, self.cfg.SEED, first_step, last_step)
 
     def train(self) -> dict[str, float]:
-        """Train to the last epoch; return the last validation's scores (empty without one)."""
-        if self.progress.step >= self.total_steps:
-            return self.finished_scores
-        plan = self._plan(self.progress.step, self.total_steps)
-        batches = train_batches(self.dataset, plan, self.cfg.TRAIN.WORKERS, self.world.device.type == "cuda")
-        log = RunLog(self.folder, self.total_steps, self.progress.step) if self.world.is_main else None
-        meter = Meter(self.world)
-        scores: dict[str, float] = {}
+        """Train to the last epoch; return the last validation's scores (empty without one).
+
+        Raises:
+            StoppedBySignal: SIGTERM or Ctrl-C came; a checkpoint to go on from is written.
+            UserError: too many steps were not finite; or a file cannot be read or written.
+        """
+        state, files = self.state, self.files
+        if state.step >= self.total_steps and not state.untested and files.final.is_file():
+            return self.scores
+        log = RunLog(files.folder, self.total_steps, state.step) if self.world.is_main else None
         try:
-            while self.progress.step < self.total_steps:
-                self.network.train()
-                with_figures = (self.progress.step + 1) % self.cfg.TRAIN.LOG_EVERY == 0
-                self._step(batches, meter, log, with_figures)
-                if log:
-                    log.advance(**meter.shown)
-                if self.progress.step % self.steps_per_epoch == 0:
-                    scores = self._end_epoch(log) or scores
-                    meter.restart()
+            with StopSignals(self.world) as stop:
+                self._run(log, stop)
+        except StoppedBySignal as signal:
+            done = f"after step {state.step} of {self.total_steps}; {files.folder} is saved: continue with --resume"
+            raise StoppedBySignal(signal.number, done) from None
         finally:
             if log:
                 log.close()
-        if self.world.is_main:
-            self._save(self.folder / "final.pth", scores)
+        files.save_final(self.scores)
         barrier(self.world)
-        return scores
+        return self.scores
+
+    def _run(self, log: RunLog | None, stop: StopSignals) -> None:
+        state, train = self.state, self.cfg.TRAIN
+        if state.untested:  # it was stopped during the validation
+            self._test(log, stop)
+        meter, guard = Meter(self.world), self._guard()
+        with closing(self._batches(self._plan(state.step, self.total_steps))) as batches:
+            while state.step < self.total_steps:
+                self._step(batches, meter, guard, log, (state.step + 1) % train.LOG_EVERY == 0)
+                if log:
+                    log.advance(**meter.shown)
+                if self._after_step(guard, log, stop):
+                    meter.restart()
+                    guard.restart()
+
+    def _after_step(self, guard: StepGuard, log: RunLog | None, stop: StopSignals) -> bool:
+        """Save, test or stop where the time has come; return whether an epoch has ended."""
+        state = self.state
+        ends_epoch = state.step % self.steps_per_epoch == 0
+        state.untested = ends_epoch and self._is_tested()
+        signal = stop.agreed(now=ends_epoch)
+        if signal or self._is_saved():
+            self._look(guard, log)
+            self.files.save_numbered({})
+        if signal:
+            barrier(self.world)  # or torchrun would end the main process while it still writes
+            raise StoppedBySignal(signal)
+        if state.untested:
+            self._test(log, stop)
+        return ends_epoch
 
     def bare_steps(self, count: int, stage: Stage) -> Iterator[int]:
         """Do optimizer steps in each stage's context, without log, validation or checkpoint.
@@ -151,18 +161,29 @@ class Trainer:
             The number of photos of each step, of all processes.
         """
         self.stage = stage
-        train = self.cfg.TRAIN
-        batches = train_batches(self.dataset, self._plan(0, count), train.WORKERS, self.world.device.type == "cuda")
-        self.network.train()
-        for _ in range(count):
-            meter = Meter(self.world)
-            self._step(batches, meter, None, False)
-            yield meter.photos * self.world.size
+        guard = self._guard()
+        with closing(self._batches(self._plan(0, count))) as batches:
+            for _ in range(count):
+                meter = Meter(self.world)
+                self._step(batches, meter, guard, None, False)
+                yield meter.photos * self.world.size
 
-    def _step(self, batches: Iterator[TrainBatch], meter: Meter, log: RunLog | None, with_figures: bool) -> None:
+    def _batches(self, plan: StepPlan) -> Generator[TrainBatch]:
+        on_gpu = self.world.device.type == "cuda"
+        return train_batches(self.dataset, plan, self.cfg.TRAIN.WORKERS, pin_memory=on_gpu)
+
+    def _guard(self) -> StepGuard:
+        averaged = [self.state.average.network] if self.state.average else []
+        return StepGuard(self.world, self.cfg.TRAIN.MAX_BAD_STEPS, [self.state.network, *averaged])
+
+    def _step(
+        self, batches: Iterator[TrainBatch], meter: Meter, guard: StepGuard, log: RunLog | None, with_figures: bool
+    ) -> None:
         """One optimizer step: forward and backward of each pass, then the update."""
-        train = self.cfg.TRAIN
-        rate = self.schedule(self.progress.step)
+        train, state = self.cfg.TRAIN, self.state
+        state.network.train()
+        rate = self.schedule(state.step)
+        losses, image_ids = [], []
         for pass_ in range(train.ACCUMULATE):
             with self.stage("data"), meter.waiting():
                 batch = next(batches).to(self.world.device)
@@ -172,34 +193,45 @@ class Trainer:
                 # every photo of the step weighs the same, however the photos are dealt out
                 share = len(batch.images) * self.world.size / batch.step_images
                 with self.stage("backward"):
-                    self.scaler.scale(terms.total * share).backward()
+                    state.scaler.scale(spoil_if_not_finite(terms.total) * share).backward()
             meter.add(terms, share, batch)
+            losses.append(terms.stacked())
+            image_ids += batch.image_ids
         with self.stage("optimizer"):
-            norm = self._update(rate, with_figures or train.CLIP_GRAD > 0)
-        self.progress.step += 1
+            norm = self._update(rate)
+        state.step += 1
+        guard.watch(state.step, torch.stack(losses).sum(0), norm, image_ids)
+        if with_figures or guard.watchful:
+            self._look(guard, log)
         if with_figures:
-            assert norm is not None
             figures = meter.figures(maps, targets, norm)
-            _check_finite(figures, self.progress.step, batch)
             if log:
-                log.figures(self.progress.step, {**figures, "train/learning_rate": rate})
-        if log and train.PICTURES_EVERY and self.progress.step % train.PICTURES_EVERY == 0:
+                figures |= {"train/learning_rate": rate, "train/bad_steps": guard.count}
+                log.figures(state.step, figures)
+        if log and train.PICTURES_EVERY and state.step % train.PICTURES_EVERY == 0:
             settings = build_decode_settings(self.cfg, self.schema)
-            picture = batch_picture(batch, maps, self.schema, settings, self.network.strides[0])
-            log.picture(self.progress.step, "batch", picture)
+            with suppress(NotFiniteError):  # a bad step is told elsewhere
+                picture = batch_picture(batch, maps, self.schema, settings, state.network.strides[0])
+                log.picture(state.step, "batch", picture)
 
-    def _update(self, rate: float, with_norm: bool) -> Tensor | None:
-        """Update the weights; return the gradient's norm before clipping if asked for."""
-        self.scaler.unscale_(self.optimizer)
-        limit = self.cfg.TRAIN.CLIP_GRAD or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit) if with_norm else None
-        for group in self.optimizer.param_groups:
+    def _update(self, rate: float) -> Tensor:
+        """Update the weights, if the gradient is finite; return its norm before clipping."""
+        state = self.state
+        state.scaler.unscale_(state.optimizer)
+        parameters = [p for p in state.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
+        if self.cfg.TRAIN.CLIP_GRAD:
+            nn.utils.clip_grads_with_norm_(parameters, self.cfg.TRAIN.CLIP_GRAD, norm)
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update(self.network)
+        if state.scaler.is_enabled():
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+        else:
+            step_unless(state.optimizer, ~norm.isfinite())
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average:
+            state.average.update(state.network)
         return norm
 
     def _forward(self, batch: TrainBatch) -> tuple[PoseMaps, Targets, LossTerms]:
@@ -211,76 +243,57 @@ class Trainer:
             maps = self.parallel(normalise(batch.images))
         with self.stage("losses"):
             targets = batch.targets()
-            return maps, targets, self.criterion(maps, targets, self.progress.step)
+            return maps, targets, self.criterion(maps, targets, self.state.step)
 
-    def _end_epoch(self, log: RunLog | None) -> dict[str, float] | None:
-        epoch = self.progress.step // self.steps_per_epoch
-        train = self.cfg.TRAIN
-        is_last = epoch == train.EPOCHS
-        scores = None
-        if self.evaluate and (is_last or (train.EVAL_EVERY and epoch % train.EVAL_EVERY == 0)):
-            copy_buffers(self.tested_network, self.world)
-            scores = self.evaluate(self.tested_network)
-            self._keep_best(scores, log, epoch)
-        if self.world.is_main and (is_last or epoch % train.SAVE_EVERY == 0):
-            self._save(checkpoint.checkpoint_path(self.folder, self.progress.step), scores or {}, resumable=True)
-            checkpoint.keep_latest(self.folder, train.KEEP)
-        return scores
+    def _look(self, guard: StepGuard, log: RunLog | None) -> None:
+        """Tell of steps that were not finite; stop if they were too many."""
+        bad = guard.settle(self.state.scaler)
+        if log:
+            for step in bad:
+                log.say(str(step))
+        if guard.is_over_limit:
+            path = self.files.save_failure(bad[-1])
+            count = f"{guard.count} such steps, and TRAIN.MAX_BAD_STEPS is {guard.limit}"
+            raise UserError(f"{bad[-1]}; {count}. {REMEDY}. --resume {path} does this very step again")
 
-    def _keep_best(self, scores: dict[str, float], log: RunLog | None, epoch: int) -> None:
-        name, main = next(iter(scores.items()))
-        is_best = main > self.progress.best
-        if is_best:
-            self.progress.best = main
+    def _is_tested(self) -> bool:
+        train, epoch = self.cfg.TRAIN, self.state.step // self.steps_per_epoch
+        every = train.EVAL_EVERY and epoch % train.EVAL_EVERY == 0
+        return self.evaluate is not None and bool(epoch == train.EPOCHS or every)
+
+    def _is_saved(self) -> bool:
+        train, step = self.cfg.TRAIN, self.state.step
+        if step % self.steps_per_epoch:
+            return train.SAVE_STEPS > 0 and step % train.SAVE_STEPS == 0
+        # before a validation too: it may take long, and be stopped
+        return self.state.untested or step == self.total_steps or step // self.steps_per_epoch % train.SAVE_EVERY == 0
+
+    def _test(self, log: RunLog | None, stop: StopSignals) -> None:
+        """Validate at an epoch's end; keep the best network."""
+        state = self.state
+        assert self.evaluate is not None
+        with stop.at_once():
+            copy_buffers(state.tested_network, self.world)
+            try:
+                self.scores = self.evaluate(state.tested_network)
+            except NotFiniteError as error:
+                raise UserError(f"validation after step {state.step}: {error}. {REMEDY}") from error
+            self._keep_best(log)
+        state.untested = False
+        self.files.save_numbered(self.scores)
+
+    def _keep_best(self, log: RunLog | None) -> None:
+        state = self.state
+        name, main = next(iter(self.scores.items()))
+        is_best = main > state.best
+        state.best = max(main, state.best) if main == main else state.best
         if log:
             if is_best:
-                self._save(self.folder / "best.pth", scores)
-            log.figures(self.progress.step, {f"val/{key}": value for key, value in scores.items()})
+                self.files.save_best(self.scores)
+            log.figures(state.step, {f"val/{key}": value for key, value in self.scores.items()})
+            epoch = state.step // self.steps_per_epoch
             log.say(f"epoch {epoch}: {self.cfg.DATASET.VAL} {name} {main:.4f}{' (best so far)' if is_best else ''}")
 
-    def _save(self, path: Path, scores: dict[str, float], resumable: bool = False) -> None:
-        weights = self.tested_network.state_dict()
-        content = checkpoint.describe(self.cfg, self.schema, weights, scores, self.progress.step)
-        if resumable:
-            content["training"] = {
-                "model": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "average_updates": self.average.updates if self.average else 0,
-                "best": self.progress.best,
-                "steps_per_epoch": self.steps_per_epoch,
-            }
-        checkpoint.save(content, path)
-
-    def resume(self, path: Path) -> None:
-        """Continue from a numbered checkpoint of the same config.
-
-        Raises:
-            CheckpointError: it is no such checkpoint.
-            UserError: its config differs in anything that changes the training.
-        """
-        content = checkpoint.read_resumable(path)
-        checkpoint.check_same_training(content["config"], config_to_dict(self.cfg), path)
-        state = content["training"]
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise UserError(
-                f"{path}: had {state['steps_per_epoch']} steps an epoch, this run has {self.steps_per_epoch}: another "
-                "number of processes or photos; continue with the same"
-            )
-        checkpoint.load_strictly(self.network, state["model"], path)
-        if self.average:
-            checkpoint.load_strictly(self.average.network, content["model"], path)
-            self.average.updates = state["average_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(content["step"], state["best"])
-        self.finished_scores = content["metrics"]
-
-
-def _check_finite(figures: dict[str, float], step: int, batch: TrainBatch) -> None:
-    broken = [name for name, value in figures.items() if name.startswith("loss/") and value - value != 0]
-    if broken:
-        raise UserError(
-            f"step {step}: {', '.join(broken)} is not finite (last photos: {batch.image_ids}); "
-            "lower TRAIN.LR, set TRAIN.CLIP_GRAD or use TRAIN.PRECISION bf16; earlier checkpoints are untouched"
-        )
+    def resume(self, content: dict[str, Any], path: Path) -> None:
+        """Continue from what `read_resumable` read; errors as of `RunFiles.restore`."""
+        self.scores = self.files.restore(content, path)

@@ -1,0 +1,91 @@
+"""The weight files of a run: numbered checkpoints to go on from, the best, the last, a failed step's."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from coupled_embedding import checkpoint
+from coupled_embedding.distributed import World
+from coupled_embedding.errors import UserError
+from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.training.guard import BadStep
+from coupled_embedding.training.state import TrainingState
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Writes a training's weight files; only the main process does, the others return at once.
+
+    Attributes:
+        folder: of the run.
+        cfg: its config, which every file carries.
+        schema: its joints, likewise.
+        state: what is saved.
+        steps_per_epoch: a training continues only with as many.
+        world: this process among all.
+    """
+
+    folder: Path
+    cfg: CfgNode
+    schema: KeypointSchema
+    state: TrainingState
+    steps_per_epoch: int
+    world: World
+
+    @property
+    def final(self) -> Path:
+        """The weights after the last step."""
+        return self.folder / "final.pth"
+
+    def save_final(self, scores: Scores) -> None:
+        """Write the weights after the last step."""
+        if self.world.is_main:
+            checkpoint.save(self._weights(scores), self.final)
+
+    def save_best(self, scores: Scores) -> None:
+        """Write the weights of the best validation."""
+        if self.world.is_main:
+            checkpoint.save(self._weights(scores), self.folder / "best.pth")
+
+    def save_numbered(self, scores: Scores) -> None:
+        """Write a checkpoint to go on from, and delete those that are too many."""
+        if self.world.is_main:
+            checkpoint.save(self._resumable(scores), checkpoint.checkpoint_path(self.folder, self.state.step))
+            checkpoint.keep_latest(self.folder, self.cfg.TRAIN.KEEP)
+
+    def save_failure(self, bad: BadStep) -> Path:
+        """Write a checkpoint from which the next step is a bad one again; return its path."""
+        path = self.folder / f"failure_{bad.step:08d}.pth"
+        if self.world.is_main:
+            failure = {"terms": list(bad.terms), "image_ids": list(bad.image_ids)}
+            checkpoint.save(self._resumable({}) | {"step": bad.step - 1, "failure": failure}, path)
+        return path
+
+    def _weights(self, scores: Scores) -> dict[str, Any]:
+        weights = self.state.tested_network.state_dict()
+        return checkpoint.describe(self.cfg, self.schema, weights, scores, self.state.step)
+
+    def _resumable(self, scores: Scores) -> dict[str, Any]:
+        training = self.state.to_dict() | {"steps_per_epoch": self.steps_per_epoch}
+        return self._weights(scores) | {"training": training}
+
+    def restore(self, content: dict[str, Any], path: Path) -> Scores:
+        """Take the state from what `read_resumable` read; return the scores of its validation.
+
+        Raises:
+            CheckpointError: it is of another network.
+            UserError: its config differs in anything that changes the training.
+        """
+        checkpoint.check_same_training(content["config"], self.cfg, path)
+        steps = content["training"]["steps_per_epoch"]
+        if steps != self.steps_per_epoch:
+            raise UserError(
+                f"{path}: had {steps} steps an epoch, this run has {self.steps_per_epoch}: another number of processes "
+                "or photos; continue with the same"
+            )
+        self.state.restore(content, path)
+        return dict(content["metrics"])

@@ -1,0 +1,16 @@
+"""Runs a command of tools/ in a process of its own; `conftest.Command` starts it with these globals.
+
+ARGUMENTS: of the command, its file first; LOG: file for all that it prints.
+"""
+
+import os
+import runpy
+import sys
+
+# a group of its own, so that a test can signal the loader's processes as a terminal would
+os.setsid()
+handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # type: ignore[name-defined]  # noqa: F821
+os.dup2(handle, 1)
+os.dup2(handle, 2)
+sys.argv = list(ARGUMENTS)  # type: ignore[name-defined]  # noqa: F821
+runpy.run_path(sys.argv[0], run_name="__main__")
