@@ -5,6 +5,7 @@ import functools
 import sys
 from collections.abc import Callable
 
+from coupled_embedding.distributed import rank_of_environment
 from coupled_embedding.errors import StoppedBySignal, UserError
 
 
@@ -19,7 +20,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except StoppedBySignal as stop:
-            print(stop, file=sys.stderr)
+            if rank_of_environment() == 0:
+                print(stop, file=sys.stderr)
             sys.exit(stop.exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

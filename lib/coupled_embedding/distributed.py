@@ -31,6 +31,11 @@ class World:
         return self.rank == 0
 
 
+def rank_of_environment() -> int:
+    """Return this process's number among torchrun's, 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def process_group(device: str = "") -> Iterator[World]:
     """Join torchrun's processes, or be the only one; leave when the block ends.
@@ -39,7 +44,7 @@ def process_group(device: str = "") -> Iterator[World]:
         device: ``"cpu"``, ``"cuda"`` or empty for a GPU where there is one.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    rank, local_rank = rank_of_environment(), int(os.environ.get("LOCAL_RANK", "0"))
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     chosen = _choose_device(device, local_rank)
     if chosen.type == "cuda":
