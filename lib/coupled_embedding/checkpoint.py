@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from coupled_embedding.config import config_from_dict, config_to_dict
+from coupled_embedding.config import config_from_dict, config_to_dict, default_config
 from coupled_embedding.errors import CheckpointError, UserError
 from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
@@ -129,7 +129,8 @@ _HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", 
 
 def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:
     """Raise UserError if two configs differ in an option that changes the training."""
-    before, now = _flat(saved), _flat(present)
+    # an option that is younger than the checkpoint had its default's effect
+    before, now = _flat(config_to_dict(default_config())) | _flat(saved), _flat(present)
     differing = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
