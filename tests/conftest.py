@@ -22,6 +22,10 @@ REFERENCE_CASES = {
     "targets_case": "parity/targets_*.npz",
     "train_transform_case": "parity/train_transform_*.npz",
     "decode_case": "parity/decode_*.npz",
+    "baseline_state_dict_case": "baselines/*_state_dict.json",
+    "baseline_forward_case": "baselines/*_forward.npz",
+    "baseline_losses_case": "baselines/*_losses_*.npz",
+    "baseline_decode_case": "baselines/*_decode_*.npz",
 }
 # the only reasons for which CI may skip
 SKIPS_ALLOWED_IN_CI = ("needs a GPU", "needs crowdposetools")

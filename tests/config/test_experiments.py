@@ -1,4 +1,4 @@
-"""The files in config/: all load, and the eight full-size ones are METHOD.md's experiments."""
+"""The files in config/: all load; the eight full-size ones are METHOD.md's experiments, baselines their authors'."""
 
 from pathlib import Path
 
@@ -72,6 +72,45 @@ def test_full_size_inference_is_the_papers(dataset, network):
     test = full_size(dataset, network).TEST
     assert (test.FLIP, test.SCALES, test.REFINE, test.ASSIGNMENT) == (True, [1], True, "munkres")
     assert (test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.TAG_THRESHOLD, test.PRECISION) == (30, 0.1, 1, "fp32")
+
+
+@pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
+@pytest.mark.parametrize("network", ["ae_hrhrnet_w32_512", "ae_hrhrnet_w48_640", "ae_hrnet_w32_512"])
+def test_higherhrnets_recipe_is_its_authors(dataset, network):
+    cfg = full_size(dataset, network)
+    train, loss, test = cfg.TRAIN, cfg.LOSS, cfg.TEST
+    assert (train.LR, train.WARMUP_STEPS, train.IMAGES_PER_GPU, train.OPTIMIZER) == (1e-3, 0, 12, "adam")
+    assert (train.EPOCHS, train.MILESTONES, train.GAMMA) == (300, [200, 260], 0.1)
+    assert (loss.SCALE_ADAPTED, loss.FOCAL, loss.COUPLING_WEIGHT) == (False, False, 0)
+    assert (loss.HEATMAP_WEIGHT, loss.PULL_WEIGHT, loss.PUSH_WEIGHT) == (1, 1e-3, 1e-3)
+    assert cfg.MODEL.TAG_DIM == 1
+    assert cfg.MODEL.FEED_TAGS is (cfg.MODEL.HEAD == "higher")
+    assert (test.NMS_KERNEL, test.GROUPING_COST, test.ABSENT_JOINTS, test.MAX_JOINED) == (5, "steps", "zero", 30)
+
+
+@pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
+def test_the_hourglass_is_its_authors(dataset):
+    cfg = full_size(dataset, "ae_hourglass_512")
+    model, train, test = cfg.MODEL, cfg.TRAIN, cfg.TEST
+    assert (model.BACKBONE, model.STACKS, model.WIDTH, model.HOURGLASS_DEPTH) == ("hourglass", 4, 256, 4)
+    assert (model.HOURGLASS_GROWTH, model.STEM_WIDTH, model.PIXELS, model.TAG_DIM) == (128, 64, "unit", 1)
+    assert (train.LR, train.WARMUP_STEPS) == (2e-4, 0)
+    second_rate = train.LR * train.GAMMA
+    assert second_rate == pytest.approx(1e-5)
+    photos = {"coco": 118_287, "crowdpose": 12_000}[dataset]
+    steps = train.MILESTONES[0] * photos / (4 * train.IMAGES_PER_GPU)
+    assert steps == pytest.approx(200_000, rel=0.005)
+    assert (test.NMS_KERNEL, test.TAG_SCALES, test.HEATMAP_THRESHOLD) == (3, "all", 0.1)
+
+
+@pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
+def test_the_ablation_differs_from_the_method_in_its_loss_alone(dataset):
+    ablation, method = (full_size(dataset, f"{name}_hrnet_w32_512") for name in ("ae8", "ce"))
+    differing = {
+        f"{group}.{key}" for group in method if isinstance(method[group], dict)
+        for key in method[group] if method[group][key] != ablation[group][key]
+    }  # fmt: skip
+    assert differing == {"LOSS.COUPLING_WEIGHT", "LOSS.SCALE_ADAPTED", "LOSS.FOCAL"}
 
 
 @pytest.mark.parametrize("network", NETWORKS)

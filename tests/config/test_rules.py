@@ -108,6 +108,12 @@ IMPOSSIBLE = [
     ("TEST.TAG_THRESHOLD", "0", "above 0"),
     ("TEST.ASSIGNMENT", "hungarian", "one of 'munkres', 'scipy'"),
     ("TEST.WORKERS", "-1", "a number from 0 to 256"),
+    ("MODEL.BACKBONE", "resnet", "one of 'hrnet', 'hourglass'"),
+    ("MODEL.PIXELS", "bgr", "one of 'imagenet', 'unit'"),
+    ("TEST.GROUPING_COST", "far", "one of 'near', 'steps'"),
+    ("TEST.GROUPING_ORDER", "[1]", "a list of joint names"),
+    ("TEST.TAG_SCALES", "first", "one of 'base', 'all'"),
+    ("TEST.MAX_JOINED", "-1", "at least 0"),
 ]
 
 
@@ -138,6 +144,22 @@ def test_people_of_a_synthetic_scene_must_be_a_range():
     with pytest.raises(ConfigError, match=r"SYNTHETIC\.MIN_PEOPLE: .*SYNTHETIC\.MAX_PEOPLE"):
         load_config(None, ["SYNTHETIC.MIN_PEOPLE", "6", "SYNTHETIC.MAX_PEOPLE", "5"])
     assert load_config(None, ["SYNTHETIC.MIN_PEOPLE", "5", "SYNTHETIC.MAX_PEOPLE", "5"]).SYNTHETIC.MIN_PEOPLE == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["MODEL.BACKBONE", "hourglass"], r"MODEL\.HEAD: 'higher' is impossible with MODEL\.BACKBONE hourglass"),
+        (
+            ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", "MODEL.PRETRAINED", "x.pth"],
+            r"MODEL\.PRETRAINED: x\.pth is for HRNet",
+        ),
+        (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "plain"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        load_config(None, overrides)
 
 
 def test_a_huge_value_is_not_printed_whole(refusal):

@@ -111,3 +111,9 @@ def test_normalise_is_imagenets_per_channel():
     for channel, (mean, std) in enumerate([(123.675, 58.395), (116.28, 57.12), (103.53, 57.375)]):
         expected = (images[..., channel].double() - mean) / std
         torch.testing.assert_close(result[:, channel].double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_normalise_to_unit_range_divides_by_255():
+    images = torch.arange(0, 256, dtype=torch.uint8)[None, None, :, None].expand(1, 1, -1, 3)
+    result = normalise(images, "unit")
+    assert torch.equal(result[0, :, 0], (torch.arange(256) / 255).expand(3, -1))

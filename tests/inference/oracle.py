@@ -53,20 +53,26 @@ class Person:
         return total / np.float32(len(self.tags))
 
 
-def distances_and_costs(candidates, people, threshold):
-    """Return (C, P) distances in thresholds and their rounded costs, columns padded with 1e5."""
-    distances = np.zeros((len(candidates), len(people)), np.float32)
-    costs = np.full((len(candidates), max(len(candidates), len(people))), 1e5, np.float32)
+def distances_and_costs(candidates, people, threshold, cost="near"):
+    """Return (C, P) distances in thresholds and their rounded costs, columns padded.
+
+    ``"near"``: the released program of the method; ``"steps"``: HigherHRNet's.
+    """
+    dtype, padding = (np.float32, 1e5) if cost == "near" else (np.float64, 1e10)
+    distances = np.zeros((len(candidates), len(people)), dtype)
+    costs = np.full((len(candidates), max(len(candidates), len(people))), padding, dtype)
     for j, mean in enumerate(person.mean for person in people):
         for i, (_, _, score, tag) in enumerate(candidates):
-            distances[i, j] = np.sqrt(((tag - mean) ** 2).sum()) / np.float32(threshold)
+            distances[i, j] = np.sqrt(((tag.astype(dtype) - mean) ** 2).sum()) / dtype(threshold)
             rounded = np.round(distances[i, j])
-            if rounded <= 1:
+            if cost == "steps":
+                costs[i, j] = 100 * rounded - dtype(score)
+            elif rounded <= 1:
                 costs[i, j] = rounded - score
     return distances, costs
 
 
-def group(candidates, order, threshold=1.0):
+def group(candidates, order, threshold=1.0, cost="near", max_joined=0):
     """Return the people, each a Person, in the order in which they were started."""
     people = []
     for joint in order:
@@ -75,9 +81,10 @@ def group(candidates, order, threshold=1.0):
             continue
         joined = {}
         if people:
-            distances, costs = distances_and_costs(here, people, threshold)
+            open_to = people[: max_joined or None]
+            distances, costs = distances_and_costs(here, open_to, threshold, cost)
             for row, column in munkres.Munkres().compute(costs.copy()):
-                if column < len(people) and distances[row, column] < 1:
+                if column < len(open_to) and distances[row, column] < 1:
                     joined[row] = column
         known = list(people)
         for row, candidate in enumerate(here):
@@ -114,7 +121,7 @@ def decode(heatmaps, tags, base_size, to_photo, settings):
     limits = settings.peaks.kernel, settings.peaks.limit, settings.peaks.threshold
     candidates = [peaks(h, t, *limits) for h, t in zip(large, large_tags, strict=True)]
     result = []
-    for person in group(candidates, settings.grouping_order, settings.tag_threshold):
+    for person in group(candidates, settings.grouping_order, settings.tag_threshold, settings.cost):
         keypoints = np.zeros((len(heatmaps), 3))
         score = sum(float(joint[2]) for joint in person.joints.values()) / len(heatmaps)
         for k, heatmap in enumerate(large):
@@ -125,7 +132,7 @@ def decode(heatmaps, tags, base_size, to_photo, settings):
                 joint_score = heatmap[y, x]
             else:
                 continue
-            keypoints[k, 2] = joint_score
+            keypoints[k, 2] = joint_score if joint_score > 0 or settings.absent_joints == "origin" else 0.0
             if joint_score > 0:
                 keypoints[k, :2] = to_photo @ [*shifted(heatmap, x, y), 1.0]
         result.append((keypoints, score))

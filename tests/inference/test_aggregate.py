@@ -88,6 +88,27 @@ def test_scales_are_resized_to_the_base_and_averaged(tags_from):
     assert merged.tags is scales[tags_from].tags
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_tags_of_all_scales_stand_side_by_side_at_the_base_size(flip):
+    sizes = [(4, 6), (8, 12), (2, 3)]
+    single = [MergedMaps(rand(1, 3, 8, 12), rand(1, 3, *size, 2, seed=i)) for i, size in enumerate(sizes)]
+    others = [MergedMaps(rand(1, 3, 8, 12), rand(1, 3, *size, 2, seed=9 + i)) for i, size in enumerate(sizes)]
+    scales = [merge_flip(m, o, FLIP_INDEX) for m, o in zip(single, others, strict=True)] if flip else single
+    merged = merge_scales(scales, None, (16, 24))
+    torch.testing.assert_close(merged.heatmaps, merge_scales(scales, 0, (16, 24)).heatmaps)
+
+    def wanted(layers, joint):
+        parts = [enlarged(m.tags[:, joint].permute(0, 3, 1, 2), 16, 24) for m in layers]
+        return torch.cat(parts, 1)[0].permute(1, 2, 0).numpy()
+
+    layers = merged.photo(0).tags
+    assert len(layers) == 1 + flip
+    for joint, partner in enumerate(FLIP_INDEX):
+        np.testing.assert_allclose(read(layers[0], joint), wanted(single, joint), atol=1e-6)
+        if flip:
+            np.testing.assert_allclose(read(layers[1], joint), wanted(others, partner)[:, ::-1], atol=1e-6)
+
+
 def test_resize_leaves_a_map_of_the_right_size_alone():
     maps = rand(1, 3, 8, 12)
     assert resize(maps, (8, 12)) is maps

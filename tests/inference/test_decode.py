@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
+from coupled_embedding.errors import ConfigError
 from coupled_embedding.geometry import TestGeometry, fit_geometry
 from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, merge_flip, merge_scales
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
@@ -54,6 +55,27 @@ def test_people_equal_the_recorded_ones_in_order(decode_case):
         assert pose.score == pytest.approx(float(score), abs=1e-5)
 
 
+@pytest.mark.reference
+def test_higherhrnets_people_equal_the_recorded_ones_in_order(baseline_decode_case):
+    npz = np.load(baseline_decode_case)
+    options = json.loads(str(npz["settings"]))
+    heatmaps, tags = (npz[name][0].astype(np.float32) for name in ("heatmaps", "tagmaps"))
+    dataset = {17: "coco", 14: "crowdpose"}[len(heatmaps)]
+    cfg = load_config(f"config/{dataset}/ae_hrhrnet_w32_512.yaml")
+    settings = build_decode_settings(cfg, load_schema(cfg.DATASET.SCHEMA))
+    assert settings.grouping_order == tuple(options["joint_order"])
+    limits = options["nms_kernel"], options["max_num_people"], options["detection_threshold"]
+    assert (settings.peaks.kernel, settings.peaks.limit, settings.peaks.threshold) == limits
+    assert (settings.tag_threshold, settings.max_joined) == (options["tag_threshold"], options["max_num_people"])
+    # the recorded maps are enlarged already: a cell a pixel
+    size = heatmaps.shape[2], heatmaps.shape[1]
+    people = decode(photo_maps(heatmaps, tags), size, IDENTITY, settings)
+    assert len(people) == len(npz["keypoints"])
+    for pose, keypoints, score in zip(people, npz["keypoints"], npz["scores"], strict=True):
+        np.testing.assert_allclose(pose.keypoints, keypoints, rtol=0, atol=1e-6)
+        assert pose.score == pytest.approx(float(score), abs=1e-6)
+
+
 # ---- the slow oracle
 
 
@@ -79,17 +101,19 @@ def assert_equal_people(people, expected):
     kernel=st.sampled_from([5, 7]),
     refine=st.booleans(),
     whole=st.booleans(),
+    cost=st.sampled_from(["near", "steps"]),
+    absent=st.sampled_from(["origin", "zero"]),
 )
 @settings(max_examples=300, deadline=None)
 def test_random_maps_equal_the_slow_oracle(
-    oracle, exact_maps, seed, joints, cells, dim, people, steps, share, kernel, refine, whole
+    oracle, exact_maps, seed, joints, cells, dim, people, steps, share, kernel, refine, whole, cost, absent
 ):
     heatmaps, tags = exact_maps(seed, joints, cells, dim, people, steps, share)
     base = 4 * cells[1], 4 * cells[0]
     if whole:  # several scales were merged at the base size
         heatmaps = oracle.enlarge(heatmaps, base[1], base[0])
     order = tuple(np.random.default_rng(seed).permutation(joints).tolist())
-    options = DecodeSettings(order, PeakSettings(kernel), refine=refine)
+    options = DecodeSettings(order, PeakSettings(kernel), refine=refine, cost=cost, absent_joints=absent)
     to_photo = fit_geometry((3 * base[0] + 1, 2 * base[1]), 64).to_photo()
     found = decode(photo_maps(heatmaps, tags), base, to_photo, options)
     assert_equal_people(found, oracle.decode(heatmaps, tags, base, to_photo, options))
@@ -167,6 +191,14 @@ def test_refined_joints_without_a_positive_score_go_to_0_0_and_keep_it(score):
     assert person.keypoints[1].tolist() == [0, 0, score]
 
 
+def test_refused_joints_have_no_score_where_absent_joints_are_zero():
+    heatmaps, tags = one_peak_maps()
+    heatmaps[1] = -0.5
+    options = DecodeSettings((0, 1), absent_joints="zero")
+    (person,) = decode(photo_maps(heatmaps, tags), (32, 32), np.array([[2.0, 0.0, 7.0], [0.0, 2.0, 9.0]]), options)
+    assert person.keypoints[1].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize("refine", [True, False])
 def test_a_guess_keeps_joints_without_a_score_at_their_likeliest_place(refine):
     heatmaps, tags = one_peak_maps(joints=3)
@@ -218,8 +250,19 @@ def test_settings_come_from_the_config_and_the_schema():
     overrides = ["TEST.NMS_KERNEL", "7", "TEST.MAX_CANDIDATES", "12", "TEST.HEATMAP_THRESHOLD", "0.2"]
     overrides += ["TEST.TAG_THRESHOLD", "0.5", "TEST.ASSIGNMENT", "scipy", "TEST.REFINE", "False"]
     overrides += ["TEST.ONE_PEAK_PER_PLATEAU", "True", "TEST.PEAK_TIES", "rows", "TEST.ABSENT_JOINTS", "guess"]
+    overrides += ["TEST.GROUPING_COST", "steps", "TEST.MAX_JOINED", "9"]
     settings = build_decode_settings(load_config(None, overrides), schema)
     assert settings == DecodeSettings(
-        (13, 12, *range(12)), PeakSettings(7, 12, 0.2, True, "rows"), 0.5, "scipy", False, "guess"
+        (13, 12, *range(12)), PeakSettings(7, 12, 0.2, True, "rows"), 0.5, "scipy", False, "guess", "steps", 9
     )
     assert build_decode_settings(load_config(), schema) == DecodeSettings((13, 12, *range(12)))
+
+
+def test_the_config_may_name_another_grouping_order():
+    schema = load_schema("datasets/crowdpose.yaml")
+    names = list(schema.joints[::-1])
+    cfg = load_config(None, ["TEST.GROUPING_ORDER", str(names)])
+    assert build_decode_settings(cfg, schema).grouping_order == tuple(range(13, -1, -1))
+    for wrong in (names[1:], [*names[1:], "nose"], [*names[1:], names[1]]):
+        with pytest.raises(ConfigError, match=r"TEST\.GROUPING_ORDER: must name each joint of data set 'crowdpose'"):
+            build_decode_settings(load_config(None, ["TEST.GROUPING_ORDER", str(wrong)]), schema)

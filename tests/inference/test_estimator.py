@@ -60,8 +60,8 @@ def batch_of(photos, indices, scales=(1.0,)):
     return InputBatch(images, (geometry,) * len(photos), tuple(indices))
 
 
-def estimator_of(flip=True, scales=(1.0,), network=None, precision="fp32", threads=2):
-    settings = EstimatorSettings((0, 1), DecodeSettings((0, 1)), flip, scales, precision)
+def estimator_of(flip=True, scales=(1.0,), network=None, precision="fp32", threads=2, tag_scales="base"):
+    settings = EstimatorSettings((0, 1), DecodeSettings((0, 1)), flip, scales, precision, tag_scales=tag_scales)
     return PoseEstimator(network or ColourNetwork(), settings, threads)
 
 
@@ -111,6 +111,25 @@ def test_tags_come_from_factor_1_wherever_it_stands():
         maps = estimator_of(scales=scales).maps(batch_of(photos, [0], scales).images, BASE)
         assert maps.heatmaps.shape == (1, 2, 128, 192)
         torch.testing.assert_close(maps.tags, alone.tags)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_tags_of_all_factors_tell_the_same_people_apart(flip):
+    batch = batch_of([photo_of(PEOPLE)], [0], (2.0, 1.0, 0.5))
+    estimator = estimator_of(flip, (2.0, 1.0, 0.5), tag_scales="all")
+    maps = estimator.maps(batch.images, BASE)
+    assert maps.tags.shape == (1, 2, 128, 192, 3 * 2)
+    (people,) = estimator.people(maps.cpu(), batch.geometries)
+    found = sorted(pose.keypoints[0, 0] for pose in people)
+    np.testing.assert_allclose(found, [20, 70], atol=1.5)
+
+
+def test_pixels_are_prepared_as_the_network_wants_them():
+    batch = batch_of([photo_of(PEOPLE)], [0])
+    settings = EstimatorSettings((0, 1), DecodeSettings((0, 1)), flip=False, pixels="unit")
+    maps = PoseEstimator(ColourNetwork(), settings).maps(batch.images, BASE)
+    expected = ColourNetwork()(batch.images[0].permute(0, 3, 1, 2) / 255)
+    torch.testing.assert_close(maps.tags, expected.tags)
 
 
 def test_a_batch_gives_what_its_photos_give_alone():
@@ -170,10 +189,12 @@ def test_broken_weights_are_reported_from_the_decoding_thread():
 
 def test_settings_come_from_the_config_and_the_schema():
     schema = load_schema("datasets/coco.yaml")
-    cfg = load_config(None, ["TEST.FLIP", "False", "TEST.SCALES", "[2.0, 1.0]", "TEST.PRECISION", "bf16"])
+    overrides = ["TEST.FLIP", "False", "TEST.SCALES", "[2.0, 1.0]", "TEST.PRECISION", "bf16"]
+    cfg = load_config(None, [*overrides, "TEST.TAG_SCALES", "all", "MODEL.PIXELS", "unit"])
     settings = build_estimator_settings(cfg, schema)
     assert settings.flip_index == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
     assert (settings.flip, settings.scales, settings.precision) == (False, (2.0, 1.0), "bf16")
+    assert (settings.tag_scales, settings.pixels) == ("all", "unit")
     assert settings.decode.grouping_order == tuple(range(17))
 
 

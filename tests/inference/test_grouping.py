@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupled_embedding.inference.grouping import ASSIGNMENTS, assign_munkres, assign_scipy, group
+from coupled_embedding.inference.grouping import ASSIGNMENTS, COST_RULES, assign_munkres, assign_scipy, group
 from coupled_embedding.inference.peaks import Candidates
 
 seeds = st.integers(0, 2**31)
@@ -52,15 +52,17 @@ def expected_joints(people, joints):
     st.sampled_from([1, 2, 5, 12]),
     st.sampled_from([1, 2, 8, 16]),
     st.sampled_from([0.5, 1.0, 2.0]),
+    st.sampled_from(["near", "steps"]),
+    st.sampled_from([0, 1, 4]),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=250, deadline=None)
-def test_people_equal_a_slow_grouping(oracle, seed, joints, most, people, dim, threshold, shuffler):
+def test_people_equal_a_slow_grouping(oracle, seed, joints, most, people, dim, threshold, cost, max_joined, shuffler):
     candidates = random_candidates(seed, joints, most, people, dim)
     order = list(range(joints))
     shuffler.shuffle(order)
-    slow = oracle.group([entries(c) for c in candidates], order, threshold)
-    groups = group(candidates, order, threshold)
+    slow = oracle.group([entries(c) for c in candidates], order, threshold, cost, max_joined)
+    groups = group(candidates, order, threshold, rule=COST_RULES[cost], max_joined=max_joined)
     np.testing.assert_array_equal(groups.joints, expected_joints(slow, joints))
     found = [[joint in person.joints for joint in range(joints)] for person in slow]
     assert groups.found.tolist() == found
@@ -112,6 +114,21 @@ def test_the_cost_ignores_distance_inside_a_rounding_step():
     # both round to 0; the better score takes the person, though its tag is farther
     groups = group([peaks((0, 0, 0.5, 0.0)), peaks((1, 1, 0.9, 0.4), (2, 2, 0.8, 0.0))], [0, 1])
     assert groups.joints[:, 1, :2].tolist() == [[1, 1], [2, 2]]
+
+
+def test_a_step_of_distance_outweighs_any_score_where_steps_cost_100():
+    candidates = [peaks((0, 0, 0.5, 0.0)), peaks((1, 1, 1.5, 0.6), (2, 2, 0.2, 0.0))]
+    near, steps = (group(candidates, [0, 1], rule=COST_RULES[name]) for name in ("near", "steps"))
+    assert near.joints[0, 1, :2].tolist() == [1, 1]
+    assert steps.joints[0, 1, :2].tolist() == [2, 2]
+
+
+def test_people_beyond_the_limit_are_not_joined():
+    first = peaks((0, 0, 0.9, 0.0), (1, 1, 0.8, 5.0))
+    second = peaks((2, 2, 0.9, 5.0), (3, 3, 0.8, 0.0))
+    assert group([first, second], [0, 1]).found.tolist() == [[True, True]] * 2
+    limited = group([first, second], [0, 1], max_joined=1)
+    assert limited.found.tolist() == [[True, True], [True, False], [False, True]]
 
 
 def test_scipy_lets_the_nearer_tag_win_among_equal_costs():

@@ -45,13 +45,19 @@ def columns_of_package(cost):
     return [column for _, column in assignment]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_choice_is_that_of_the_package(kind):
-    random = np.random.default_rng(KINDS.index(kind))
-    for _ in range(1000):
+def hundreds(random, rows, columns):
+    costs = 100 * random.integers(0, 4, (rows, columns)) - random.random((rows, 1))
+    return np.where(np.arange(columns) < random.integers(1, columns + 1), costs, 1e10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [*KINDS, hundreds])
+def test_choice_is_that_of_the_package(kind, dtype):
+    random = np.random.default_rng([*KINDS, hundreds].index(kind))
+    for _ in range(500):
         columns = int(random.integers(1, 11))
         rows = int(random.integers(1, columns + 1))
-        cost = kind(random, rows, columns).astype(np.float32)
+        cost = kind(random, rows, columns).astype(dtype)
         assert munkres_columns(cost).tolist() == columns_of_package(cost), cost.tolist()
 
 

@@ -14,6 +14,17 @@ from coupled_embedding.losses.heatmap import HeatmapLoss
 TERMS = {"heatmap": "hms_loss", "pull": "pull_loss", "push": "push_loss", "coupling": "scale_loss"}
 
 
+def decoded_joints(encoded, shape):
+    """Return cells and visibility of (B, M, K, 2): k·h·w + y·w + x and visible, in any slot."""
+    cells = torch.zeros((*encoded.shape[:2], shape[0], 2), dtype=torch.long)
+    visible = torch.zeros((*encoded.shape[:2], shape[0]), dtype=torch.bool)
+    for b, m, slot in np.argwhere(encoded[..., 1] > 0):
+        k, y, x = np.unravel_index(encoded[b, m, slot, 0], shape)
+        cells[b, m, k] = torch.tensor([int(x), int(y)])
+        visible[b, m, k] = True
+    return cells, visible
+
+
 class Recording:
     """One ``losses_*.npz`` as our maps and targets."""
 
@@ -34,14 +45,8 @@ class Recording:
         return PoseMaps(heatmaps, self.tensor("pred_tagmaps").requires_grad_())
 
     def targets(self):
-        encoded = self.npz["joints"]  # (B, M, K, 2): k·h·w + y·w + x and visible, in any slot
         _, joints, height, width, _ = self.npz["pred_tagmaps"].shape
-        cells = torch.zeros((*encoded.shape[:2], joints, 2), dtype=torch.long)
-        visible = torch.zeros((*encoded.shape[:2], joints), dtype=torch.bool)
-        for b, m, slot in np.argwhere(encoded[..., 1] > 0):
-            k, y, x = np.unravel_index(encoded[b, m, slot, 0], (joints, height, width))
-            cells[b, m, k] = torch.tensor([int(x), int(y)])
-            visible[b, m, k] = True
+        cells, visible = decoded_joints(self.npz["joints"], (joints, height, width))
         scales = self.tensor("box_scales")
         return Targets(self.tensors("target_heatmaps"), self.tensors("mask"), cells, visible, scales)
 
@@ -92,6 +97,29 @@ def test_each_unweighted_term_and_its_gradient_equal_the_recorded_ones(recording
     assert_near(maps.tags.grad, recording.npz[f"grad_unweighted_{recorded}"])
 
 
+# ---- HigherHRNet's loss: squared errors at both resolutions, scalar tags
+
+
+@pytest.mark.reference
+def test_higherhrnets_terms_and_gradients_equal_the_recorded_ones(baseline_losses_case, checkout):
+    npz = np.load(baseline_losses_case)
+    criterion = build_criterion(load_config(checkout / "config/coco/ae_hrhrnet_w32_512.yaml"))
+    outputs = [torch.from_numpy(npz[f"output_{i}"]).requires_grad_() for i in range(2)]
+    low, tags = outputs[0].chunk(2, 1)
+    joints, height, width = low.shape[1:]
+    cells, visible = decoded_joints(npz["joints"], (joints, height, width))
+    heatmaps, masks = ([torch.from_numpy(npz[f"{name}_{i}"]) for i in range(2)] for name in ("heatmaps", "mask"))
+    targets = Targets(tuple(heatmaps), tuple(masks), cells, visible, torch.ones(visible.shape[:2]))
+    terms = criterion(PoseMaps((low, outputs[1]), tags[..., None]), targets)
+    recorded = {"heatmap": npz["heatmap_loss_0"] + npz["heatmap_loss_1"], "pull": npz["pull"], "push": npz["push"]}
+    for name, per_photo in recorded.items():
+        assert getattr(terms, name).item() == pytest.approx(per_photo.mean(), rel=1e-6), name
+    assert terms.total.item() == pytest.approx(float(npz["total"]), rel=1e-6)
+    terms.total.backward()
+    for i, output in enumerate(outputs):
+        assert_near(output.grad, npz[f"grad_{i}"])
+
+
 # ---- without recordings
 
 
@@ -120,6 +148,16 @@ def test_total_is_the_sum_of_the_weighted_terms():
         assert getattr(weighted, name).item() == pytest.approx(weight * getattr(one, name).item())
     parts = weighted.heatmap + weighted.pull + weighted.push + weighted.coupling
     assert weighted.total.item() == pytest.approx(parts.item())
+
+
+def test_each_stage_of_a_stacked_network_counts():
+    (maps, targets), (other, _) = example(), example(seed=1)
+    criterion = PoseCriterion(HeatmapLoss())
+    together = criterion(replace(maps, earlier=(other, maps)), targets)
+    expected = 2 * criterion(maps, targets).stacked() + criterion(other, targets).stacked()
+    torch.testing.assert_close(together.stacked(), expected)
+    together.total.backward()
+    assert all(tensor.grad.abs().sum() > 0 for tensor in (*other.heatmaps, other.tags))
 
 
 @pytest.mark.parametrize("off", ["pull", "push", "coupling"])

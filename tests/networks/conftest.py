@@ -42,15 +42,25 @@ def weight_from_name(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def fill_by_name() -> Callable[[PoseNetwork], PoseNetwork]:
-    def fill(network: PoseNetwork) -> PoseNetwork:
-        weights = {
+def weights_by_name() -> Callable[[dict[str, list[int]]], dict[str, torch.Tensor]]:
+    """Make a state dict of names and shapes."""
+
+    def make(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+        return {
             name: torch.zeros((), dtype=torch.long)
             if name.endswith("num_batches_tracked")
-            else weight_from_name(name, tuple(value.shape))
-            for name, value in network.state_dict().items()
+            else weight_from_name(name, tuple(shape))
+            for name, shape in shapes.items()
         }
-        network.load_state_dict(weights, assign=True)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill_by_name(weights_by_name) -> Callable[[PoseNetwork], PoseNetwork]:
+    def fill(network: PoseNetwork) -> PoseNetwork:
+        shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
+        network.load_state_dict(weights_by_name(shapes), assign=True)
         return network.eval()
 
     return fill

@@ -122,3 +122,28 @@ def test_joint_names_that_are_not_those_of_the_file_are_an_error(networks):
     source, target = networks
     with pytest.raises(CheckpointError, match=r"head\.hms_pred_layers"):
         carry_over(target, source.state_dict(), SOURCE[:3], TARGET, "f")
+
+
+def test_fed_tags_keep_their_input_channels_of_the_transposed_conv(tiny_network, fill_by_name):
+    source = fill_by_name(tiny_network(len(SOURCE), TAG_DIM, "higher", feed_tags=True))
+    target = tiny_network(len(TARGET), TAG_DIM, "higher", seed=5, feed_tags=True)
+    name = "head.deconv_layers.0.weight"
+    fresh, given = copy_of(target)[name], source.state_dict()[name]
+    assert carry_over(target, source.state_dict(), SOURCE, TARGET, "f") == ["head"]
+    own, width = target.state_dict()[name], given.shape[1]
+    assert torch.equal(own[:width], given[:width])
+
+    def channels(joint, joints):
+        first = width + joints + joint * TAG_DIM
+        return [width + joint, *range(first, first + TAG_DIM)]
+
+    for joint in range(len(TARGET)):
+        mine = channels(joint, len(TARGET))
+        theirs = given[channels(SHARED[joint], len(SOURCE))] if joint in SHARED else fresh[mine]
+        assert torch.equal(own[mine], theirs)
+
+
+def test_weights_of_a_head_that_feeds_its_tags_do_not_fit_one_that_does_not(tiny_network):
+    source = tiny_network(len(SOURCE), TAG_DIM, "higher", feed_tags=True)
+    with pytest.raises(CheckpointError, match=r"shape: head\.deconv_layers\.0\.weight"):
+        carry_over(tiny_network(len(TARGET), TAG_DIM), source.state_dict(), SOURCE, TARGET, "f")

@@ -59,6 +59,23 @@ def test_higher_head_feeds_feature_then_low_heatmap_to_the_transposed_conv():
     assert not torch.allclose(high, without)
 
 
+def test_a_head_that_feeds_its_tags_shows_them_behind_the_low_heatmap():
+    torch.manual_seed(3)
+    head, without = HigherHead(4, 3, 2, blocks=1, feed_tags=True).eval(), HigherHead(4, 3, 2, blocks=1).eval()
+    assert head.deconv_layers[0].weight.shape[0] == 4 + 3 + 3 * 2
+    feature = torch.randn(1, 4, 4, 6)
+    with torch.no_grad():
+        (low, high), tags = head(feature)
+        enlarged = head.deconv_layers(torch.cat((feature, low, tags), 1))
+        torch.testing.assert_close(high, head.hms_pred_layers[1](head.blocks(enlarged)))
+        weights = head.state_dict()
+        weights["deconv_layers.0.weight"] = weights["deconv_layers.0.weight"][: 4 + 3]
+        without.load_state_dict(weights)
+        head.deconv_layers[0].weight[4 + 3 :] = 0  # the tags no longer count
+        torch.testing.assert_close(head(feature)[0][1], without(feature)[0][1])
+    assert not torch.allclose(high, head(feature)[0][1])
+
+
 def test_heatmap_layers_come_lowest_resolution_first():
     head = HigherHead(4, 3, 2)
     assert head.heatmap_layers() == [head.hms_pred_layers[0], head.hms_pred_layers[1]]

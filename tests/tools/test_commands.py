@@ -8,6 +8,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
+
+from coupled_embedding.checkpoint import load_model
+from coupled_embedding.config import load_config
+from coupled_embedding.keypoints import load_schema
+from coupled_embedding.networks.pose_network import build_network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -107,6 +113,41 @@ def test_multi_scale_testing_runs(trained: dict[str, str], tmp_path: Path) -> No
     assert len(table(printed)) == 3
 
 
+def test_stacked_hourglasses_train_and_test_with_tags_of_all_scales(trained: dict[str, str], tmp_path: Path) -> None:
+    options = [*trained["options"].split(), "NAME", "hourglass", "MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain"]
+    options += ["MODEL.STACKS", "2", "MODEL.HOURGLASS_DEPTH", "2", "MODEL.HOURGLASS_GROWTH", "4"]
+    options += ["MODEL.TAG_DIM", "1", "MODEL.PIXELS", "unit", "LOSS.SCALE_ADAPTED", "False", "LOSS.FOCAL", "False"]
+    options += ["TEST.TAG_SCALES", "all", "TEST.GROUPING_COST", "steps", "TEST.ABSENT_JOINTS", "zero"]
+    printed = run("train.py", "--cfg", trained["cfg"], *options)
+    assert "val: AP " in printed
+    figures = (Path(trained["folder"]).parent / "hourglass" / "metrics.jsonl").read_text()
+    assert '"loss/pull"' in figures
+    scales = ["TEST.SCALES", "[2, 1, 0.5]"]
+    printed = run("test.py", "--cfg", trained["cfg"], "--out", str(tmp_path), *options, *scales)
+    assert len(table(printed)) == 3
+
+
+def test_released_weights_become_a_checkpoint(trained: dict[str, str], tmp_path: Path) -> None:
+    overrides = ["MODEL.HEAD", "plain", "MODEL.TAG_DIM", "1"]
+    cfg = load_config(trained["cfg"], overrides)
+    torch.manual_seed(3)
+    network = build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
+    own = network.state_dict()
+    released = {name: tensor for name, tensor in own.items() if name.startswith("backbone.")}
+    for kind in ("weight", "bias"):
+        both = own[f"head.hms_pred_layers.{kind}"], own[f"head.tms_pred_layers.{kind}"]
+        released[f"keypoint_head.final_layers.0.{kind}"] = torch.cat(both)
+    torch.save({"state_dict": released}, tmp_path / "released.pth")
+    out = tmp_path / "new" / "model.pth"
+    command = ["convert.py", str(tmp_path / "released.pth"), "--out", str(out), "--cfg", trained["cfg"]]
+    command += ["--options", *overrides]
+    assert f"{len(released)} tensors" in run(*command)
+    model = load_model(out)
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.network.state_dict().items())
+    assert model.schema.name == "synthetic"
+    assert "delete it first" in run(*command, code=2)
+
+
 def test_demo_draws_photos_and_folders(trained: dict[str, str], tiny_crowd: Path, tmp_path: Path) -> None:
     photos = sorted((tiny_crowd / "images").iterdir())
     folder = tmp_path / "some photos"
@@ -142,6 +183,7 @@ def test_join_annotations_writes_once(tiny_crowd: Path, tmp_path: Path) -> None:
         ("train.py", ["--cfg", "config/synthetic/ce_small.yaml", "TRAIN.LRR", "1"], "unknown key 'TRAIN.LRR'"),
         ("train.py", ["--cfg", "config/coco/ce_hrnet_w32_512.yaml", "OUTPUT_DIR", "/tmp/ce_none"], "is missing"),
         ("test.py", ["--weights", "nowhere.pth"], "nowhere.pth: no such weight file"),
+        ("convert.py", ["nowhere.pth", "--out", "/tmp/ce_none.pth"], "nowhere.pth: no such weight file"),
         ("demo.py", ["x.jpg", "--weights", "nowhere.pth"], "nowhere.pth: no such weight file"),
         ("upper_bound.py", ["--cfg", "config/coco/ce_hrnet_w32_512.yaml", "--split", "no"], "has no split 'no'"),
     ],

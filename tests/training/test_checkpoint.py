@@ -96,3 +96,12 @@ def test_weights_alone_cannot_continue_a_training(content: dict, tmp_path: Path)
     checkpoint.save(content, tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match=r"best\.pth: not a checkpoint that training can continue from"):
         checkpoint.read_resumable(tmp_path / "best.pth")
+
+
+def test_an_option_younger_than_the_checkpoint_counts_as_its_default(content: dict, tmp_path: Path) -> None:
+    present = content["config"]
+    saved = {**present, "MODEL": {k: v for k, v in present["MODEL"].items() if k not in ("PIXELS", "BACKBONE")}}
+    checkpoint.check_same_training(saved, present, tmp_path)
+    changed = {**present, "MODEL": {**present["MODEL"], "PIXELS": "unit"}}
+    with pytest.raises(UserError, match=r"MODEL\.PIXELS: 'imagenet' before, 'unit' now"):
+        checkpoint.check_same_training(saved, changed, tmp_path)

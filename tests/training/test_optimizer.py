@@ -121,6 +121,16 @@ def test_inner_convolutions_are_the_matrices(head):
     assert left == {"backbone.conv1.weight"} | {n for n in names.values() if "pred_layers" in n and "weight" in n}
 
 
+def test_inner_convolutions_of_hourglasses_are_the_matrices():
+    hourglass = ["MODEL.BACKBONE", "hourglass", "MODEL.STACKS", "2", "MODEL.HOURGLASS_DEPTH", "1"]
+    cfg = load_config(None, [*TINY, *hourglass, "MODEL.HEAD", "plain", "TRAIN.OPTIMIZER", "muon"])
+    network = build_network(cfg, 3)
+    _, others = (group["params"] for group in build_optimizer(network, cfg).param_groups)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    left = {names[id(p)] for p in others if p.ndim == 4}
+    assert left == {"backbone.pre.0.conv.weight", *(f"backbone.outs.{i}.conv.weight" for i in range(2))}
+
+
 def test_adam_is_the_default_with_the_configs_rate():
     cfg = load_config(None, [*TINY, "TRAIN.LR", "0.002", "TRAIN.WEIGHT_DECAY", "0.1"])
     optimizer = build_optimizer(build_network(cfg, 3), cfg)

@@ -61,14 +61,20 @@ def _augment() -> Node:
 
 def _model() -> Node:
     node = Node()
+    node.BACKBONE = "hrnet"  # or "hourglass": stacked hourglasses, each with maps of its own
     node.HEAD = "higher"  # "plain": heatmaps at S/4; "higher": at S/4 and S/2
+    node.FEED_TAGS = False  # True: what leads to the heatmaps at S/2 sees the tags too, as in HigherHRNet
     node.TAG_DIM = 8  # D
-    node.WIDTH = 32  # W: channels of HRNet's highest resolution
+    node.WIDTH = 32  # W: channels of HRNet's highest resolution, or of a hourglass's
     node.STEM_WIDTH = 64
     node.STEM_BLOCKS = 4  # bottlenecks of stage 1
     node.STAGE_MODULES = [1, 4, 3]  # modules of stages 2, 3, 4 (2, 3, 4 branches)
     node.STAGE_BLOCKS = 4  # basic blocks of a branch
     node.HEAD_BLOCKS = 4  # basic blocks after the higher head's transposed conv
+    node.STACKS = 4  # hourglasses one behind the other
+    node.HOURGLASS_DEPTH = 4  # levels below S/4
+    node.HOURGLASS_GROWTH = 128  # further channels a level
+    node.PIXELS = "imagenet"  # input: "imagenet": ImageNet's mean and deviation; "unit": 0 to 1
     node.HEATMAP_BIAS = 0.0  # start value of the heatmap convs' bias
     node.PRETRAINED = ""  # ImageNet backbone file; a missing file is an error
     node.INIT_FROM = ""  # checkpoint whose weights training starts from, head joints carried over by name
@@ -127,15 +133,19 @@ def _test() -> Node:
     node = Node()
     node.IMAGES_PER_BATCH = 4  # photos of like shape per forward pass
     node.FLIP = True  # average with the mirrored photo
-    node.SCALES = [1.0]  # scale factors; tags come from factor 1
+    node.SCALES = [1.0]  # scale factors
+    node.TAG_SCALES = "base"  # "base": tags of factor 1; "all": all factors' side by side (slower, more memory)
     node.NMS_KERNEL = 5  # odd, in input pixels; 7 for w48
     node.MAX_CANDIDATES = 30  # peaks per joint
     node.HEATMAP_THRESHOLD = 0.1  # peaks at or below it are dropped
     node.TAG_THRESHOLD = 1.0  # a candidate farther from every person's mean tag starts a new person
+    node.GROUPING_ORDER = []  # joint names in the order in which grouping visits them; empty: the schema's
+    node.GROUPING_COST = "near"  # "near": distance within 1, minus score; "steps": 100 a step of distance, minus score
+    node.MAX_JOINED = 0  # only the first so many people of a photo can be joined; 0: all
     node.ASSIGNMENT = "munkres"  # "munkres": 1.1.4's choice among equal costs; "scipy": nearer tags break ties
     node.ONE_PEAK_PER_PLATEAU = False  # True: a flat top is one candidate; False: each of its pixels is
     node.PEAK_TIES = "topk"  # order of equal peaks: "topk": torch.topk's on a CPU; "rows": top to bottom, left to right
-    node.ABSENT_JOINTS = "origin"  # joints without a score: "origin": at (0, 0); "guess": at their likeliest place
+    node.ABSENT_JOINTS = "origin"  # joints without a score: at (0, 0); "zero": and 0; "guess": at their likeliest place
     node.REFINE = True  # look up absent joints at each person's best place
     node.MAX_DETECTIONS = 0  # people per photo in the results, best first; 0: all
     node.ENGINE = "pycocotools"  # who computes the scores: also "fast" (faster-coco-eval) and "crowdposetools"

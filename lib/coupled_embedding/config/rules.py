@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from yacs.config import CfgNode
@@ -95,6 +95,7 @@ RULES: dict[str, Rule] = {
     "AUGMENT.TRANSLATE": _between(0, 1),
     "AUGMENT.FLIP": _between(0, 1),
     "AUGMENT.COLOR": _between(0, 0.9),
+    "MODEL.BACKBONE": _one_of("hrnet", "hourglass"),
     "MODEL.HEAD": _one_of("plain", "higher"),
     "MODEL.TAG_DIM": _between(1, 256),
     "MODEL.WIDTH": _between(4, 512),
@@ -103,6 +104,10 @@ RULES: dict[str, Rule] = {
     "MODEL.STAGE_MODULES": _each(_between(1, 32), 3),
     "MODEL.STAGE_BLOCKS": _between(1, 64),
     "MODEL.HEAD_BLOCKS": _between(0, 64),
+    "MODEL.STACKS": _between(1, 16),
+    "MODEL.HOURGLASS_DEPTH": _between(1, 8),
+    "MODEL.HOURGLASS_GROWTH": _between(0, 1024),
+    "MODEL.PIXELS": _one_of("imagenet", "unit"),
     "LOSS.HEATMAP_WEIGHT": _at_least(0),
     "LOSS.PULL_WEIGHT": _at_least(0),
     "LOSS.PUSH_WEIGHT": _at_least(0),
@@ -137,13 +142,17 @@ RULES: dict[str, Rule] = {
     "TRAIN.MAX_BAD_STEPS": _at_least(0),
     "TEST.IMAGES_PER_BATCH": _between(1, 1024),
     "TEST.SCALES": _each(((lambda v: 0.5 <= v <= 8 and v * 2 == int(v * 2)), "a multiple of 0.5 from 0.5 to 8")),
+    "TEST.TAG_SCALES": _one_of("base", "all"),
     "TEST.NMS_KERNEL": ((lambda v: v % 2 == 1 and 1 <= v <= 63), "an odd number from 1 to 63"),
     "TEST.MAX_CANDIDATES": _between(1, 1000),
     "TEST.HEATMAP_THRESHOLD": _at_least(0),
     "TEST.TAG_THRESHOLD": _above(0),
+    "TEST.GROUPING_ORDER": ((lambda v: all(type(name) is str for name in v)), "a list of joint names"),
+    "TEST.GROUPING_COST": _one_of("near", "steps"),
+    "TEST.MAX_JOINED": _at_least(0),
     "TEST.ASSIGNMENT": _one_of("munkres", "scipy"),
     "TEST.PEAK_TIES": _one_of("topk", "rows"),
-    "TEST.ABSENT_JOINTS": _one_of("origin", "guess"),
+    "TEST.ABSENT_JOINTS": _one_of("origin", "zero", "guess"),
     "TEST.MAX_DETECTIONS": _at_least(0),
     "TEST.ENGINE": _one_of("pycocotools", "fast", "crowdposetools"),
     "TEST.PRECISION": _one_of("fp32", "bf16", "fp16"),
@@ -158,14 +167,27 @@ def check_values(cfg: CfgNode, source: str) -> None:
         value = _get(cfg, key)
         if not allowed(value):
             raise ConfigError(f"{source}: {key}: {value!r:.200} is impossible; allowed: {description}")
-    if cfg.SYNTHETIC.MIN_PEOPLE > cfg.SYNTHETIC.MAX_PEOPLE:
-        few, many = cfg.SYNTHETIC.MIN_PEOPLE, cfg.SYNTHETIC.MAX_PEOPLE
-        raise ConfigError(f"{source}: SYNTHETIC.MIN_PEOPLE: {few} must not exceed SYNTHETIC.MAX_PEOPLE, {many}")
-    if cfg.LOSS.PULL_RAMP_START > cfg.LOSS.PULL_RAMP_END:
-        start, end = cfg.LOSS.PULL_RAMP_START, cfg.LOSS.PULL_RAMP_END
-        raise ConfigError(f"{source}: LOSS.PULL_RAMP_START: {start} must not exceed LOSS.PULL_RAMP_END, {end}")
+    for problem in _misfits(cfg):
+        raise ConfigError(f"{source}: {problem}")
+
+
+def _misfits(cfg: CfgNode) -> Iterator[str]:
+    """Yield what is wrong with values that are possible alone, but not together."""
+    few, many = cfg.SYNTHETIC.MIN_PEOPLE, cfg.SYNTHETIC.MAX_PEOPLE
+    if few > many:
+        yield f"SYNTHETIC.MIN_PEOPLE: {few} must not exceed SYNTHETIC.MAX_PEOPLE, {many}"
+    start, end = cfg.LOSS.PULL_RAMP_START, cfg.LOSS.PULL_RAMP_END
+    if start > end:
+        yield f"LOSS.PULL_RAMP_START: {start} must not exceed LOSS.PULL_RAMP_END, {end}"
     if 1.0 not in cfg.TEST.SCALES:
-        raise ConfigError(f"{source}: TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from")
+        yield f"TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from"
+    model = cfg.MODEL
+    if model.BACKBONE == "hourglass" and model.HEAD != "plain":
+        yield f"MODEL.HEAD: '{model.HEAD}' is impossible with MODEL.BACKBONE hourglass; give 'plain'"
+    if model.BACKBONE == "hourglass" and model.PRETRAINED:
+        yield f"MODEL.PRETRAINED: {model.PRETRAINED} is for HRNet; with MODEL.BACKBONE hourglass give ''"
+    if model.FEED_TAGS and model.HEAD != "higher":
+        yield f"MODEL.FEED_TAGS: needs MODEL.HEAD higher, not '{model.HEAD}'"
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

@@ -15,6 +15,9 @@ from coupled_embedding.errors import DatasetError
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
+# what is subtracted from and what divides the values 0..255 of red, green, blue
+PIXELS = {"imagenet": (MEAN, STD), "unit": ((0.0,) * 3, (255.0,) * 3)}
+
 # OpenCV's flag for decoding a JPEG so many times smaller
 REDUCED_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -109,11 +112,14 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor, pixels: str = "imagenet") -> Tensor:
     """Turn uint8 RGB images (B, H, W, 3) into the network's float32 input (B, 3, H, W).
 
     The memory stays as it is, so the result is channels-last.
+
+    Args:
+        pixels: a key of `PIXELS`: ``"imagenet"``: mean 0, deviation 1 over ImageNet;
+            ``"unit"``: 0 to 1.
     """
-    mean = torch.tensor(MEAN, device=images.device)
-    std = torch.tensor(STD, device=images.device)
+    mean, std = (torch.tensor(values, device=images.device) for values in PIXELS[pixels])
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)

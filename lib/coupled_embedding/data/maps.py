@@ -12,7 +12,10 @@ class PoseMaps:
     Attributes:
         heatmaps: (B, K, H/4, W/4), and for the higher head also (B, K, H/2, W/2).
         tags: (B, K, H/4, W/4, D) embeddings.
+        earlier: what the earlier stages of a stacked network put out, first to last; the loss
+            looks at them, decode does not.
     """
 
     heatmaps: tuple[Tensor, ...]
     tags: Tensor
+    earlier: tuple["PoseMaps", ...] = ()

@@ -40,7 +40,8 @@ class MergedMaps:
     Attributes:
         heatmaps: (B, K, H', W') float32; H' and W' are the finest resolution's, or the base
             size itself when several scales were merged.
-        tags: (B, K, h, w, D) float32.
+        tags: (B, K, h, w, D) float32; at the base size, side by side, where several scales' were
+            kept.
         mirrored_tags: the same of the mirrored photos as the network put them out, or None.
         flip_index: for each joint, the joint that it becomes in a mirror.
     """
@@ -121,10 +122,29 @@ def _mean_with_mirror(maps, mirrored, flip_index):
     return out
 
 
-def merge_scales(scales: Sequence[MergedMaps], tags_from: int, base_size: tuple[int, int]) -> MergedMaps:
-    """Average heatmaps resized to the base (height, width); tags from one of the scales."""
+def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:
+    """Average heatmaps resized to the base (height, width).
+
+    Args:
+        scales: of the same photos, all mirrored or none.
+        tags_from: the scale whose tags are kept; None: all scales' tags are resized to the base
+            size, which takes D values a pixel, joint and scale, and put side by side.
+    """
     if len(scales) == 1:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
+    if tags_from is None:
+        mirrored = [maps.mirrored_tags for maps in scales if maps.mirrored_tags is not None]
+        tags = side_by_side([maps.tags for maps in scales], base_size)
+        return MergedMaps(heatmaps, tags, side_by_side(mirrored, base_size) if mirrored else None, scales[0].flip_index)
     chosen = scales[tags_from]
     return MergedMaps(heatmaps, chosen.tags, chosen.mirrored_tags, chosen.flip_index)
+
+
+def side_by_side(tags: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Resize tags (B, K, h, w, D) to (height, width) and concatenate their dimensions."""
+    resized = [
+        resize(layer.movedim(-1, 2).flatten(1, 2), size).unflatten(1, (layer.shape[1], layer.shape[-1]))
+        for layer in tags
+    ]  # (B, K, D, H, W)
+    return torch.cat(resized, 2).movedim(2, -1)

@@ -1,5 +1,6 @@
 """From merged maps to people in photo coordinates (METHOD.md 5.3 to 5.7)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,11 +8,11 @@ from numba import njit
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
-from coupled_embedding.errors import NotFiniteError
+from coupled_embedding.errors import ConfigError, NotFiniteError
 from coupled_embedding.geometry import Array, apply_affine
 from coupled_embedding.inference.aggregate import PhotoMaps
 from coupled_embedding.inference.enlarge import grid, value_at
-from coupled_embedding.inference.grouping import ASSIGNMENTS, Groups, group
+from coupled_embedding.inference.grouping import ASSIGNMENTS, COST_RULES, Groups, group
 from coupled_embedding.inference.peaks import PeakSettings, find_candidates
 from coupled_embedding.inference.refine import TagSearch
 from coupled_embedding.keypoints import KeypointSchema, Pose
@@ -30,8 +31,11 @@ class DecodeSettings:
         assignment: a key of `grouping.ASSIGNMENTS`.
         refine: whether absent joints are looked up.
         absent_joints: where joints without a positive score go: ``"origin"``, the photo's
-            corner (0, 0), as the method has it, or ``"guess"``: where refinement looked them
-            up, else the middle of the person's joints.
+            corner (0, 0), as the method has it, keeping their score; ``"zero"``: there, with
+            score 0, as HigherHRNet; or ``"guess"``: where refinement looked them up, else the
+            middle of the person's joints.
+        cost: a key of `grouping.COST_RULES`.
+        max_joined: see `grouping.group`.
     """
 
     grouping_order: tuple[int, ...]
@@ -40,13 +44,15 @@ class DecodeSettings:
     assignment: str = "munkres"
     refine: bool = True
     absent_joints: str = "origin"
+    cost: str = "near"
+    max_joined: int = 0
 
 
 def build_decode_settings(cfg: CfgNode, schema: KeypointSchema) -> DecodeSettings:
     """Build the settings of a config."""
     test = cfg.TEST
     return DecodeSettings(
-        schema.grouping_order,
+        _grouping_order(test.GROUPING_ORDER, schema),
         PeakSettings(
             test.NMS_KERNEL, test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.ONE_PEAK_PER_PLATEAU, test.PEAK_TIES
         ),
@@ -54,7 +60,21 @@ def build_decode_settings(cfg: CfgNode, schema: KeypointSchema) -> DecodeSetting
         test.ASSIGNMENT,
         test.REFINE,
         test.ABSENT_JOINTS,
+        test.GROUPING_COST,
+        test.MAX_JOINED,
     )
+
+
+def _grouping_order(names: Sequence[str], schema: KeypointSchema) -> tuple[int, ...]:
+    """Return the numbers of the joints named, or the schema's order; ConfigError unless all are named once."""
+    if not names:
+        return schema.grouping_order
+    if sorted(names) != sorted(schema.joints):
+        raise ConfigError(
+            f"TEST.GROUPING_ORDER: must name each joint of data set '{schema.name}' once ({', '.join(schema.joints)}), "
+            f"got {', '.join(names)}"
+        )
+    return tuple(schema.joints.index(name) for name in names)
 
 
 def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, settings: DecodeSettings) -> list[Pose]:
@@ -75,12 +95,15 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
         raise NotFiniteError("the network put out NaN or infinite values; its weights or the input are damaged")
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
-    groups = group(candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment])
+    assign, rule = ASSIGNMENTS[settings.assignment], COST_RULES[settings.cost]
+    groups = group(candidates, settings.grouping_order, settings.tag_threshold, assign, rule, settings.max_joined)
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, maps, size, settings)
     joints[..., :2] = apply_affine(to_photo, joints[..., :2])
-    if settings.absent_joints == "origin":
+    if settings.absent_joints != "guess":
         joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
+    if settings.absent_joints == "zero":
+        joints[..., 2] = np.maximum(joints[..., 2], 0.0)
     return [Pose(keypoints, float(score)) for keypoints, score in zip(joints, scores, strict=True)]
 
 

@@ -49,9 +49,11 @@ class EstimatorSettings:
         flip_index: for each joint, the joint that it becomes in a mirror.
         decode: how maps become people.
         flip: merge with the mirrored photo.
-        scales: scale factors; tags come from factor 1.
+        scales: scale factors.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the network; all else is float32.
         fold_bn: whether to run a copy of the network whose convs do the batch norms' work.
+        tag_scales: ``"base"``: tags come from factor 1; ``"all"``: from all scales, side by side.
+        pixels: a key of `images.PIXELS`: what the network's input looks like.
     """
 
     flip_index: tuple[int, ...]
@@ -60,6 +62,8 @@ class EstimatorSettings:
     scales: tuple[float, ...] = (1.0,)
     precision: str = "fp32"
     fold_bn: bool = False
+    tag_scales: str = "base"
+    pixels: str = "imagenet"
 
 
 def build_estimator_settings(cfg: CfgNode, schema: KeypointSchema) -> EstimatorSettings:
@@ -71,6 +75,8 @@ def build_estimator_settings(cfg: CfgNode, schema: KeypointSchema) -> EstimatorS
         tuple(cfg.TEST.SCALES),
         cfg.TEST.PRECISION,
         cfg.TEST.FOLD_BN,
+        cfg.TEST.TAG_SCALES,
+        cfg.MODEL.PIXELS,
     )
 
 
@@ -102,10 +108,11 @@ class PoseEstimator:
             base_size: (width, height) of the input at factor 1.
         """
         merged = [self._one_scale(image.to(self.device, non_blocking=True)) for image in images]
-        return merge_scales(merged, self.settings.scales.index(1.0), (base_size[1], base_size[0]))
+        tags_from = None if self.settings.tag_scales == "all" else self.settings.scales.index(1.0)
+        return merge_scales(merged, tags_from, (base_size[1], base_size[0]))
 
     def _one_scale(self, images: Tensor) -> MergedMaps:
-        inputs = normalise(images)
+        inputs = normalise(images, self.settings.pixels)
         count = len(inputs)
         if self.settings.flip:
             inputs = torch.cat((inputs, inputs.flip(-1))).contiguous(memory_format=torch.channels_last)

@@ -10,10 +10,33 @@ from scipy.optimize import linear_sum_assignment
 from coupled_embedding.inference.munkres import munkres_columns
 from coupled_embedding.inference.peaks import Candidates
 
-IMPOSSIBLE = np.float32(1e5)
+Costs = NDArray[np.floating]
 
 # (rounded distance costs, distances in units of the threshold) -> column of each row
-Assignment = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.int64]]
+Assignment = Callable[[Costs, Costs], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class CostRule:
+    """The cost of a pair: ``step`` · rounded distance − score.
+
+    Attributes:
+        step: cost of a unit of rounded distance.
+        reach: the largest rounded distance that is not prohibitive.
+        prohibitive: cost of any farther pair, and of the columns that nobody has.
+        dtype: in which distances and costs are computed, which decides ties.
+    """
+
+    step: float
+    reach: float
+    prohibitive: float
+    dtype: type[np.floating]
+
+
+COST_RULES = {
+    "near": CostRule(1.0, 1.0, 1e5, np.float32),  # coupled embedding
+    "steps": CostRule(100.0, np.inf, 1e10, np.float64),  # associative embedding and HigherHRNet
+}
 
 
 @dataclass(frozen=True)
@@ -31,12 +54,12 @@ class Groups:
     tags: NDArray[np.float32]
 
 
-def assign_munkres(cost: NDArray[np.float32], _distances: NDArray[np.float32]) -> NDArray[np.int64]:
+def assign_munkres(cost: Costs, _distances: Costs) -> NDArray[np.int64]:
     """Assign by least cost; among equal costs the choice of `munkres` 1.1.4."""
     return munkres_columns(cost)
 
 
-def assign_scipy(cost: NDArray[np.float32], distances: NDArray[np.float32]) -> NDArray[np.int64]:
+def assign_scipy(cost: Costs, distances: Costs) -> NDArray[np.int64]:
     """Assign by least cost; among (nearly) equal costs the nearer tags win."""
     # a thousandth of a rounding step orders equal costs and leaves the others alone
     total = cost.astype(np.float64)
@@ -53,18 +76,21 @@ def group(
     order: Sequence[int],
     tag_threshold: float = 1.0,
     assign: Assignment = assign_munkres,
+    rule: CostRule = COST_RULES["near"],
+    max_joined: int = 0,
 ) -> Groups:
     """Group the K joints' candidates into people.
 
-    The cost of a pair is the rounded distance minus the candidate's score where the rounded
-    distance is at most 1, else prohibitive. A pair nearer than the threshold joins; any other
-    candidate starts a new person, in score order.
+    Candidates are assigned to people by least total cost. An assigned pair nearer than the
+    threshold joins; any other candidate starts a new person, in score order.
 
     Args:
         candidates: one entry a joint.
         order: joint numbers in the order in which they are visited.
         tag_threshold: the distance that counts as 1.
         assign: solver; its cost matrix has no more rows than columns.
+        rule: what a pair costs.
+        max_joined: only so many people, those started first, can be joined; 0: all.
     """
     num_joints, tag_dim = len(candidates), candidates[0].tags.shape[1]
     capacity = sum(len(c.scores) for c in candidates)
@@ -76,7 +102,8 @@ def group(
         peaks = candidates[joint]
         if not len(peaks.scores):
             continue
-        people = _assign_people(peaks, sums[:count], found[:count], tag_threshold, assign)
+        known = min(count, max_joined or count)
+        people = _assign_people(peaks, sums[:known], found[:known], tag_threshold, assign, rule)
         newcomers = people < 0
         people[newcomers] = count + np.arange(newcomers.sum())
         count += int(newcomers.sum())
@@ -89,7 +116,7 @@ def group(
 
 
 def _assign_people(
-    peaks: Candidates, sums: NDArray, found: NDArray, tag_threshold: float, assign: Assignment
+    peaks: Candidates, sums: NDArray, found: NDArray, tag_threshold: float, assign: Assignment, rule: CostRule
 ) -> NDArray[np.int64]:
     """Return the person of each candidate, -1 for a new one."""
     rows, people = len(peaks.scores), len(sums)
@@ -97,10 +124,12 @@ def _assign_people(
     if not people:
         return result
     means = sums / found.sum(1, dtype=np.float32)[:, None]
-    distances = np.sqrt(((peaks.tags[:, None] - means[None]) ** 2).sum(-1)) / np.float32(tag_threshold)
+    differences = peaks.tags[:, None].astype(rule.dtype) - means[None]
+    distances = np.sqrt((differences**2).sum(-1)) / rule.dtype(tag_threshold)
     rounded = np.rint(distances)
-    cost = np.full((rows, max(rows, people)), IMPOSSIBLE, np.float32)
-    cost[:, :people] = np.where(rounded <= 1, rounded - peaks.scores[:, None], IMPOSSIBLE)
+    cost = np.full((rows, max(rows, people)), rule.prohibitive, rule.dtype)
+    reached = rounded <= rule.reach
+    cost[:, :people] = np.where(reached, rule.step * rounded - peaks.scores[:, None], rule.prohibitive)
     columns = assign(cost, distances)
     for row, column in enumerate(columns):
         if column < people and distances[row, column] < 1:

@@ -1,7 +1,8 @@
 """Minimum-cost assignment with the choice of the `munkres` package 1.1.4 among equal costs.
 
 Costs of grouping are full of ties, so the order in which zeros are found decides who joins
-whom. This follows the package's order on float32 costs (tests compare the two) at compiled speed.
+whom. This follows the package's order on float32 or float64 costs, rounding included (tests
+compare the two), at compiled speed.
 """
 
 import numpy as np
@@ -12,17 +13,17 @@ _STAR, _PRIME = 1, 2
 
 
 @njit(cache=True, nogil=True)
-def munkres_columns(cost: NDArray[np.float32]) -> NDArray[np.int64]:
+def munkres_columns(cost: NDArray[np.floating]) -> NDArray[np.int64]:
     """Assign each row a column of its own so that the total cost is least.
 
     Args:
-        cost: (rows, columns) float32, finite, with no more rows than columns.
+        cost: (rows, columns) float32 or float64, finite, with no more rows than columns.
 
     Returns:
         (rows,) column of each row.
     """
     rows, n = cost.shape
-    c = np.zeros((n, n), np.float32)  # missing rows cost nothing
+    c = np.zeros((n, n), cost.dtype)  # missing rows cost nothing
     c[:rows] = cost
     for i in range(n):
         c[i] -= c[i].min()
@@ -111,7 +112,7 @@ def _prime_until_free(c, marked, row_covered, column_covered):
 @njit(cache=True, nogil=True)
 def _shift_costs(c, row_covered, column_covered):
     n = c.shape[0]
-    least = np.float32(np.inf)
+    least = np.inf
     for i in range(n):
         if not row_covered[i]:
             for j in range(n):

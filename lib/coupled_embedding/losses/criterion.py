@@ -22,6 +22,10 @@ class LossTerms:
     push: Tensor
     coupling: Tensor
 
+    def __add__(self, other: "LossTerms") -> "LossTerms":
+        """Return the sums of the terms."""
+        return LossTerms(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
     def stacked(self) -> Tensor:
         """Return the terms as one detached vector, in the order of the fields: one transfer."""
         return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
@@ -70,7 +74,16 @@ class PoseCriterion(nn.Module):
         self.pull_ramp = pull_ramp
 
     def forward(self, maps: PoseMaps, targets: Targets, step: int = 0) -> LossTerms:
-        """Return the weighted terms; ``step`` is the optimizer step, for the pull's ramp."""
+        """Return the weighted terms, summed over the stages of a stacked network.
+
+        ``step`` is the optimizer step, for the pull's ramp.
+        """
+        terms = self._stage(maps, targets, step)
+        for stage in maps.earlier:
+            terms = terms + self._stage(stage, targets, step)
+        return terms
+
+    def _stage(self, maps: PoseMaps, targets: Targets, step: int) -> LossTerms:
         with torch.autocast(maps.tags.device.type, enabled=False):
             heatmap = self.heatmap_loss(maps.heatmaps, targets.heatmaps, targets.masks, maps.tags)
             terms = self.embedding_loss(maps.tags, targets.cells, targets.visible, targets.scales)

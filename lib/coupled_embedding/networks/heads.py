@@ -31,14 +31,25 @@ class PlainHead(nn.Module):
 
 
 class HigherHead(nn.Module):
-    """The plain head's two convs, then heatmaps at stride 2 from a transposed conv."""
+    """The plain head's two convs, then heatmaps at stride 2 from a transposed conv.
 
-    def __init__(self, width: int, num_joints: int, tag_dim: int, blocks: int = 4) -> None:
+    Args:
+        width: W.
+        num_joints: K.
+        tag_dim: D.
+        blocks: basic blocks behind the transposed conv.
+        feed_tags: whether the transposed conv sees the tags beside feature and heatmaps, as
+            HigherHRNet's (Cheng et al., CVPR 2020) does.
+    """
+
+    def __init__(self, width: int, num_joints: int, tag_dim: int, blocks: int = 4, feed_tags: bool = False) -> None:
         super().__init__()
+        self.feed_tags = feed_tags
+        inputs = width + num_joints * (1 + tag_dim * feed_tags)
         self.hms_pred_layers = nn.ModuleList(nn.Conv2d(width, num_joints, 1) for _ in range(2))
         self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
         self.deconv_layers = nn.Sequential(
-            nn.ConvTranspose2d(width + num_joints, width, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose2d(inputs, width, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
@@ -48,7 +59,8 @@ class HigherHead(nn.Module):
         """Map (B, W, h, w) to [(B, K, h, w), (B, K, 2h, 2w)] heatmaps and (B, K·D, h, w) tags."""
         low = self.hms_pred_layers[0](feature)
         tags = self.tms_pred_layers(feature)
-        enlarged = self.deconv_layers(torch.cat((feature, low), 1))  # (B, W, 2h, 2w)
+        seen = (feature, low, tags) if self.feed_tags else (feature, low)
+        enlarged = self.deconv_layers(torch.cat(seen, 1))  # (B, W, 2h, 2w)
         return [low, self.hms_pred_layers[1](self.blocks(enlarged))], tags
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
@@ -58,6 +70,23 @@ class HigherHead(nn.Module):
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convs that put out heatmaps or tags."""
         return [*self.heatmap_layers(), self.tms_pred_layers]
+
+
+class SplitHead(nn.Module):
+    """Maps that a network has put out already: K heatmaps, K·D tags, and spare channels behind them."""
+
+    def __init__(self, num_joints: int, tag_dim: int) -> None:
+        super().__init__()
+        self.num_joints, self.tag_dim = num_joints, tag_dim
+
+    def forward(self, maps: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w)."""
+        end = self.num_joints * (1 + self.tag_dim)
+        return [maps[:, : self.num_joints]], maps[:, self.num_joints : end]
+
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return nothing: the convs that put out maps are the backbone's."""
+        return []
 
 
 def initialise_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:

@@ -162,6 +162,10 @@ class HRNet(nn.Module):
             features = getattr(self, f"stage{number + 1}")(features)
         return features[0]
 
+    def end_layers(self) -> list[nn.Module]:
+        """Return the first conv: no map between features."""
+        return [self.conv1]
+
     @staticmethod
     def _widen(transition: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
         # a new branch grows from the lowest resolution so far

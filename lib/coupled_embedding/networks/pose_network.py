@@ -4,38 +4,52 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from coupled_embedding.data.maps import PoseMaps
-from coupled_embedding.networks.heads import HigherHead, PlainHead, initialise_head
+from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialise_head
+from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialise_hourglass
 from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialise_backbone
+
+# channels a joint that the stacked hourglass puts out and nobody reads, as the released checkpoint has them
+SPARE_CHANNELS = 2
 
 
 class PoseNetwork(nn.Module):
-    """HRNet with a plain or higher head.
+    """HRNet with a plain or higher head, or stacked hourglasses.
 
     Args:
         num_joints: K.
         tag_dim: D.
-        backbone: sizes of the HRNet.
-        head: ``"plain"`` or ``"higher"``.
+        backbone: sizes of the HRNet or of the hourglasses.
+        head: ``"plain"`` or ``"higher"``; hourglasses put out maps like the plain head.
         head_blocks: basic blocks of the higher head.
         heatmap_bias: start value of the heatmap convs' bias.
+        feed_tags: see `HigherHead`.
     """
 
     def __init__(
         self,
         num_joints: int,
         tag_dim: int = 8,
-        backbone: HRNetSettings = HRNetSettings(),  # noqa: B008 - frozen
+        backbone: HRNetSettings | HourglassSettings = HRNetSettings(),  # noqa: B008 - frozen
         head: str = "higher",
         head_blocks: int = 4,
         heatmap_bias: float = 0.0,
+        feed_tags: bool = False,
     ) -> None:
         super().__init__()
         self.num_joints = num_joints
         self.tag_dim = tag_dim
+        self.backbone: HRNet | StackedHourglass
+        self.head: PlainHead | HigherHead | SplitHead
+        if isinstance(backbone, HourglassSettings):
+            if head != "plain":
+                raise ValueError(f"hourglasses put out maps at stride 4: head must be 'plain', got '{head}'")
+            self.backbone = StackedHourglass(backbone, (1 + tag_dim + SPARE_CHANNELS) * num_joints)
+            self.head = SplitHead(num_joints, tag_dim)
+            initialise_hourglass(self.backbone, num_joints, heatmap_bias)
+            return
         self.backbone = HRNet(backbone)
-        self.head: PlainHead | HigherHead
         if head == "higher":
-            self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks)
+            self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks, feed_tags)
         elif head == "plain":
             self.head = PlainHead(backbone.width, num_joints, tag_dim)
         else:
@@ -48,6 +62,10 @@ class PoseNetwork(nn.Module):
         """Input pixels per heatmap cell, one entry a resolution."""
         return (4, 2) if isinstance(self.head, HigherHead) else (4,)
 
+    def end_layers(self) -> list[nn.Module]:
+        """Return the first conv and those that put out maps: all that are no maps between features."""
+        return [*self.backbone.end_layers(), *self.head.output_layers()]
+
     def forward(self, image: Tensor) -> PoseMaps:
         """Map normalised RGB images (B, 3, H, W) to heatmaps and tags.
 
@@ -55,7 +73,14 @@ class PoseNetwork(nn.Module):
             ValueError: a side is no multiple of 32.
         """
         check_input_size(image)
-        heatmaps, tags = self.head(self.backbone(image))
+        features = self.backbone(image)
+        if isinstance(features, Tensor):
+            return self._maps(features)
+        *earlier, last = (self._maps(feature) for feature in features)
+        return PoseMaps(last.heatmaps, last.tags, tuple(earlier))
+
+    def _maps(self, feature: Tensor) -> PoseMaps:
+        heatmaps, tags = self.head(feature)
         batch, _, height, width = tags.shape
         tags = tags.view(batch, self.num_joints, self.tag_dim, height, width)  # channel k·D + d
         return PoseMaps(tuple(heatmaps), tags.permute(0, 1, 3, 4, 2))  # (B, K, h, w, D)
@@ -64,7 +89,15 @@ class PoseNetwork(nn.Module):
 def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
     """Build the network of a config for K joints, with fresh weights."""
     model = cfg.MODEL
-    backbone = HRNetSettings(
-        model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
+    backbone: HRNetSettings | HourglassSettings
+    if model.BACKBONE == "hourglass":
+        backbone = HourglassSettings(
+            model.STACKS, model.WIDTH, model.HOURGLASS_GROWTH, model.HOURGLASS_DEPTH, model.STEM_WIDTH
+        )
+    else:
+        backbone = HRNetSettings(
+            model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
+        )
+    return PoseNetwork(
+        num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS, model.FEED_TAGS
     )
-    return PoseNetwork(num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS)

@@ -136,15 +136,18 @@ def _adapt_channels(
     if name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
         own_joints, other_joints = own.clone().unflatten(0, (targets, -1)), other.unflatten(0, (sources, -1))
     elif name == "head.deconv_layers.0.weight":
-        # (W + K, W, 4, 4): the low heatmaps' channels follow the feature's
-        width = len(own) - targets
-        if len(other) - sources != width or own.shape[1:] != other.shape[1:]:
+        # (W + K, W, 4, 4), or W + K + K·D where tags are fed: the joints' channels follow the feature's
+        width = own.shape[1]
+        per_joint = (len(own) - width) // targets
+        if len(other) - width != sources * per_joint or own.shape[1:] != other.shape[1:]:
             return other
         merged = own.clone()
         merged[:width] = other[:width]
-        own_joints, other_joints = merged[width:], other[width:]
+        own_heatmaps, own_tags = merged[width:].split([targets, targets * (per_joint - 1)])
+        heatmaps, tags = other[width:].split([sources, sources * (per_joint - 1)])
+        own_tags, tags = own_tags.unflatten(0, (targets, -1)), tags.unflatten(0, (sources, -1))
         for mine, theirs in shared:
-            own_joints[mine] = other_joints[theirs]
+            own_heatmaps[mine], own_tags[mine] = heatmaps[theirs], tags[theirs]
         return merged
     else:
         return other

@@ -167,7 +167,7 @@ def build_optimizer(network: PoseNetwork, cfg: CfgNode) -> torch.optim.Optimizer
     if train.OPTIMIZER == "adam":
         return torch.optim.Adam(network.parameters(), train.LR, weight_decay=train.WEIGHT_DECAY, fused=True)
     # the first layer and the last ones are no maps between features
-    ends = {id(network.backbone.conv1.weight), *(id(layer.weight) for layer in network.head.output_layers())}
+    ends = {id(layer.weight) for layer in network.end_layers()}
     parameters = list(network.parameters())
     inner = [p.ndim == 4 and id(p) not in ends for p in parameters]
     return Muon(

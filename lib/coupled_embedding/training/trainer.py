@@ -240,7 +240,7 @@ class Trainer:
             self.stage("network"),
             torch.autocast(self.world.device.type, precision, enabled=precision is not None),
         ):
-            maps = self.parallel(normalise(batch.images))
+            maps = self.parallel(normalise(batch.images, self.cfg.MODEL.PIXELS))
         with self.stage("losses"):
             targets = batch.targets()
             return maps, targets, self.criterion(maps, targets, self.state.step)

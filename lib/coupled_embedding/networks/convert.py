@@ -1,0 +1,99 @@
+"""Weights released by other programs under this package's names.
+
+HigherHRNet's, also as mmpose 0.x has them, associative embedding's stacked hourglass, and coupled
+embedding's own, whose names are this package's. Renaming only: what does not fit is left for `load_strictly` to list.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.networks.weights import network_weights
+
+# HigherHRNet's head: its name -> ours; the rest of the network is the backbone
+_HIGHER_HEAD = (
+    (re.compile(r"final_layers\.1\.(weight|bias)"), r"head.hms_pred_layers.1.\1"),
+    (re.compile(r"deconv_layers\.0\.0\.([01])\.(\w+)"), r"head.deconv_layers.\1.\2"),
+)
+_HIGHER_BLOCK = re.compile(r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)")
+_HOURGLASS = ("pre.", "features.", "outs.", "merge_features.", "merge_preds.")
+
+
+def released_weights(content: Mapping[str, Any], path: Any) -> dict[str, Tensor]:
+    """Return the tensors of a released file, which stand under ``state_dict``, under ``model`` or alone.
+
+    mmpose's prefixes ``backbone.`` and ``keypoint_head.`` of HigherHRNet are taken off.
+
+    Raises:
+        CheckpointError: there are no tensors.
+    """
+    weights = network_weights({"model": content["state_dict"]} if "state_dict" in content else content, path)
+    if not any(name.startswith("keypoint_head.") for name in weights):
+        return weights
+    bare = {name.removeprefix("backbone.").removeprefix("keypoint_head."): value for name, value in weights.items()}
+    if len(bare) < len(weights):
+        raise CheckpointError(f"{path}: holds tensors with and without the prefixes 'backbone.' and 'keypoint_head.'")
+    return bare
+
+
+def convert_weights(weights: Mapping[str, Tensor], num_joints: int) -> dict[str, Tensor]:
+    """Rename `released_weights` of a network for K joints; names that nobody knows are kept."""
+    if "final_layers.0.weight" in weights:
+        return _from_higherhrnet(weights, num_joints)
+    if "outs.0.conv.weight" in weights:
+        return {f"backbone.{name}" if name.startswith(_HOURGLASS) else name: w for name, w in weights.items()}
+    return dict(weights)
+
+
+def _from_higherhrnet(weights: Mapping[str, Tensor], num_joints: int) -> dict[str, Tensor]:
+    """Rename HigherHRNet's tensors; its first conv puts out heatmaps and tags, which are two convs here."""
+    higher = "final_layers.1.weight" in weights
+    converted = {}
+    for name, tensor in weights.items():
+        if name in ("final_layers.0.weight", "final_layers.0.bias"):
+            kind = name.rpartition(".")[2]
+            converted[f"head.hms_pred_layers{'.0' * higher}.{kind}"] = tensor[:num_joints].clone()
+            converted[f"head.tms_pred_layers.{kind}"] = tensor[num_joints:].clone()
+        else:
+            converted[_higherhrnet_name(name)] = tensor
+    return converted
+
+
+def _higherhrnet_name(name: str) -> str:
+    if not name.startswith(("final_layers.", "deconv_layers.")):
+        return f"backbone.{name}"
+    if match := _HIGHER_BLOCK.fullmatch(name):
+        return f"head.blocks.{int(match[1]) - 1}.{match[2]}"
+    for pattern, own in _HIGHER_HEAD:
+        if pattern.fullmatch(name):
+            return pattern.sub(own, name)
+    return name
+
+
+def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
+    """Return the config file of the published experiment that `released_weights` come from, by their shapes.
+
+    Raises:
+        CheckpointError: they are of none.
+    """
+    channels = {  # of the first conv that puts out heatmaps: how many a joint
+        "head.hms_pred_layers.weight": 1,
+        "head.hms_pred_layers.0.weight": 1,
+        "final_layers.0.weight": 2,
+        "outs.0.conv.weight": 4,
+    }
+    found = [(name, len(weights[name]) // count) for name, count in channels.items() if name in weights]
+    folder = {17: "coco", 14: "crowdpose"}.get(found[0][1]) if found else None
+    if folder is None:
+        raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg")
+    own = convert_weights(weights, found[0][1])
+    if "outs.0.conv.weight" in weights:
+        return f"config/{folder}/ae_hourglass_512.yaml"
+    tags, feature = own.get("head.tms_pred_layers.weight"), own.get("backbone.stage2.0.branches.0.0.conv1.weight")
+    kind = "ae" if tags is not None and len(tags) == found[0][1] else "ce"
+    head = "hrhrnet" if "head.deconv_layers.0.weight" in own else "hrnet"
+    size = "w48_640" if feature is not None and len(feature) == 48 else "w32_512"
+    return f"config/{folder}/{kind}_{head}_{size}.yaml"

@@ -1,0 +1,53 @@
+"""Turn released weights into a checkpoint of this package, which test.py, demo.py and MODEL.INIT_FROM read.
+
+python tools/convert.py models/pose_higher_hrnet_w32_512.pth --out models/ae_hrhrnet_w32_512.pth
+python tools/convert.py FILE --out models/mine.pth --options DATASET.INPUT_SIZE 640
+
+Reads the files of HigherHRNet, of mmpose 0.x's HigherHRNet, of associative embedding (stacked
+hourglass) and of coupled embedding. Without --cfg the config is that of the published experiment
+with such weights. Every tensor must fit.
+"""
+
+import argparse
+from pathlib import Path
+
+from coupled_embedding.checkpoint import FORMAT, describe, save
+from coupled_embedding.commands import command
+from coupled_embedding.config import load_config
+from coupled_embedding.data.prepare import schema_of
+from coupled_embedding.errors import UserError
+from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights
+from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.networks.weights import load_strictly, read_weight_file
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="released weights")
+    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write; must not exist")
+    parser.add_argument("--cfg", help="config file (default: that of the published experiment)")
+    parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE", help="config options to change")
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Read, rename, load into the config's network, write."""
+    args = parse()
+    if args.out.exists():
+        raise UserError(f"{args.out} exists; delete it first to make it anew")
+    content = read_weight_file(args.file)
+    if content.get("format") == FORMAT:
+        raise UserError(f"{args.file}: is a checkpoint of this package already")
+    weights = released_weights(content, args.file)
+    cfg = load_config(args.cfg or config_of_released(weights, args.file), args.options)
+    schema = schema_of(cfg)
+    network = build_network(cfg, schema.num_joints)
+    load_strictly(network, convert_weights(weights, schema.num_joints), args.file)
+    save(describe(cfg, schema, network.state_dict(), {}, 0), args.out)
+    print(f"{args.out}: {len(weights)} tensors of {args.file} as {cfg.NAME}")
+
+
+if __name__ == "__main__":
+    main()
