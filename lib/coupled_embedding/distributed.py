@@ -18,7 +18,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on."""
+    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on.
+
+    ``restarts`` says how often torchrun has started the processes again.
+    """
 
     rank: int
     size: int
@@ -47,6 +50,8 @@ def process_group(device: str = "") -> Iterator[World]:
     if size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
+        # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
+        restarts = max(gather(restarts, World(rank, size, chosen)))
         yield World(rank, size, chosen, restarts)
     finally:
         if size > 1:
