@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on."""
+    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on.
+
+    ``restarts`` says how often torchrun has started the processes again.
+    """
 
     rank: int
     size: int
@@ -50,12 +54,40 @@ def process_group(device: str = "") -> Iterator[World]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store_of_attempt(restarts), rank=rank, world_size=size)
     try:
+        # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
+        restarts = max(gather(restarts, World(rank, size, chosen)))
         yield World(rank, size, chosen, restarts)
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def _store_of_attempt(restarts: int) -> dist.Store | None:
+    """Return where the processes meet; None for the place that the environment names.
+
+    One store of torchrun's serves all its restarts. What killed processes left there would send
+    the new ones to addresses where nobody listens any more.
+
+    Raises:
+        UserError: restarts are asked for on several machines, whose torchruns would not even
+            name the same store after a restart.
+    """
+    environment = os.environ
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    if int(environment.get("GROUP_WORLD_SIZE", "1")) == 1:
+        port, patience = int(environment["MASTER_PORT"]), timedelta(minutes=30)  # torch's own, for slow imports
+        store = dist.TCPStore(environment["MASTER_ADDR"], port, is_master=False, timeout=patience)
+        return dist.PrefixStore(f"attempt_{restarts}", store)
+    if int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+        raise UserError(
+            "--max-restarts on several machines: torchrun would lead restarted processes to different places; start it "
+            "with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment and --rdzv-backend c10d"
+        )
+    return None
 
 
 def _choose_device(name: str, local_rank: int) -> torch.device:

@@ -64,6 +64,16 @@ def test_many_processes_train_with_the_photos_of_one(num_images, images, process
         assert step_photos(passes, step, processes) == photos
 
 
+@given(num_images=st.integers(24, 90), images=st.integers(1, 3), accumulate=st.integers(1, 3), processes=st.just(4))
+def test_each_pass_of_many_processes_holds_the_photos_of_ones(num_images, images, accumulate, processes):
+    # batch statistics over all processes are those of a pass: 6 photos in 2 passes are 3 and 3, whoever holds them
+    steps = StepPlan(num_images, images, accumulate, 0, processes).steps_per_epoch
+    many = plans(num_images, images, accumulate, processes, last_step=steps)
+    (one,) = plans(num_images, images * processes, accumulate, last_step=steps)
+    for pass_, together in enumerate(one):
+        assert [key for batches in many for key in batches[pass_]] == together
+
+
 @given(**COUNTS, processes=st.integers(1, 4))
 def test_every_pass_of_a_step_gets_an_even_share_and_knows_the_whole(num_images, images, accumulate, processes):
     steps = StepPlan(num_images, images, accumulate, 0, processes).steps_per_epoch

@@ -21,9 +21,10 @@ class StepPlan(Sampler[list[SampleKey]]):
     """Which photos each process trains with, batch by batch, over the whole training.
 
     A step takes the next ``processes · accumulate · images`` photos of the epoch's random
-    order and deals them out evenly, so n processes with b images train with the photos of one
-    process with n·b. An epoch's last step has what is left; too few for every process to get
-    one are left out of that epoch.
+    order and deals them out evenly, first to its forward passes and then to the processes, so
+    each pass of n processes with b images holds the photos of one process's with n·b. An
+    epoch's last step has what is left; too few for every process to get one in every pass are
+    left out of that epoch.
 
     Args:
         num_images: photos in the data set.
@@ -68,9 +69,8 @@ class StepPlan(Sampler[list[SampleKey]]):
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
             start = step % self.steps_per_epoch * self.step_size
             photos = order[start : start + self.step_size]
-            parts = np.array_split(photos, self.parts)
-            for pass_ in range(self.accumulate):
-                part = parts[pass_ * self.processes + self.rank]
+            for together in np.array_split(photos, self.accumulate):
+                part = np.array_split(together, self.processes)[self.rank]
                 yield [SampleKey(epoch, int(index), len(photos)) for index in part]
 
 
