@@ -85,11 +85,13 @@ def trained(file: str, frozen: bool, device: str = "cpu") -> Course:
         cfg, network, dataset = prepared(file, frozen)
         course = Course()
         trainer = Trainer(cfg, schema_of(cfg), network, dataset, folder, world)
-        trainer.optimizer.register_step_pre_hook(lambda *_: course.gradients.append(gradients_of(trainer.network)))
+        trainer.state.optimizer.register_step_pre_hook(
+            lambda *_: course.gradients.append(gradients_of(trainer.state.network))
+        )
         network.register_forward_pre_hook(lambda _, images: setattr(course, "photos", course.photos + len(images[0])))
         trainer.train()
-        course.weights = state_of(trainer.network)
-        course.average = state_of(trainer.average.network) if trainer.average else {}
+        course.weights = state_of(trainer.state.network)
+        course.average = state_of(trainer.state.average.network) if trainer.state.average else {}
         if world.is_main:
             lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
             course.losses = [[line[f"loss/{term}"] for term in TERMS] for line in lines]

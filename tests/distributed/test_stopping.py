@@ -1,0 +1,123 @@
+"""Signals and steps that are not finite, where one process of several meets them."""
+
+import itertools
+import json
+import os
+import signal
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from coupled_embedding.checkpoint import list_checkpoints
+from coupled_embedding.config import load_config
+from coupled_embedding.distributed import process_group
+from coupled_embedding.errors import StoppedBySignal
+from coupled_embedding.losses.criterion import LossTerms
+from coupled_embedding.training.run import build_trainer, run_folder, train
+
+pytestmark = pytest.mark.distributed
+
+OPTIONS = ("TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EPOCHS", "4", "TRAIN.PICTURES_EVERY", "0", "DATASET.VAL", "''")
+
+
+class Stumbling(nn.Module):
+    """A criterion that does something before one step's losses."""
+
+    def __init__(self, criterion: nn.Module, step: int, stumble) -> None:
+        super().__init__()
+        self.criterion, self.step, self.stumble = criterion, step, stumble
+
+    def forward(self, maps, targets, step: int) -> LossTerms:
+        terms = self.criterion(maps, targets, step)
+        return self.stumble(terms) if step == self.step else terms
+
+
+def train_here(file: str, resume: str | None = None) -> None:
+    with process_group("cpu") as world:
+        train(load_config(file), world, resume)
+
+
+def signalled_in_its_fifth_step(file: str, rank: int) -> tuple[int, str]:
+    def interrupt(terms: LossTerms) -> LossTerms:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return terms
+
+    with process_group("cpu") as world:
+        trainer, _ = build_trainer(load_config(file), world)
+        trainer.files.folder.mkdir(parents=True, exist_ok=True)
+        if world.rank == rank:
+            trainer.criterion = Stumbling(trainer.criterion, 4, interrupt)
+        with pytest.raises(StoppedBySignal) as stopped:
+            trainer.train()
+    return trainer.state.step, str(stopped.value)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_stop_after_the_same_step_when_one_is_told_to(together, tiny, as_file, rank: int) -> None:
+    stopped, whole = as_file(tiny("stopped", *OPTIONS)), as_file(tiny("whole", *OPTIONS))
+    steps, texts = zip(*together(2, signalled_in_its_fifth_step, stopped, rank), strict=True)
+    # the others learn of it one step later, and all do that one
+    assert set(steps) == {6}
+    assert all("stopped by SIGTERM: after step 6 of 12" in text for text in texts)
+    folder = run_folder(load_config(stopped))
+    assert list_checkpoints(folder)[-1].name == "checkpoint_00000006.pth"
+    together(2, train_here, stopped, "auto")
+    together(2, train_here, whole)
+    assert_same_weights(folder, run_folder(load_config(whole)))
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    weights = [torch.load(folder / "final.pth", weights_only=True)["model"] for folder in (a, b)]
+    for name in weights[0]:
+        assert torch.equal(weights[0][name], weights[1][name]), name
+
+
+def one_bad_loss(file: str) -> list[list[float]]:
+    def spoil(terms: LossTerms) -> LossTerms:
+        return replace(terms, total=terms.total + torch.inf, push=terms.push + torch.inf)
+
+    weights = []
+    with process_group("cpu") as world:
+        trainer, _ = build_trainer(load_config(file), world)
+        trainer.files.folder.mkdir(parents=True, exist_ok=True)
+        if world.rank == 1:
+            trainer.criterion = Stumbling(trainer.criterion, 2, spoil)
+        for _ in trainer.bare_steps(4, nullcontext):
+            weights.append(next(trainer.state.network.parameters()).flatten().tolist())
+    return weights
+
+
+def test_a_loss_of_one_process_that_is_not_finite_skips_the_step_of_all(together, tiny, as_file) -> None:
+    first, second = together(2, one_bad_loss, as_file(tiny("bad", *OPTIONS)))
+    assert first == second
+    assert [a != b for a, b in itertools.pairwise(first)] == [True, False, True]
+
+
+def told_of_a_bad_loss(file: str) -> None:
+    def spoil(terms: LossTerms) -> LossTerms:
+        return replace(terms, total=terms.total + torch.nan, pull=terms.pull + torch.nan)
+
+    with process_group("cpu") as world:
+        trainer, _ = build_trainer(load_config(file), world)
+        trainer.files.folder.mkdir(parents=True, exist_ok=True)
+        if world.rank == 1:
+            trainer.criterion = Stumbling(trainer.criterion, 2, spoil)
+        trainer.train()
+    sys.stdout.flush()
+
+
+def test_what_was_bad_on_one_process_is_told_by_the_main_one(together, tiny, as_file, capfd) -> None:
+    file = as_file(tiny("told", *OPTIONS, "TRAIN.LOG_EVERY", "1"))
+    together(2, told_of_a_bad_loss, file)
+    lines = (run_folder(load_config(file)) / "metrics.jsonl").read_text().splitlines()
+    bad = {line["step"]: line["train/bad_steps"] for line in map(json.loads, lines)}
+    assert bad[2] == 0
+    assert bad[3] == 1
+    said = capfd.readouterr().out
+    # an epoch is 3 steps, the last one of which has the 2 photos that are left
+    assert said.count("step 3: loss/total, loss/pull, the gradient not finite, step skipped (photos 107500000") == 1
