@@ -103,7 +103,9 @@ def merge_flip(maps: MergedMaps, mirrored: MergedMaps, flip_index: Sequence[int]
         joints = np.array(index, np.int64)
         heatmaps = torch.from_numpy(_mean_with_mirror(maps.heatmaps.numpy(), mirrored.heatmaps.numpy(), joints))
     else:
-        heatmaps = (maps.heatmaps + mirrored.heatmaps.flip(-1)[:, list(index)]) / 2
+        # a list as an index would be copied to the device, which waits for the network
+        planes = mirrored.heatmaps.flip(-1).unbind(1)
+        heatmaps = (maps.heatmaps + torch.stack([planes[joint] for joint in index], 1)) / 2
     return MergedMaps(heatmaps, maps.tags, mirrored.tags, index)
 
 
