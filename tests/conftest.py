@@ -1,8 +1,10 @@
 """Folders with recorded numbers and real photos, and the rule that CI skips nothing it could run."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from yacs.config import CfgNode
@@ -78,6 +80,17 @@ def photos_dir() -> Path:
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def host_traffic() -> ModuleType:
+    """The watch on what makes a host wait for its device; test folders are no packages."""
+    spec = importlib.util.spec_from_file_location("host_traffic", Path(__file__).with_name("host_traffic.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 TINY = """

@@ -204,3 +204,24 @@ def test_the_photo_channels_arrive_in_the_order_that_the_network_knows():
     maps = estimator_of().maps(batch_of([blue], [0]).images, BASE)
     assert maps.heatmaps.max() < 1e-4
     assert maps.tags.max() > 3.9
+
+
+@pytest.mark.parametrize(("flip", "scales"), [(True, (1.0,)), (False, (1.0,)), (True, (1.0, 0.5))])
+def test_a_batch_comes_from_a_gpu_in_one_copy(host_traffic, flip, scales):
+    # maps without numbers: neither the number of people nor where they are can change what is copied
+    options = EstimatorSettings((1, 0, 2), DecodeSettings((0, 1, 2)), flip, scales)
+    with host_traffic.fake_cuda() as device:
+        with device:
+            network = PoseNetwork(3, 2, HRNetSettings(4, 8, 1, (1, 1, 1), 1), head_blocks=1)
+        estimator = PoseEstimator(network.eval(), options)
+        for photos in (1, 4):
+            images = [torch.zeros(photos, int(64 * f), int(128 * f), 3, dtype=torch.uint8) for f in scales]
+            with host_traffic.HostTraffic() as traffic:
+                on_device = estimator.maps(images, (128, 64))
+            assert traffic.seen == {}
+            with host_traffic.HostTraffic() as traffic:
+                maps = on_device.cpu()
+            assert traffic.seen == {"download": 1}
+            assert on_device.heatmaps.device == device
+            assert maps.heatmaps.device == maps.tags.device == torch.device("cpu")
+            assert maps.heatmaps.shape[:2] == (photos, 3)

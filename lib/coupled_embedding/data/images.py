@@ -121,5 +121,6 @@ def normalise(images: Tensor, pixels: str = "imagenet") -> Tensor:
         pixels: a key of `PIXELS`: ``"imagenet"``: mean 0, deviation 1 over ImageNet;
             ``"unit"``: 0 to 1.
     """
-    mean, std = (torch.tensor(values, device=images.device) for values in PIXELS[pixels])
+    # without non_blocking the copy would wait for all that the device still has to do
+    mean, std = (torch.tensor(values).to(images.device, non_blocking=True) for values in PIXELS[pixels])
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)

@@ -62,7 +62,7 @@ def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, s
     offsets = np.arange(-radius, radius + 1)
     # the table in float64 on the host: all devices draw the same values
     table = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2)).astype(np.float32)
-    patch = torch.from_numpy(table).to(cells.device)
+    patch = torch.from_numpy(table).to(cells.device, non_blocking=True)  # else it waits for the network
     steps = torch.arange(-radius, radius + 1, device=cells.device)
     x, y = cells[..., 0, None] + steps, cells[..., 1, None] + steps  # (B, M, K, 2r+1)
     # what lies beyond the map brings a 0 to the nearest cell, where it changes nothing

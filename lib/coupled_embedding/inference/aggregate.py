@@ -104,21 +104,27 @@ def merge_flip(maps: MergedMaps, mirrored: MergedMaps, flip_index: Sequence[int]
         joints = np.array(index, np.int64)
         heatmaps = torch.from_numpy(_mean_with_mirror(maps.heatmaps.numpy(), mirrored.heatmaps.numpy(), joints))
     else:
-        heatmaps = (maps.heatmaps + mirrored.heatmaps.flip(-1)[:, list(index)]) / 2
+        # a list as an index would be copied to the device, which waits for the network
+        planes = mirrored.heatmaps.flip(-1).unbind(1)
+        heatmaps = (maps.heatmaps + torch.stack([planes[joint] for joint in index], 1)) / 2
     return MergedMaps(heatmaps, maps.tags, mirrored.tags, index)
 
 
 @njit(cache=True, nogil=True)
 def _mean_with_mirror(maps, mirrored, flip_index):
-    # one pass over memory where flip, index, add and divide take four
+    # one pass over memory where flip, index, add and divide take four; a row is turned round on
+    # its own, because a loop that reads one array forwards and one backwards takes one number at a time
     out = np.empty(maps.shape, np.float32)
     width = maps.shape[3]
+    turned = np.empty(width, np.float32)
     for b in range(maps.shape[0]):
         for k in range(maps.shape[1]):
             source, mirror = maps[b, k], mirrored[b, flip_index[k]]
             for y in range(maps.shape[2]):
                 for x in range(width):
-                    out[b, k, y, x] = (source[y, x] + mirror[y, width - 1 - x]) / np.float32(2)
+                    turned[width - 1 - x] = mirror[y, x]
+                for x in range(width):
+                    out[b, k, y, x] = (source[y, x] + turned[x]) / np.float32(2)
     return out
 
 

@@ -11,7 +11,8 @@ from yacs.config import CfgNode
 from coupled_embedding.errors import ConfigError, NotFiniteError
 from coupled_embedding.geometry import Array, apply_affine
 from coupled_embedding.inference.aggregate import PhotoMaps
-from coupled_embedding.inference.enlarge import grid, value_at
+from coupled_embedding.inference.bounds import all_finite
+from coupled_embedding.inference.enlarge import Map, grid, value_at
 from coupled_embedding.inference.grouping import ASSIGNMENTS, COST_RULES, Groups, group
 from coupled_embedding.inference.peaks import PeakSettings, find_candidates
 from coupled_embedding.inference.refine import TagSearch
@@ -91,14 +92,15 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
     Raises:
         NotFiniteError: a map holds NaN or infinity.
     """
-    if not (_all_finite(maps.heatmaps) and all(_all_finite(layer.values) for layer in maps.tags)):
-        raise NotFiniteError("the network put out NaN or infinite values; its weights or the input are damaged")
     size = base_size[1], base_size[0]
+    search = TagSearch(maps.tags, size, settings.tag_threshold)  # first: on the way it sees whether all tags are finite
+    if not (all_finite(maps.heatmaps) and search.finite()):
+        raise NotFiniteError("the network put out NaN or infinite values; its weights or the input are damaged")
     candidates = [find_candidates(k, h, maps.tags, size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
     assign, rule = ASSIGNMENTS[settings.assignment], COST_RULES[settings.cost]
     groups = group(candidates, settings.grouping_order, settings.tag_threshold, assign, rule, settings.max_joined)
     scores = groups.joints[..., 2].mean(1)
-    joints = _locate_joints(groups, maps, size, settings)
+    joints = _locate_joints(groups, maps.heatmaps, size, search if settings.refine else None)
     joints[..., :2] = apply_affine(to_photo, joints[..., :2])
     if settings.absent_joints != "guess":
         joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
@@ -107,11 +109,10 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
     return [Pose(keypoints, float(score)) for keypoints, score in zip(joints, scores, strict=True)]
 
 
-def _locate_joints(groups: Groups, maps: PhotoMaps, size: tuple[int, int], settings: DecodeSettings) -> Joints:
+def _locate_joints(groups: Groups, heatmaps: Map, size: tuple[int, int], search: TagSearch | None) -> Joints:
     joints = groups.joints.astype(np.float64)
     places = groups.joints[..., :2].astype(np.int64)
-    search = TagSearch(maps.tags, size, settings.tag_threshold) if settings.refine and len(joints) else None
-    for joint, heatmap in enumerate(maps.heatmaps):
+    for joint, heatmap in enumerate(heatmaps):
         found = groups.found[:, joint]
         absent = np.flatnonzero(~found)
         if search and len(absent):
@@ -145,10 +146,3 @@ def _look(heatmap, cells, places):
         larger = value_at(heatmap, cells, min(y + 1, bottom), x) > value_at(heatmap, cells, max(y - 1, 0), x)
         shifts[p, 1] = 0.75 if larger else 0.25
     return values, shifts
-
-
-def _all_finite(values: NDArray[np.float32]) -> bool:
-    """Whether no value is NaN or infinite; the sum says so without a second array."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    return bool(np.isfinite(total) or np.isfinite(values).all())

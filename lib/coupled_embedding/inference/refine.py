@@ -17,30 +17,47 @@ from coupled_embedding.inference.bounds import (
     FIELD,
     SLACK,
     Blocks,
+    all_finite,
     block_bounds,
     block_edges,
-    field_bounds,
     field_ranges,
+    heat_bounds,
     larger,
     smaller,
 )
-from coupled_embedding.inference.enlarge import Map, grid, mix_corners
-from coupled_embedding.inference.tags import TagLayer, mix_tags
+from coupled_embedding.inference.enlarge import Grid, Map, grid, mix_corners, value_at
+from coupled_embedding.inference.tags import TagLayer
 
 
 class Layer(NamedTuple):
-    """One layer of a photo's tags and the ranges inside each field.
+    """One joint's tags in a layer, and their ranges inside each field.
 
     Attributes:
-        values: (h, w, K, D) as the network put them out.
-        step: 1, or -1 if the columns run backwards: those of a mirrored photo.
-        low, high: (K, D, fields) bounds of the interpolated tags inside each field.
+        values: all of the layer's values in a row, of which this joint's at cell (y, x) begin
+            at start + y · down + x · across; a mirrored photo's columns run backwards.
+        low, high: (D, fields) bounds of the interpolated tags inside each field.
     """
 
     values: Map
-    step: int
+    start: int
+    down: int
+    across: int
     low: Map
     high: Map
+
+
+class Heat(NamedTuple):
+    """A joint's heatmap (h', w'), its grid, and bounds of its enlargement.
+
+    Attributes:
+        fields: (fields down, fields across) bounds inside each field.
+        slack: what bounds need for rounding errors.
+    """
+
+    values: Map
+    cells: Grid
+    fields: Map
+    slack: np.float32
 
 
 class TagSearch:
@@ -57,14 +74,17 @@ class TagSearch:
         self.cells = grid(tags[0].shape, size)
         self.blocks = Blocks(block_edges(*self.cells.rows[:2]), block_edges(*self.cells.columns[:2]))
         self.tags = list(tags)
-        self.layers = [self._layer(layer) for layer in tags]
         if len(tags) == 1:
             none = np.zeros((*tags[0].values.shape[:3], 0), np.float32)
-            self.layers.append(self._layer(TagLayer(none)))
+            self.tags.append(TagLayer(none, tags[0].flip_index))
+        self.ranges = [
+            field_ranges(layer.values, layer.flip_index is not None, self.cells, self.blocks) for layer in self.tags
+        ]
 
-    def _layer(self, tags: TagLayer) -> Layer:
-        step = 1 if tags.flip_index is None else -1
-        return Layer(tags.values, step, *field_ranges(tags.values, step, self.cells, self.blocks))
+    def finite(self) -> bool:
+        """Whether no tag is NaN or infinite."""
+        sums = (total for _, _, total in self.ranges)
+        return all(np.isfinite(total) or all_finite(tags.values) for total, tags in zip(sums, self.tags, strict=True))
 
     def best_pixels(self, joint: int, heatmap: Map, means: Map) -> NDArray[np.int64]:
         """Return each person's best pixel y·W + x for a joint, the first among equals.
@@ -74,89 +94,140 @@ class TagSearch:
             heatmap: (h', w') float32, contiguous.
             means: (P, T) float32 mean tags of the people.
         """
-        one, two = self.layers
-        channels = [layer.channel(joint) for layer in self.tags]
         cells = grid(heatmap.shape, self.size)
-        slack = SLACK * np.float32(max(heatmap.max(), -heatmap.min()))
-        bounds = block_bounds(heatmap, cells, self.blocks, slack)
-        return _best_pixels(
-            heatmap, cells, bounds, one, two, channels[0], channels[-1], self.cells, self.blocks, means, self.step
-        )
+        heat = Heat(heatmap, cells, *heat_bounds(heatmap, cells, self.blocks))
+        one, two = (self._layer(number, joint) for number in range(2))
+        return _best_pixels(heat, one, two, self.cells, self.blocks, means, self.step)
+
+    def _layer(self, number: int, joint: int) -> Layer:
+        tags, (low, high, _) = self.tags[number], self.ranges[number]
+        _, width, joints, dims = tags.values.shape
+        channel, cell = tags.channel(joint), joints * dims
+        mirrored = tags.flip_index is not None
+        start = channel * dims + (cell * (width - 1) if mirrored else 0)
+        across = -cell if mirrored else cell
+        return Layer(tags.values.reshape(-1), start, width * cell, across, low[channel], high[channel])
 
 
 @njit(cache=True, nogil=True)
-def _best_pixels(heatmap, cells, bounds, one, two, first, second, tag_cells, blocks, means, step):
-    fields = field_bounds(bounds)
-    across = fields.shape[1]
-    hopes = np.empty(fields.size, np.float32)
+def _best_pixels(heat, one, two, tag_cells, blocks, means, step):
+    hopes = np.empty(heat.fields.size, np.float32)
+    bounds = np.empty((len(blocks.ys) - 1, len(blocks.xs) - 1), np.float32)  # filled in field by field
+    bounded = np.zeros(heat.fields.size, np.bool_)
     result = np.empty(means.shape[0], np.int64)
     for person in range(means.shape[0]):
         mean = means[person]
-        _field_hopes(fields.ravel(), one, two, first, second, mean, step, hopes)
+        _field_hopes(heat.fields, one, two, mean, step, hopes)
         # the most promising field first, then the others in the order of memory
         favourite = hopes.argmax()
         best, place = np.float32(-np.inf), np.int64(0)
-        for turn in range(hopes.size + 1):
-            number = favourite if turn == 0 else turn - 1
-            i, j = number // across, number % across
-            if hopes[number] >= best and (turn == 0 or number != favourite):
-                best, place = _search_field(
-                    heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place
-                )
+        for turn in range(-1, hopes.size):
+            number = favourite if turn < 0 else turn
+            if hopes[number] < best or turn == favourite:
+                continue
+            i, j = number // heat.fields.shape[1], number % heat.fields.shape[1]
+            if not bounded[number]:
+                block_bounds(heat.values, heat.cells, blocks, heat.slack, i, j, bounds)
+                bounded[number] = True
+            best, place = _search_field(heat, one, two, tag_cells, blocks, bounds, mean, step, i, j, best, place)
         result[person] = place
     return result
 
 
 @njit(cache=True, nogil=True)
-def _search_field(heatmap, cells, one, two, first, second, tag_cells, blocks, bounds, mean, step, i, j, best, place):
+def _search_field(heat, one, two, tag_cells, blocks, bounds, mean, step, i, j, best, place):
     """Return the best value and its pixel after a look at field (i, j)."""
     ys, xs = blocks
-    rows, columns = cells
     tag_rows, tag_columns = tag_cells
-    a, b, flip, width = one.values, two.values, one.values.shape[1] - 1, xs[-1]
-    split = a.shape[3]
-    here = np.empty(len(mean), np.float32)
+    width, dims = xs[-1], one.low.shape[0]
+    first, second = mean[:dims], mean[dims:]
     for by in range(i * FIELD, min((i + 1) * FIELD, bounds.shape[0])):
         up, down = tag_rows.first[ys[by]], tag_rows.second[ys[by]]
         for bx in range(j * FIELD, min((j + 1) * FIELD, bounds.shape[1])):
-            if bounds[by, bx] < best:
+            reach = _reach(bounds[by, bx], best, step)
+            if reach < 0:
                 continue
             left, right = tag_columns.first[xs[bx]], tag_columns.second[xs[bx]]
-            left_b, right_b = (left, right) if two.step > 0 else (flip - left, flip - right)
-            near = _nearest_squared(a, up, down, left, right, first, mean, 0)
-            near += _nearest_squared(b, up, down, left_b, right_b, second, mean, split)
-            rounded = np.rint(np.sqrt(near) / step * np.float32(0.99999))
-            if bounds[by, bx] - rounded < best:
+            a, b = _corners(one, up, down, left, right), _corners(two, up, down, left, right)
+            near = _add_least(one.values, a, first, reach, np.float32(0))
+            near = _add_least(two.values, b, second, reach, near)
+            if near > reach:
                 continue
             for y in range(ys[by], ys[by + 1]):
-                over, under, weight = rows.first[y], rows.second[y], rows.weight[y]
                 for x in range(xs[bx], xs[bx + 1]):
-                    c, d, across = columns.first[x], columns.second[x], columns.weight[x]
-                    height = mix_corners(
-                        heatmap[over, c], heatmap[over, d], heatmap[under, c], heatmap[under, d], across, weight
-                    )
-                    if height - rounded < best:
+                    height = value_at(heat.values, heat.cells, y, x)
+                    reach = _reach(height, best, step)
+                    if near > reach:
                         continue
                     v, w = tag_rows.weight[y], tag_columns.weight[x]
-                    mix_tags(a, up, down, left, right, first, v, w, here[:split])
-                    mix_tags(b, up, down, left_b, right_b, second, v, w, here[split:])
-                    total = np.float32(0)
-                    for t in range(len(mean)):
-                        total += (here[t] - mean[t]) * (here[t] - mean[t])
+                    total = _add_distance(one.values, a, w, v, first, reach, np.float32(0))
+                    total = _add_distance(two.values, b, w, v, second, reach, total)
                     value = height - np.rint(np.sqrt(total) / step)
                     if value > best or (value == best and y * width + x < place):
                         best, place = value, y * width + x
     return best, place
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _reach(height, best, step):
+    """Return the largest squared distance, a little more for rounding, at which a height can equal the best.
+
+    Negative if none can.
+    """
+    steps = np.floor(height - best + (abs(height) + abs(best)) * SLACK)
+    if steps < 0:
+        return np.float32(-1)
+    distance = (steps + np.float32(0.5)) * step
+    return distance * distance * np.float32(1.00002)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _corners(layer, up, down, left, right):
+    """Return where a joint's tags begin at the four cells around a block."""
+    above, below = layer.start + up * layer.down, layer.start + down * layer.down
+    left, right = left * layer.across, right * layer.across
+    return above + left, above + right, below + left, below + right
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_least(values, corners, mean, reach, total):
+    """Add a bound from below of the squared distance between a mean and the tags between four cells.
+
+    The sum is left unfinished once it is out of reach.
+    """
+    for t in range(len(mean)):
+        a, b, c, d = values[corners[0] + t], values[corners[1] + t], values[corners[2] + t], values[corners[3] + t]
+        low, high = smaller(smaller(a, b), smaller(c, d)), larger(larger(a, b), larger(c, d))
+        slack = larger(abs(low), abs(high)) * SLACK  # interpolation rounds past its corners
+        gap = larger(larger(low - mean[t], mean[t] - high) - slack, np.float32(0))
+        total += gap * gap
+        if total > reach:
+            break
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_distance(values, corners, across, down, mean, reach, total):
+    """Add the squared distance between a mean and the tags at a pixel; unfinished once out of reach."""
+    for t in range(len(mean)):
+        a, b, c, d = values[corners[0] + t], values[corners[1] + t], values[corners[2] + t], values[corners[3] + t]
+        gap = mix_corners(a, b, c, d, across, down) - mean[t]
+        total += gap * gap
+        if total > reach:
+            break
+    return total
+
+
 @njit(cache=True, nogil=True)
-def _field_hopes(fields, one, two, first, second, mean, step, out):
+def _field_hopes(fields, one, two, mean, step, out):
     """Fill in the most that each field can give a person: its heatmap less the least rounded distance."""
     out[:] = 0
-    _add_gaps(one.low[first], one.high[first], mean[: one.values.shape[3]], out)
-    _add_gaps(two.low[second], two.high[second], mean[one.values.shape[3] :], out)
+    dims = one.low.shape[0]
+    _add_gaps(one.low, one.high, mean[:dims], out)
+    _add_gaps(two.low, two.high, mean[dims:], out)
+    heights = fields.ravel()
     for f in range(len(out)):
-        out[f] = fields[f] - np.rint(np.sqrt(out[f]) / step * np.float32(0.99999))
+        out[f] = heights[f] - np.rint(np.sqrt(out[f]) / step * np.float32(0.99999))
 
 
 @njit(cache=True, nogil=True)
@@ -166,17 +237,3 @@ def _add_gaps(low, high, mean, out):
         for f in range(len(out)):
             gap = larger(larger(low[t, f] - mean[t], mean[t] - high[t, f]), np.float32(0))
             out[f] += gap * gap
-
-
-@njit(cache=True, nogil=True)
-def _nearest_squared(values, up, down, left, right, joint, mean, start):
-    """Bound from below the squared distance between a mean and the tags between four cells."""
-    total = np.float32(0)
-    for t in range(values.shape[3]):
-        a, b = values[up, left, joint, t], values[up, right, joint, t]
-        c, d = values[down, left, joint, t], values[down, right, joint, t]
-        low, high = smaller(smaller(a, b), smaller(c, d)), larger(larger(a, b), larger(c, d))
-        slack = larger(abs(low), abs(high)) * SLACK  # interpolation rounds past its corners
-        gap = larger(larger(low - mean[start + t], mean[start + t] - high) - slack, np.float32(0))
-        total += gap * gap
-    return total

@@ -46,12 +46,12 @@ def _tags_at(values, cells, joint, mirrored, pixels):
         above, below, left, right = rows.first[y], rows.second[y], columns.first[x], columns.second[x]
         if mirrored:
             left, right = last - left, last - right
-        mix_tags(values, above, below, left, right, joint, rows.weight[y], columns.weight[x], out[c])
+        _mix_tags(values, above, below, left, right, joint, rows.weight[y], columns.weight[x], out[c])
     return out
 
 
 @njit(cache=True, nogil=True)
-def mix_tags(values, above, below, left, right, joint, down, across, out):
+def _mix_tags(values, above, below, left, right, joint, down, across, out):
     """Fill in a joint's tag (D,) between four cells of a layer (h, w, K, D)."""
     for t in range(values.shape[3]):
         a, b = values[above, left, joint, t], values[above, right, joint, t]
