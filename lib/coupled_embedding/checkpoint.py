@@ -124,7 +124,15 @@ def read_resumable(path: Path) -> dict[str, Any]:
 
 
 # what may differ between a stopped training and its continuation
-_HARMLESS = {"OUTPUT_DIR", "TRAIN.WORKERS", "TRAIN.THREADS", "TRAIN.LOG_EVERY", "TRAIN.PICTURES_EVERY", "TRAIN.KEEP"}
+_HARMLESS = {
+    "DATASET.BAD_INPUT",
+    "OUTPUT_DIR",
+    "TRAIN.WORKERS",
+    "TRAIN.THREADS",
+    "TRAIN.LOG_EVERY",
+    "TRAIN.PICTURES_EVERY",
+    "TRAIN.KEEP",
+}
 
 
 def check_same_training(saved: dict[str, Any], present: dict[str, Any], path: Path) -> None:

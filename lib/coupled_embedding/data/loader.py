@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader, Sampler
 from yacs.config import CfgNode
 
 from coupled_embedding.data.augmentation import build_augmentation
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.train_dataset import SampleKey, TrainBatch, TrainDataset, collate
+from coupled_embedding.data.workers import STALLED_SECONDS
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.keypoints import KeypointSchema
 
@@ -79,7 +81,11 @@ def single_threaded(_worker: int) -> None:
 
 
 def build_train_dataset(
-    cfg: CfgNode, records: list[ImageRecord], schema: KeypointSchema, strides: tuple[int, ...]
+    cfg: CfgNode,
+    records: list[ImageRecord],
+    schema: KeypointSchema,
+    strides: tuple[int, ...],
+    bad_input: BadInput | None = None,
 ) -> TrainDataset:
     """Build the training samples of a config."""
     if cfg.DATASET.ONLY_WITH_PEOPLE:
@@ -93,11 +99,16 @@ def build_train_dataset(
         cfg.DATASET.MAX_PEOPLE,
         cfg.SEED,
         cfg.AUGMENT.REDUCED_DECODE,
+        bad_input,
     )
 
 
 def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memory: bool) -> Iterator[TrainBatch]:
-    """Load the plan's batches in worker processes; DatasetError names what cannot be read."""
+    """Load the plan's batches in worker processes.
+
+    Raises:
+        DatasetError: it names what cannot be read, or what a process was reading when it died.
+    """
     loader = DataLoader(
         dataset,
         batch_sampler=plan,
@@ -106,8 +117,13 @@ def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memor
         pin_memory=pin_memory,
         worker_init_fn=single_threaded,
         prefetch_factor=4 if workers else None,
+        timeout=STALLED_SECONDS if workers else 0,
     )
-    for batch in loader:
-        if isinstance(batch, DatasetError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, DatasetError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        dataset.name_dead_worker(error)
+        raise

@@ -31,6 +31,7 @@ from coupled_embedding.training.meter import Meter
 from coupled_embedding.training.optimizer import build_optimizer
 from coupled_embedding.training.pictures import batch_picture
 from coupled_embedding.training.schedule import build_schedule
+from coupled_embedding.training.skipped import SkippedPhotos
 
 # scores of a network on the validation split, main score first; the same on every process
 Evaluate = Callable[[PoseNetwork], dict[str, float]]
@@ -78,6 +79,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
         self.average = MovingAverage(self.network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
         self.progress = Progress()
+        self.skipped = SkippedPhotos(dataset.bad_input, folder, world)
         self.stage: Stage = nullcontext  # nobody measures
         self.finished_scores: dict[str, float] = {}
         plan = self._plan(0, 0)
@@ -136,6 +138,9 @@ class Trainer:
                 if self.progress.step % self.steps_per_epoch == 0:
                     scores = self._end_epoch(log) or scores
                     meter.restart()
+        except RuntimeError as error:
+            self.dataset.name_dead_worker(error)
+            raise
         finally:
             if log:
                 log.close()
@@ -174,6 +179,7 @@ class Trainer:
                 with self.stage("backward"):
                     self.scaler.scale(terms.total * share).backward()
             meter.add(terms, share, batch)
+            self.skipped.add(batch)
         with self.stage("optimizer"):
             norm = self._update(rate, with_figures or train.CLIP_GRAD > 0)
         self.progress.step += 1
@@ -216,6 +222,7 @@ class Trainer:
     def _end_epoch(self, log: RunLog | None) -> dict[str, float] | None:
         epoch = self.progress.step // self.steps_per_epoch
         train = self.cfg.TRAIN
+        self.skipped.tell(log, epoch)
         is_last = epoch == train.EPOCHS
         scores = None
         if self.evaluate and (is_last or (train.EVAL_EVERY and epoch % train.EVAL_EVERY == 0)):
