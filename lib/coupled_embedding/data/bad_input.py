@@ -68,6 +68,7 @@ class BadInput:
     def __init__(self, tolerant: bool = False) -> None:
         self.tolerant = tolerant
         self._problems: dict[Problem, None] = {}  # in the order met
+        self._told: set[Problem] = set()
 
     @property
     def problems(self) -> list[Problem]:
@@ -90,25 +91,25 @@ class BadInput:
         self.judge(problem)
         self.remember([problem])
 
-    def remember(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Add problems to the log; return those that are new to it."""
-        new = [problem for problem in dict.fromkeys(problems) if problem not in self._problems]
-        self._problems |= dict.fromkeys(new)
-        return new
+    def remember(self, problems: Iterable[Problem]) -> None:
+        """Add problems that were met elsewhere."""
+        self._problems |= dict.fromkeys(problems)
 
     def report(self, heading: str, problems: Iterable[Problem], folder: Path | None = None) -> str:
-        """Remember problems, write all met so far to a folder, and return lines that tell the new ones.
+        """Remember problems, write all met so far to a folder, and return lines about those not told before.
 
         Args:
             heading: what it is about; the count goes behind it.
             problems: those to tell of; nothing is told or written where there is none.
             folder: of the run; None: the log is not written.
         """
-        told = list(dict.fromkeys(problems))
-        if not told:
+        met = list(dict.fromkeys(problems))
+        if not met:
             return ""
-        new = self.remember(told)
-        lines = [f"{heading}: {len(told)}" + (f", {len(new)} of them new" if len(new) < len(told) else "")]
+        self.remember(met)
+        new = [problem for problem in met if problem not in self._told]
+        self._told |= set(new)
+        lines = [f"{heading}: {len(met)}" + (f", {len(new)} of them new" if len(new) < len(met) else "")]
         lines += [f"  {problem}" for problem in new[:SHOWN]]
         where = write_log(self.problems, folder) if folder else ""
         if where or len(new) > SHOWN:

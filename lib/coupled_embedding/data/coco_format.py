@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,14 @@ def load_records(
     Raises:
         DatasetError: the file is missing or malformed, an id is not in it, or no image is sound.
     """
-    bad_input = bad_input or BadInput()
+    photos = read_split(schema, split, root, image_ids, bad_input or BadInput())
+    return [record_of(image, [entry for _, entry in entries], schema.num_joints) for image, entries in photos]
+
+
+def read_split(
+    schema: KeypointSchema, split: str, root: str, image_ids: Sequence[int], bad_input: BadInput
+) -> Iterator[tuple[ImageEntry, list[tuple[Any, AnnotationEntry]]]]:
+    """Yield each photo's entry with its annotations, as they stand in the file and as read; see `load_records`."""
     path = annotation_file(schema, split, root)
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     check_categories(content, schema, path)
@@ -78,7 +85,7 @@ def load_records(
     missing = [i for i in image_ids if i not in known]
     if missing:
         raise DatasetError(f"{path}: no image has the id {missing[0]} (of {len(missing)} not found)")
-    records = []
+    sound = False
     for image_id in image_ids or list(images):
         try:
             image = reader.image(images[image_id]) if image_id in images else None
@@ -86,10 +93,10 @@ def load_records(
             bad_input.meet(error.problem)
             continue
         if image:
-            records.append(_record(image, by_image.get(image_id, []), reader, bad_input))
-    if known and not records:
-        raise DatasetError(f"{path}: no image of {len(known)} is sound; {bad_input.problems[0]}")
-    return records
+            sound = True
+            yield image, [(a, _annotation(a, image, reader, bad_input)) for a in by_image.get(image_id, [])]
+    if bad_input.problems and not sound:
+        raise DatasetError(f"{path}: no image of {len(content['images'])} is sound; {bad_input.problems[0]}")
 
 
 def _category_ids(content: dict[str, Any]) -> frozenset[Any]:
@@ -152,24 +159,30 @@ def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path
             )
 
 
-def _record(image: ImageEntry, annotations: list[Any], reader: EntryReader, bad_input: BadInput) -> ImageRecord:
-    people, ignored = [], []
-    for annotation in annotations:
-        try:
-            entry = reader.annotation(annotation, image)
-        except BadInputError as error:
-            bad_input.meet(error.problem)
-            entry = AnnotationEntry(None, reader.region_of_broken(annotation, image))
-        if entry.person:
-            people.append(entry.person)
-        if entry.ignored is not None:
-            ignored.append(entry.ignored)
-    keypoints = np.zeros((len(people), reader.num_joints, 3), np.float32)
+def _annotation(annotation: Any, image: ImageEntry, reader: EntryReader, bad_input: BadInput) -> AnnotationEntry:
+    try:
+        return reader.annotation(annotation, image)
+    except BadInputError as error:
+        bad_input.meet(error.problem)
+        return AnnotationEntry(None, reader.region_of_broken(annotation, image))
+
+
+def record_of(image: ImageEntry, entries: Sequence[AnnotationEntry], num_joints: int) -> ImageRecord:
+    """Return a photo's record."""
+    people = [entry.person for entry in entries if entry.person]
+    keypoints = np.zeros((len(people), num_joints, 3), np.float32)
     boxes = np.zeros((len(people), 4), np.float32)
     for number, person in enumerate(people):
         keypoints[number], boxes[number] = person
     return ImageRecord(
-        image.image_id, image.path, image.width, image.height, keypoints, boxes, tuple(ignored), image.crowd_index
+        image.image_id,
+        image.path,
+        image.width,
+        image.height,
+        keypoints,
+        boxes,
+        tuple(entry.ignored for entry in entries if entry.ignored is not None),
+        image.crowd_index,
     )
 
 
