@@ -210,6 +210,7 @@ IMAGES = {
     "a height that is NaN": ({"height": float("nan")}, "height"),
     "a height that is true": ({"height": True}, "height"),
     "a huge width": ({"width": 10**9}, "width"),
+    "a long width": ({"width": 200_000}, "width"),
     "a width beyond numbers": ({"width": HUGE}, "width"),
     "a crowd index of text": ({"crowdIndex": "high"}, "crowdIndex"),
     "a crowd index that is NaN": ({"crowdIndex": float("nan")}, "crowdIndex"),
@@ -283,6 +284,13 @@ def test_what_only_looks_odd_is_read_as_it_is(load):
 def test_five_hundred_people_are_read(load):
     (record,) = load([image()], [person(number) for number in range(500)])
     assert record.keypoints.shape == (500, 3, 3)
+
+
+def test_errors_advise_tolerance_only_where_it_helps(load):
+    with pytest.raises(DatasetError, match=r"bbox: expected 4 numbers, got 1 \(DATASET\.BAD_INPUT tolerant would"):
+        load([image()], [person(bbox=[1])])
+    with pytest.raises(DatasetError, match=r"\(annotations that are scored must be sound; tools/check_dataset\.py"):
+        load([image()], [person(bbox=[1])], BadInput(scored=True))
 
 
 def test_no_sound_image_is_an_error_even_if_tolerant(load):

@@ -38,7 +38,9 @@ def test_another_policy_is_refused():
 
 
 def test_strict_raises_with_file_reason_and_remedy():
-    with pytest.raises(BadInputError, match=r"^0\.jpg: is broken \(DATASET\.BAD_INPUT tolerant would") as raised:
+    with pytest.raises(
+        BadInputError, match=r"^0\.jpg: is broken \(image 0; DATASET\.BAD_INPUT tolerant would"
+    ) as raised:
         BadInput().meet(problems(1)[0])
     assert raised.value.problem.image_id == 0
     # errors cross from loader processes

@@ -85,6 +85,26 @@ def test_strict_training_stops_with_the_files_name(tiny: Tiny, broken: Path) -> 
         run(tiny("strict", "DATASET.ROOT", str(broken), "DATASET.BAD_INPUT", "strict"))
 
 
+def test_odd_but_readable_annotations_train_and_score(tiny: Tiny, tiny_crowd: Path, tmp_path: Path, capsys) -> None:
+    root = Path(shutil.copytree(tiny_crowd, tmp_path / "odd"))
+    for split in ("train", "val"):
+        content = json.loads(annotations_of(root, split).read_text())
+        people = content["annotations"]
+        first, second, *_ = (image["id"] for image in content["images"])
+        crowd = [dict(people[0], id=10**9 + n, image_id=first) for n in range(500)]
+        content["annotations"] = [a for a in people if a["image_id"] != second] + crowd  # an empty photo
+        odd = content["annotations"]
+        odd[0]["keypoints"][:6] = [-50, -3, 2, 5000, 7, 1]  # outside the photo
+        odd[1]["bbox"] = [3, 3, 0, 0]  # no area, so a scale of 0
+        odd[2]["bbox"] = [900, 900, 20, 20]  # outside the photo
+        odd[3]["keypoints"] = [0] * len(odd[3]["keypoints"])  # counted, but not labelled
+        annotations_of(root, split).write_text(json.dumps(content))
+    folder = run(tiny("odd", "DATASET.ROOT", str(root), "DATASET.BAD_INPUT", "strict"))
+    model = torch.load(folder / "final.pth", weights_only=True)["model"]
+    assert all(torch.isfinite(tensor).all() for tensor in model.values())
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_the_policy_may_change_when_a_run_is_continued(tiny: Tiny) -> None:
     folder = run(tiny("changed", "DATASET.VAL", "''", "DATASET.BAD_INPUT", "strict"))
     list_checkpoints(folder)[-1].unlink()

@@ -63,10 +63,11 @@ class BadInput:
 
     Args:
         tolerant: leave out what is broken, instead of stopping.
+        scored: whether the annotations are for scoring; only how errors advise depends on it.
     """
 
-    def __init__(self, tolerant: bool = False) -> None:
-        self.tolerant = tolerant
+    def __init__(self, tolerant: bool = False, scored: bool = False) -> None:
+        self.tolerant, self.scored = tolerant, scored
         self._problems: dict[Problem, None] = {}  # in the order met
         self._told: set[Problem] = set()
 
@@ -83,8 +84,12 @@ class BadInput:
     def judge(self, problem: Problem) -> None:
         """Raise BadInputError unless tolerant."""
         if not self.tolerant:
-            told = replace(problem, text=f"{problem.text} (DATASET.BAD_INPUT tolerant would leave it out)")
-            raise BadInputError(told)
+            advice = "DATASET.BAD_INPUT tolerant would leave it out"
+            if self.scored and problem.field != PHOTO:
+                advice = "annotations that are scored must be sound; tools/check_dataset.py lists all that are not"
+            if problem.field == PHOTO and problem.image_id is not None:
+                advice = f"image {problem.image_id}; {advice}"
+            raise BadInputError(replace(problem, text=f"{problem.text} ({advice})"))
 
     def meet(self, problem: Problem) -> None:
         """Raise BadInputError, or remember the problem if tolerant."""
@@ -121,7 +126,7 @@ class BadInput:
 def build_bad_input(cfg: CfgNode, training: bool) -> BadInput:
     """Build the policy of a config: ``auto`` is tolerant in training and strict in testing."""
     policy = cfg.DATASET.BAD_INPUT
-    return BadInput(training if policy == "auto" else policy == "tolerant")
+    return BadInput(training if policy == "auto" else policy == "tolerant", scored=not training)
 
 
 def write_log(problems: Iterable[Problem], folder: Path) -> str:

@@ -94,8 +94,9 @@ class EntryReader:
         """Read a photo's entry."""
         image_id = self.whole(entry, "id", "image")
         width, height = (self.whole(entry, key, "image", least=1) for key in ("width", "height"))
-        if width * height > MAX_PIXELS:
-            raise self.fault(entry, "image", "width", f": {width}×{height} pixels; at most {MAX_PIXELS} are read")
+        if width * height > MAX_PIXELS or max(width, height) > MAX_COORDINATE:
+            limits = f"at most {MAX_PIXELS} are read, {MAX_COORDINATE} a side"
+            raise self.fault(entry, "image", "width", f": {width}×{height} pixels; {limits}")
         crowd_index = entry.get("crowdIndex")
         if crowd_index is not None and not _is_finite(crowd_index):
             raise self.fault(entry, "image", "crowdIndex", f": crowdIndex must be a number, got {crowd_index!r:.80}")
@@ -108,12 +109,16 @@ class EntryReader:
         if not isinstance(name, str) or not name or "\0" in name:
             raise self.fault(entry, "image", "file_name", f": 'file_name' must be a file's name, got {name!r:.80}")
         path = self.folder / name
-        places = {Path(os.path.normpath(path)), *Path(os.path.normpath(path)).parents}
-        if not places & {Path(os.path.normpath(self.root)), Path(os.path.normpath(self.folder))}:
+        if (".." in name or os.path.isabs(name)) and not self._holds(path):
             raise self.fault(
                 entry, "image", "file_name", f": file_name {name!r:.200} leaves the data set's folder {self.root}"
             )
         return path
+
+    def _holds(self, path: Path) -> bool:
+        """Whether a path is inside the data set's folder or that of its photos, links aside."""
+        whole = Path(os.path.abspath(path))
+        return any(whole.is_relative_to(os.path.abspath(folder)) for folder in (self.root, self.folder))
 
     def annotation(self, entry: Any, image: ImageEntry) -> AnnotationEntry:
         """Read an annotation of a photo.
@@ -195,7 +200,7 @@ class EntryReader:
             raise self.fault(entry, "annotation", key, f": {key}: expected {count} numbers, got {wrong!r:.80}")
         if not (np.abs(numbers) <= MAX_COORDINATE).all():
             raise self.fault(
-                entry, "annotation", key, f": {key}: numbers must be finite, within ±{MAX_COORDINATE:.0f} pixels"
+                entry, "annotation", key, f": {key}: numbers must be finite, within ±{MAX_COORDINATE} pixels"
             )
         return numbers.astype(np.float32)
 

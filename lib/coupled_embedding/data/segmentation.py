@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_COORDINATE = 1e6  # pixels; pycocotools walks a polygon's edges pixel by pixel
+MAX_COORDINATE = 100_000  # pixels; pycocotools walks a polygon's edges pixel by pixel
 
 
 def check_segmentation(segmentation: Any, height: int, width: int) -> None:
@@ -32,7 +32,7 @@ def _check_polygon(polygon: Any) -> None:
     if not isinstance(polygon, list) or numbers.ndim != 1 or (polygon and numbers.dtype.kind not in "iuf"):
         raise ValueError("a polygon must be a list of numbers")
     if len(polygon) % 2 or not (np.abs(numbers) <= MAX_COORDINATE).all():
-        raise ValueError(f"a polygon must be pairs of x and y within ±{MAX_COORDINATE:.0f}")
+        raise ValueError(f"a polygon must be pairs of x and y within ±{MAX_COORDINATE}")
 
 
 def compressed_counts(text: str | bytes) -> list[int]:

@@ -147,7 +147,7 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, world: World, bad_input: B
     if not cfg.DATASET.VAL:
         return None
     # always strict: a score on other annotations than the file's would be no score, and now is the time to say so
-    records = records_of(cfg, schema, cfg.DATASET.VAL)
+    records = records_of(cfg, schema, cfg.DATASET.VAL, BadInput(scored=True))
     truth = ground_truth_of(cfg, schema, records, cfg.DATASET.VAL)
     if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{cfg.DATASET.VAL}' has no public annotations to score against")
