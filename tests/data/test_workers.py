@@ -19,6 +19,14 @@ from coupled_embedding.errors import DatasetError
 pytestmark = pytest.mark.bad_input
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Have torch's loaders end their processes at once, and within the test."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    yield
+    gc.collect()
+
+
 class Deadly(TrainDataset):
     """Reading photo 103 kills the process, as a bug in a decoder or a full memory would."""
 
@@ -60,11 +68,8 @@ def test_a_process_that_stalls_names_the_photo(make_records, monkeypatch):
     records = make_records(6)
     for module in (loader, workers):
         monkeypatch.setattr(module, "STALLED_SECONDS", 1)
-    # torch waits so long for the process to end by itself
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(DatasetError, match=rf"brought nothing for 1 s, while reading {records[3].path}"):
         load(Stalling, records, 1)
-    gc.collect()  # the loader ends its processes when it goes
 
 
 @pytest.mark.parametrize("processes", [0, 1])
