@@ -14,8 +14,9 @@ import torch
 from coupled_embedding.checkpoint import load_model
 from coupled_embedding.commands import command
 from coupled_embedding.config import override
+from coupled_embedding.data.bad_input import build_bad_input, photo_problem
 from coupled_embedding.data.images import read_image
-from coupled_embedding.errors import UserError
+from coupled_embedding.errors import DatasetError, UserError
 from coupled_embedding.keypoints import Pose
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.testing import SHOWN_JOINT, likely_people
@@ -62,10 +63,15 @@ def main() -> None:
     model = load_model(args.weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    predictor = Predictor(network, override(model.cfg, args.options), model.schema)
+    cfg = override(model.cfg, args.options)
+    predictor, bad_input = Predictor(network, cfg, model.schema), build_bad_input(cfg, training=False)
     found = {}
     for path in find_photos(args.photos):
-        people = likely_people(predictor(path))
+        try:
+            people = likely_people(predictor(path))
+        except DatasetError as error:
+            bad_input.meet(photo_problem(error, path, None))
+            continue
         image = read_image(path, honour_orientation=True)
         save_image(
             args.out / f"{len(found):04d}_{path.stem}_people.jpg",
@@ -73,8 +79,11 @@ def main() -> None:
         )
         found[str(path)] = as_json(people, model.schema.joints)
         print(f"{path}: {len(people)} people")
+    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "people.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(f"pictures and people.json in {args.out}")
+    if told := bad_input.report("photos that cannot be read", bad_input.problems, args.out):
+        print(told)
 
 
 if __name__ == "__main__":

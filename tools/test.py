@@ -62,14 +62,20 @@ def main() -> None:
                 print(report)
             return
         start = time.perf_counter()
-        outcome = run_test(task.network, task.cfg, task.schema, task.records, task.split, world, progress=True)
+        bad_input = task.bad_input
+        outcome = run_test(
+            task.network, task.cfg, task.schema, task.records, task.split, world, progress=True, bad_input=bad_input
+        )
         if not world.is_main:
             return
         report_times(outcome.times, time.perf_counter() - start, world)
+        if told := bad_input.report("broken photos and annotations, left out", bad_input.problems, folder):
+            print(told)
         results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
         print(f"results: {results}")
         if outcome.scores:
-            pictures = write_overlays(outcome.people, task.records, task.schema, folder, task.cfg.TEST.OVERLAYS)
+            readable = [record for record in task.records if record.image_id not in bad_input.unreadable]
+            pictures = write_overlays(outcome.people, readable, task.schema, folder, task.cfg.TEST.OVERLAYS)
             print(f"pictures: {len(pictures)} in {folder}\n\n{outcome.scores.table()}")
         else:
             print("the annotations of this split are not public: send the results file to the benchmark's server")

@@ -175,6 +175,7 @@ def remove_unfinished(folder: Path) -> None:
 
 # what may differ between a stopped training and its continuation
 _HARMLESS = {
+    "DATASET.BAD_INPUT",
     "OUTPUT_DIR",
     *(f"TRAIN.{key}" for key in ("WORKERS", "THREADS", "LOG_EVERY", "PICTURES_EVERY")),
     *(f"TRAIN.{key}" for key in ("SAVE_EVERY", "SAVE_STEPS", "KEEP", "MAX_BAD_STEPS")),

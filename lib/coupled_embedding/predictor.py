@@ -8,11 +8,19 @@ import torch
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
+from coupled_embedding.data.bad_input import BadInput, Problem
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.errors import DatasetError
 from coupled_embedding.geometry import fit_geometry
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
-from coupled_embedding.inference.inputs import InputDataset, input_batches, like_shaped_batches, warp_to_input
+from coupled_embedding.inference.inputs import (
+    InputDataset,
+    input_batches,
+    like_shaped_batches,
+    shape_problem,
+    warp_to_input,
+)
 from coupled_embedding.keypoints import KeypointSchema, Pose
 from coupled_embedding.networks.pose_network import PoseNetwork
 
@@ -44,13 +52,16 @@ class Predictor:
                 tag says.
 
         Raises:
-            DatasetError: the file cannot be read.
+            DatasetError: the file cannot be read, or the picture is too long.
             ValueError: the array is no such picture.
         """
+        name = str(image) if isinstance(image, str | Path) else "picture"
         if isinstance(image, str | Path):
             image = read_image(Path(image), honour_orientation=True)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected a (height, width, 3) uint8 picture, got {image.shape} {image.dtype}")
+        if too_long := shape_problem((image.shape[1], image.shape[0])):
+            raise DatasetError(f"{name}: {too_long}")
         geometry = fit_geometry((image.shape[1], image.shape[0]), self.input_size)
         scales = self.estimator.settings.scales
         inputs = [torch.from_numpy(warp_to_input(image, geometry, factor))[None] for factor in scales]
@@ -68,6 +79,7 @@ def predict_records(
     processes: int = 1,
     times: StageTimes | None = None,
     progress: Callable[[int], object] = lambda photos: None,
+    bad_input: BadInput | None = None,
 ) -> dict[int, list[Pose]]:
     """Find the people of this process's share of a data set.
 
@@ -81,6 +93,8 @@ def predict_records(
         rank, processes: this process and their number.
         times: filled with seconds a stage.
         progress: called with the number of photos just done.
+        bad_input: what happens to photos that cannot be read; None: they are errors. With a
+            tolerant one nobody is found there, and it knows of them afterwards.
 
     Returns:
         People by image id, in decode's order; every photo of the share has an entry.
@@ -88,15 +102,34 @@ def predict_records(
     Raises:
         DatasetError: a photo cannot be read.
     """
-    sizes = [fit_geometry((r.width, r.height), input_size).base_size for r in records]
+    bad_input = bad_input or BadInput()
+    people: dict[int, list[Pose]] = {}
+    usable = _usable(records, bad_input, people)
+    sizes = [fit_geometry((r.width, r.height), input_size).base_size for r in usable]
     batches = like_shaped_batches(sizes, batch_size)[rank::processes]
     if not batches:
-        return {}
-    dataset = InputDataset(records, batches, input_size, estimator.settings.scales)
-    people: dict[int, list[Pose]] = {}
+        return people
+    dataset = InputDataset(usable, batches, input_size, estimator.settings.scales, bad_input)
     loaded = input_batches(dataset, workers, estimator.device.type == "cuda")
-    for batch, poses in estimator.run(loaded, times):
-        for index, found in zip(batch.indices, poses, strict=True):
-            people[records[index].image_id] = found
-        progress(len(poses))
+    try:
+        for batch, poses in estimator.run(loaded, times):
+            for index, found in zip(batch.indices, poses, strict=True):
+                people[usable[index].image_id] = [] if index in batch.skipped else found
+            bad_input.remember(batch.skipped.values())
+            progress(len(poses))
+    except RuntimeError as error:
+        dataset.name_dead_worker(error)
+        raise
     return people
+
+
+def _usable(records: Sequence[ImageRecord], bad_input: BadInput, people: dict[int, list[Pose]]) -> list[ImageRecord]:
+    """Return the records whose shape can be tested; nobody is found in the others."""
+    usable = []
+    for record in records:
+        if too_long := shape_problem((record.width, record.height)):
+            bad_input.meet(Problem(str(record.path), too_long, image_id=record.image_id))
+            people[record.image_id] = []
+        else:
+            usable.append(record)
+    return usable

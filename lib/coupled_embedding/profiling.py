@@ -81,7 +81,8 @@ def _batches(task: TestTask, count: int, estimator: PoseEstimator) -> Iterable[I
     size, test = task.cfg.DATASET.INPUT_SIZE, task.cfg.TEST
     sizes = [fit_geometry((r.width, r.height), size).base_size for r in task.records]
     places = itertools.cycle(like_shaped_batches(sizes, test.IMAGES_PER_BATCH))
-    dataset = InputDataset(task.records, list(itertools.islice(places, count)), size, estimator.settings.scales)
+    chosen = list(itertools.islice(places, count))
+    dataset = InputDataset(task.records, chosen, size, estimator.settings.scales, task.bad_input)
     loaded = input_batches(dataset, test.WORKERS, estimator.device.type == "cuda")
     # the first batch before the clock starts: it waits for the loader processes to come up
     return itertools.chain([next(loaded)], loaded)

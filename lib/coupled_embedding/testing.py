@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import config_of
 from coupled_embedding.config import load_config, override
+from coupled_embedding.data.bad_input import BadInput, build_bad_input
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
@@ -66,8 +67,14 @@ def predict_split(
     records: Sequence[ImageRecord],
     world: World,
     progress: bool = False,
+    bad_input: BadInput | None = None,
 ) -> tuple[People, StageTimes]:
-    """Return the people of every photo, on every process, each photo predicted by one process."""
+    """Return the people of every photo, on every process, each photo predicted by one process.
+
+    What cannot be read is an error; with a tolerant ``bad_input`` nobody is found there, and
+    it knows of all processes' photos afterwards.
+    """
+    bad_input = bad_input or BadInput()
     times = StageTimes()
     estimator = PoseEstimator(network.eval(), build_estimator_settings(cfg, schema))
     share = -(-len(records) // world.size)
@@ -82,10 +89,12 @@ def predict_split(
             world.size,
             times,
             bar.update,
+            bad_input,
         )
     people: People = {}
-    for part in gather(mine, world):
+    for part, problems in gather((mine, bad_input.problems), world):
         people |= part
+        bad_input.remember(problems)
     # the order of the annotation file, whatever the processes
     return {record.image_id: people[record.image_id] for record in records}, times
 
@@ -99,6 +108,7 @@ def run_test(
     world: World,
     progress: bool = False,
     truth: GroundTruth | None = None,
+    bad_input: BadInput | None = None,
 ) -> TestOutcome:
     """Predict a split and score it by its benchmark's rules.
 
@@ -111,8 +121,11 @@ def run_test(
         world: this process; the main one scores for all.
         progress: whether to show a bar.
         truth: what `ground_truth_of` returns, for who tests often; None: it is read here.
+        bad_input: what happens to photos that cannot be read; None: the config's choice for
+            testing. The scores count them: their people are not found.
     """
-    people, times = predict_split(network, cfg, schema, records, world, progress)
+    bad_input = bad_input or build_bad_input(cfg, training=False)
+    people, times = predict_split(network, cfg, schema, records, world, progress, bad_input)
     results: list[dict[str, object]] = []
 
     def score() -> Scores | None:
@@ -194,6 +207,7 @@ class TestTask:
     split: str
     weights: Path
     folder: Path
+    bad_input: BadInput = field(default_factory=BadInput)
 
 
 def prepare_test(
@@ -227,8 +241,10 @@ def prepare_test(
     if world.is_main:
         render_missing(cfg, schema, {split})
     barrier(world)
-    records = records_of(cfg, schema, split)
-    return TestTask(network, cfg, schema, records, split, path, Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}")
+    bad_input = build_bad_input(cfg, training=False)
+    records = records_of(cfg, schema, split, bad_input)
+    folder = Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}"
+    return TestTask(network, cfg, schema, records, split, path, folder, bad_input)
 
 
 def _weights_of_run(cfg: CfgNode | None) -> Path:

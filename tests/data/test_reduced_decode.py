@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from coupled_embedding.data.augmentation import AffineDraw, Augmentation, warp_image
-from coupled_embedding.data.images import jpeg_size, read_photo, read_photo_for_warp
+from coupled_embedding.data.headers import jpeg_size
+from coupled_embedding.data.images import read_photo, read_photo_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.train_dataset import SampleKey, TrainDataset
 from coupled_embedding.errors import DatasetError

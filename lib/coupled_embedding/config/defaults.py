@@ -29,6 +29,8 @@ def _dataset() -> Node:
     node.INPUT_SIZE = 512  # S, pixels: side of the training crop, short side at test time
     node.MAX_PEOPLE = 30  # M: people per image that training keeps, those with most joints first
     node.ONLY_WITH_PEOPLE = False  # train only on photos with at least one labelled person
+    # broken photos and annotations: "strict" stops with the file's name, "tolerant" leaves them out and tells;
+    node.BAD_INPUT = "auto"  # "auto": tolerant in training, strict in testing
     node.IMAGE_IDS = []  # train and test only on these image ids; empty: all
     return node
 

@@ -78,6 +78,7 @@ RULES: dict[str, Rule] = {
     "DATASET.INPUT_SIZE": ((lambda v: 64 <= v <= 4096 and v % 32 == 0), "a multiple of 32 from 64 to 4096"),
     "DATASET.MAX_PEOPLE": _between(1, 1000),
     "DATASET.IMAGE_IDS": ((lambda v: all(type(i) is int for i in v)), "a list of whole numbers"),
+    "DATASET.BAD_INPUT": _one_of("auto", "strict", "tolerant"),
     "SYNTHETIC.WIDTH": _between(64, 2048),
     "SYNTHETIC.HEIGHT": _between(64, 2048),
     "SYNTHETIC.MIN_PEOPLE": _between(1, 40),

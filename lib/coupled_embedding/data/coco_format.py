@@ -1,15 +1,15 @@
 """Reader of COCO-format keypoint annotations: COCO, CrowdPose, OCHuman and one's own."""
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from coupled_embedding.data.bad_input import BadInput, BadInputError, Problem
+from coupled_embedding.data.entries import AnnotationEntry, EntryReader, ImageEntry
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.keypoints import KeypointSchema
@@ -46,7 +46,11 @@ def read_json(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> 
 
 
 def load_records(
-    schema: KeypointSchema, split: str, root: str = "", image_ids: Sequence[int] = ()
+    schema: KeypointSchema,
+    split: str,
+    root: str = "",
+    image_ids: Sequence[int] = (),
+    bad_input: BadInput | None = None,
 ) -> list[ImageRecord]:
     """Read the photos of a split, in the file's order.
 
@@ -56,28 +60,92 @@ def load_records(
     Args:
         root: folder of the data set; empty: the schema's.
         image_ids: keep only these photos, in this order; empty: all.
+        bad_input: what happens to broken entries; None: they are errors. A tolerant one leaves
+            out broken images with their annotations, and makes ignore regions of broken
+            annotations, where at least their region is sound.
 
     Raises:
-        DatasetError: the file is missing or malformed, or an id is not in it.
+        DatasetError: the file is missing or malformed, an id is not in it, or no image is sound.
     """
+    photos = read_split(schema, split, root, image_ids, bad_input or BadInput())
+    return [record_of(image, [entry for _, entry in entries], schema.num_joints) for image, entries in photos]
+
+
+def read_split(
+    schema: KeypointSchema, split: str, root: str, image_ids: Sequence[int], bad_input: BadInput
+) -> Iterator[tuple[ImageEntry, list[tuple[Any, AnnotationEntry]]]]:
+    """Yield each photo's entry with its annotations, as they stand in the file and as read; see `load_records`."""
     path = annotation_file(schema, split, root)
-    folder = dataset_root(schema, root) / schema.split(split).images
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     check_categories(content, schema, path)
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content.get("annotations", []):
-        by_image[_whole(annotation, "image_id", path, "annotation")].append(annotation)
-    images: dict[int, dict[str, Any]] = {}
-    for image in content["images"]:
-        identity = _whole(image, "id", path, "image")
-        if identity in images:
-            raise DatasetError(f"{path}: the image id {identity} stands there twice")
-        images[identity] = image
-    missing = [i for i in image_ids if i not in images]
+    folder = dataset_root(schema, root)
+    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, _category_ids(content))
+    images, known = _images(content["images"], reader, bad_input)
+    by_image = _by_image(content.get("annotations", []), known, reader, bad_input)
+    missing = [i for i in image_ids if i not in known]
     if missing:
         raise DatasetError(f"{path}: no image has the id {missing[0]} (of {len(missing)} not found)")
-    chosen = image_ids or list(images)
-    return [_record(images[i], by_image.get(i, []), folder, schema.num_joints, path) for i in chosen]
+    sound = False
+    for image_id in image_ids or list(images):
+        try:
+            image = reader.image(images[image_id]) if image_id in images else None
+        except BadInputError as error:
+            bad_input.meet(error.problem)
+            continue
+        if image:
+            sound = True
+            yield image, [(a, _annotation(a, image, reader, bad_input)) for a in by_image.get(image_id, [])]
+    if bad_input.problems and not sound:
+        raise DatasetError(f"{path}: no image of {len(content['images'])} is sound; {bad_input.problems[0]}")
+
+
+def _category_ids(content: dict[str, Any]) -> frozenset[Any]:
+    categories = [c for c in content.get("categories", []) if isinstance(c, dict)]
+    return frozenset(c["id"] for c in categories if isinstance(c.get("id"), int | str))
+
+
+def _images(entries: list[Any], reader: EntryReader, bad_input: BadInput) -> tuple[dict[int, Any], set[int]]:
+    """Return the entries by id, in the file's order, and all ids met, those of unusable entries too."""
+    images: dict[int, Any] = {}
+    known: set[int] = set()
+    for entry in entries:
+        try:
+            identity = reader.whole(entry, "id", "image")
+            if identity in known:
+                # whose annotations are they? only if both are the same photo does it not matter
+                if images.get(identity) != entry:
+                    images.pop(identity, None)
+                problem = Problem(str(reader.path), f"the image id {identity} stands there twice", "id", identity)
+                raise BadInputError(problem)
+        except BadInputError as error:
+            bad_input.meet(error.problem)
+            continue
+        known.add(identity)
+        images[identity] = entry
+    return images, known
+
+
+def _by_image(
+    annotations: list[Any], known: set[int], reader: EntryReader, bad_input: BadInput
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the annotations by image id; those of no image, and copies of another one, are left out."""
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    seen: dict[Any, Any] = {}
+    for annotation in annotations:
+        try:
+            image_id = reader.whole(annotation, "image_id", "annotation")
+            if image_id not in known:
+                raise reader.fault(annotation, "annotation", "image_id", ": no image has this image_id")
+            own_id = reader.identity(annotation)
+        except BadInputError as error:
+            bad_input.meet(error.problem)
+            continue
+        if own_id is not None and seen.setdefault(own_id, annotation) is not annotation:
+            bad_input.meet(reader.fault(annotation, "annotation", "id", ": another annotation has this id").problem)
+            if seen[own_id] == annotation:
+                continue
+        by_image[image_id].append(annotation)
+    return by_image
 
 
 def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path) -> None:
@@ -91,76 +159,31 @@ def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path
             )
 
 
-def _field(item: Any, key: str, path: Path, kind: str) -> Any:
-    if not isinstance(item, dict) or key not in item:
-        raise DatasetError(f"{path}: {kind} {str(item)[:120]} has no '{key}'")
-    return item[key]
+def _annotation(annotation: Any, image: ImageEntry, reader: EntryReader, bad_input: BadInput) -> AnnotationEntry:
+    try:
+        return reader.annotation(annotation, image)
+    except BadInputError as error:
+        bad_input.meet(error.problem)
+        return AnnotationEntry(None, reader.region_of_broken(annotation, image))
 
 
-def _whole(item: Any, key: str, path: Path, kind: str, least: float = -math.inf) -> int:
-    value = _field(item, key, path, kind)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
-        raise DatasetError(f"{path}: {kind} {str(item)[:120]}: '{key}' must be a whole number, got {value!r:.80}")
-    return int(value)
-
-
-def _record(
-    image: dict[str, Any], annotations: list[dict[str, Any]], folder: Path, num_joints: int, path: Path
-) -> ImageRecord:
-    people = [a for a in annotations if not a.get("iscrowd", 0) or _num_keypoints(a, path) > 0]
+def record_of(image: ImageEntry, entries: Sequence[AnnotationEntry], num_joints: int) -> ImageRecord:
+    """Return a photo's record."""
+    people = [entry.person for entry in entries if entry.person]
     keypoints = np.zeros((len(people), num_joints, 3), np.float32)
     boxes = np.zeros((len(people), 4), np.float32)
-    for person, annotation in enumerate(people):
-        keypoints[person] = _keypoints(annotation, num_joints, path)
-        boxes[person] = _numbers(_field(annotation, "bbox", path, "annotation"), 4, "bbox", annotation, path)
-    ignored = [a["segmentation"] for a in annotations if _is_ignored(a, path) and a.get("segmentation")]
-    crowd_index = image.get("crowdIndex")
-    if crowd_index is not None and not isinstance(crowd_index, int | float):
-        raise DatasetError(f"{path}: image {image['id']}: crowdIndex must be a number, got {crowd_index!r:.80}")
+    for number, person in enumerate(people):
+        keypoints[number], boxes[number] = person
     return ImageRecord(
-        image_id=image["id"],
-        path=folder / str(_field(image, "file_name", path, "image")),
-        width=_whole(image, "width", path, "image", least=1),
-        height=_whole(image, "height", path, "image", least=1),
-        keypoints=keypoints,
-        boxes=boxes,
-        ignored=tuple(ignored),
-        crowd_index=None if crowd_index is None else float(crowd_index),
+        image.image_id,
+        image.path,
+        image.width,
+        image.height,
+        keypoints,
+        boxes,
+        tuple(entry.ignored for entry in entries if entry.ignored is not None),
+        image.crowd_index,
     )
-
-
-def _num_keypoints(annotation: dict[str, Any], path: Path) -> int:
-    # custom files may lack this field; the labels tell as much
-    if "num_keypoints" in annotation:
-        return _whole(annotation, "num_keypoints", path, "annotation")
-    labels = (annotation.get("keypoints") or [])[2::3]
-    return sum(1 for label in labels if isinstance(label, int | float) and label > 0)
-
-
-def _is_ignored(annotation: dict[str, Any], path: Path) -> bool:
-    return bool(annotation.get("iscrowd", 0)) or _num_keypoints(annotation, path) == 0
-
-
-def _keypoints(annotation: dict[str, Any], num_joints: int, path: Path) -> NDArray[np.float32]:
-    values = annotation.get("keypoints")
-    if values is None:
-        return np.zeros((num_joints, 3), np.float32)
-    return _numbers(values, 3 * num_joints, "keypoints", annotation, path).reshape(num_joints, 3)
-
-
-def _numbers(values: Any, count: int, key: str, annotation: dict[str, Any], path: Path) -> NDArray[np.float32]:
-    where = f"{path}: annotation {annotation.get('id', '?')} of image {annotation['image_id']}: {key}"
-    if not isinstance(values, list) or len(values) != count:
-        length = len(values) if isinstance(values, list) else "none"
-        raise DatasetError(f"{where}: expected {count} numbers, got {length}")
-    try:
-        with np.errstate(over="ignore"):
-            numbers = np.asarray(values, np.float64).astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{where}: expected {count} numbers: {error}") from error
-    if not np.isfinite(numbers).all():
-        raise DatasetError(f"{where}: numbers must be finite")
-    return numbers
 
 
 def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
@@ -179,7 +202,9 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
         if content.get("categories") != contents[0].get("categories"):
             raise DatasetError(f"{path}: its categories are not those of {paths[0]}")
         for image in content["images"]:
-            identity = _field(image, "id", path, "image")
+            identity = image.get("id") if isinstance(image, dict) else None
+            if not isinstance(identity, int | float | str):
+                raise DatasetError(f"{path}: image {image!s:.120} has no 'id'")
             if identity in seen:
                 raise DatasetError(f"{path}: image {identity} is in {seen[identity]} too")
             seen[identity] = path

@@ -1,7 +1,7 @@
 """Loaders: which photos go to which process at which step, and the worker processes."""
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import cv2
@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader, Sampler
 from yacs.config import CfgNode
 
 from coupled_embedding.data.augmentation import build_augmentation
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.train_dataset import SampleKey, TrainBatch, TrainDataset, collate
+from coupled_embedding.data.workers import STALLED_SECONDS
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.keypoints import KeypointSchema
 
@@ -96,7 +98,11 @@ def single_threaded(_worker: int) -> None:
 
 
 def build_train_dataset(
-    cfg: CfgNode, records: list[ImageRecord], schema: KeypointSchema, strides: tuple[int, ...]
+    cfg: CfgNode,
+    records: list[ImageRecord],
+    schema: KeypointSchema,
+    strides: tuple[int, ...],
+    bad_input: BadInput | None = None,
 ) -> TrainDataset:
     """Build the training samples of a config."""
     if cfg.DATASET.ONLY_WITH_PEOPLE:
@@ -110,11 +116,16 @@ def build_train_dataset(
         cfg.DATASET.MAX_PEOPLE,
         cfg.SEED,
         cfg.AUGMENT.REDUCED_DECODE,
+        bad_input,
     )
 
 
 def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memory: bool) -> Generator[TrainBatch]:
-    """Load the plan's batches in worker processes; DatasetError names what cannot be read."""
+    """Load the plan's batches in worker processes.
+
+    Raises:
+        DatasetError: it names what cannot be read, or what a process was reading when it died.
+    """
     loader = DataLoader(
         dataset,
         batch_sampler=plan,
@@ -124,18 +135,29 @@ def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memor
         worker_init_fn=prepare_worker,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # or every new loader would change the random state of the training
+        timeout=STALLED_SECONDS if workers else 0,
     )
-    yield from each_batch(loader)
+    yield from each_batch(loader, dataset.name_dead_worker)
 
 
-def each_batch(loader: DataLoader[Any]) -> Generator[Any]:
-    """Yield a loader's batches; a DatasetError in a batch's place is raised. Its processes end with the generator."""
+def each_batch(loader: DataLoader[Any], explain: Callable[[RuntimeError], None]) -> Generator[Any]:
+    """Yield a loader's batches; its processes end with the generator.
+
+    Args:
+        explain: raises DatasetError if this error tells of a loader process that died or stalled.
+
+    Raises:
+        DatasetError: it stood in a batch's place, or a process died.
+    """
     batches = iter(loader)
     try:
         for batch in batches:
             if isinstance(batch, DatasetError):
                 raise batch
             yield batch
+    except RuntimeError as error:
+        explain(error)
+        raise
     finally:
         # an error's traceback would keep it alive, and with it its processes
         del batches

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.coco_format import annotation_file, dataset_root, load_records
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.synthetic import CrowdSettings, write_dataset
@@ -17,9 +18,11 @@ def schema_of(cfg: CfgNode) -> KeypointSchema:
     return load_schema(cfg.DATASET.SCHEMA)
 
 
-def records_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> list[ImageRecord]:
-    """Read the photos of a split of the config's data set."""
-    return load_records(schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS)
+def records_of(
+    cfg: CfgNode, schema: KeypointSchema, split: str, bad_input: BadInput | None = None
+) -> list[ImageRecord]:
+    """Read the photos of a split of the config's data set; without ``bad_input`` broken entries are errors."""
+    return load_records(schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, bad_input)
 
 
 def annotations_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> Path:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.bad_input import BadInputError, Problem
+
+MAX_PIXELS = 2**28  # of a photo: decoded, 0.8 GB
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class ImageRecord:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.
 
         Raises:
-            DatasetError: a region is neither polygons nor runs of the photo's size.
+            BadInputError: a region is neither polygons nor runs of the photo's size.
         """
         runs: list[Any] = []
         for segmentation in self.ignored:
             try:
                 runs += _run_lengths(segmentation, self.height, self.width)
             except Exception as error:  # pycocotools raises whatever its C code meets
-                raise DatasetError(
-                    f"{self.path}: image {self.image_id} has a segmentation that cannot be read: "
-                    f"{str(segmentation)[:80]} ({error})"
-                ) from error
+                text = (
+                    f"image {self.image_id} has a segmentation that cannot be read: {str(segmentation)[:80]} ({error})"
+                )
+                raise BadInputError(Problem(str(self.path), text, "segmentation", self.image_id)) from error
         if not runs:
             return np.full((self.height, self.width), 255, np.uint8)
         # one decode for all; its memory is by columns

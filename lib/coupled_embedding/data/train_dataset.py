@@ -1,7 +1,7 @@
 """Training samples: uint8 crop, joints in heatmap cells, masks. Targets are made on the device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import cv2
@@ -20,9 +20,11 @@ from coupled_embedding.data.augmentation import (
     warp_joints,
     warp_mask,
 )
+from coupled_embedding.data.bad_input import BadInput, Problem, photo_problem
 from coupled_embedding.data.images import read_photo_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import Targets, build_targets
+from coupled_embedding.data.workers import WorkerWatch
 from coupled_embedding.errors import DatasetError
 
 
@@ -53,6 +55,7 @@ class Sample:
         image_id: of the annotation file.
         dropped_people: people above M.
         step_images: see `SampleKey`.
+        skipped: photos that could not be read, in whose place this one is.
     """
 
     image: NDArray[np.uint8]
@@ -62,11 +65,15 @@ class Sample:
     image_id: int
     dropped_people: int
     step_images: int
+    skipped: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """B samples as tensors; `step_images` is the optimizer step's number of photos."""
+    """B samples as tensors; `step_images` is the optimizer step's number of photos.
+
+    `skipped` are photos that could not be read; others stand in their places.
+    """
 
     images: Tensor  # (B, S, S, 3) uint8
     joints: tuple[Tensor, ...]  # (B, M, K, 3)
@@ -75,6 +82,7 @@ class TrainBatch:
     image_ids: list[int]
     dropped_people: int
     step_images: int
+    skipped: list[Problem] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
@@ -90,13 +98,13 @@ class TrainBatch:
 
     def _map(self, move) -> "TrainBatch":  # type: ignore[no-untyped-def]
         values = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
             if isinstance(value, Tensor):
                 value = move(value)
             elif isinstance(value, tuple):
                 value = tuple(move(x) for x in value)
-            values[field.name] = value
+            values[entry.name] = value
         return TrainBatch(**values)
 
 
@@ -113,6 +121,9 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         seed: the same (seed, epoch, photo) gives the same sample, whatever the process.
         reduced_decode: decode JPEGs smaller where the draw at least halves them: faster, and
             smoother than the released program's pixels. Joints, masks and scales stay the same.
+        bad_input: what happens to photos that cannot be read; None: they are errors. A tolerant
+            one has the next readable photo of the data set take the place, so that every step
+            has its number of photos, whatever the processes, and the same key the same sample.
     """
 
     def __init__(
@@ -125,6 +136,7 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         max_people: int = 30,
         seed: int = 0,
         reduced_decode: bool = True,
+        bad_input: BadInput | None = None,
     ) -> None:
         self.records = list(records)
         self.flip_index = tuple(flip_index)
@@ -134,9 +146,15 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         self.max_people = max_people
         self.seed = seed
         self.reduced_decode = reduced_decode
+        self.bad_input = bad_input or BadInput()
+        self.watch = WorkerWatch()
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def name_dead_worker(self, error: RuntimeError) -> None:
+        """Raise DatasetError with the photo's file if this error tells of loader processes that died."""
+        self.watch.explain(error, [record.path for record in self.records])
 
     def __getitem__(self, key: SampleKey) -> Sample | DatasetError:
         """Return the sample, or the error for the main process to raise with a clean text."""
@@ -146,9 +164,29 @@ class TrainDataset(Dataset[Sample | DatasetError]):
             return error
 
     def sample(self, key: SampleKey) -> Sample:
-        """Draw, warp and return one sample; DatasetError names the photo's file."""
-        record = self.records[key.photo]
+        """Draw, warp and return one sample.
+
+        Raises:
+            DatasetError: it names the photo's file; or, if broken photos are tolerated, no photo
+                of the data set can be read.
+        """
+        skipped: list[Problem] = []
+        count = len(self.records)
+        for photo in range(key.photo, key.photo + count):
+            record = self.records[photo % count]
+            try:
+                with self.watch.reading(photo % count):
+                    sample = self._sample_of(record, key)
+            except DatasetError as error:
+                skipped.append(photo_problem(error, record.path, record.image_id))
+                self.bad_input.judge(skipped[-1])
+                continue
+            return replace(sample, skipped=tuple(skipped)) if skipped else sample
+        raise DatasetError(f"none of the {count} photos can be read; {skipped[0]}")
+
+    def _sample_of(self, record: ImageRecord, key: SampleKey) -> Sample:
         size = (record.width, record.height)
+        # by the key, not the record: a photo that stands in for another is not drawn as at its own place
         rng = np.random.default_rng((self.seed, key.epoch, key.photo))
         draw = self.augmentation.draw(rng, size)
         shrink = draw.side(size) / self.input_size if self.reduced_decode else 1.0
@@ -204,4 +242,5 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
         image_ids=[s.image_id for s in good],
         dropped_people=sum(s.dropped_people for s in good),
         step_images=good[0].step_images,
+        skipped=[problem for s in good for problem in s.skipped],
     )

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import latest_sound, list_checkpoints, read_resumable, remove_unfinished
 from coupled_embedding.config import config_to_yaml
+from coupled_embedding.data.bad_input import BadInput, build_bad_input
 from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
 from coupled_embedding.distributed import World, barrier, gather, on_main
@@ -52,7 +54,9 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
         trainer.resume(read_resumable(start), start)
         messages.append(f"continuing from {start} (step {trainer.state.step} of {trainer.total_steps})")
     if world.is_main:
-        records = trainer.dataset.records
+        records, bad_input = trainer.dataset.records, trainer.dataset.bad_input
+        if left_out := bad_input.report("broken annotations, left out", bad_input.problems, folder):
+            messages.append(left_out)
         people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in records)
         messages.append(
             f"{cfg.NAME}: {len(records)} photos with {people} labelled people, {trainer.total_steps} steps of "
@@ -81,8 +85,10 @@ def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
     torch.manual_seed(cfg.SEED)
     network = build_network(cfg, schema.num_joints)
     messages = initialise(network, cfg, schema)
-    dataset = build_train_dataset(cfg, records_of(cfg, schema, cfg.DATASET.TRAIN), schema, network.strides)
-    evaluate = _validation(cfg, schema, world)
+    bad_input = build_bad_input(cfg, training=True)
+    records = records_of(cfg, schema, cfg.DATASET.TRAIN, bad_input)
+    dataset = build_train_dataset(cfg, records, schema, network.strides, bad_input)
+    evaluate = _validation(cfg, schema, world, bad_input)
     return Trainer(cfg, schema, network, dataset, run_folder(cfg), world, evaluate), messages
 
 
@@ -140,16 +146,25 @@ def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> li
     return messages
 
 
-def _validation(cfg: CfgNode, schema: KeypointSchema, world: World) -> Evaluate | None:
+def _validation(cfg: CfgNode, schema: KeypointSchema, world: World, bad_input: BadInput) -> Evaluate | None:
     if not cfg.DATASET.VAL:
         return None
-    records = records_of(cfg, schema, cfg.DATASET.VAL)
+    # always strict: a score on other annotations than the file's would be no score, and now is the time to say so
+    records = records_of(cfg, schema, cfg.DATASET.VAL, BadInput(scored=True))
     truth = ground_truth_of(cfg, schema, records, cfg.DATASET.VAL)
     if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{cfg.DATASET.VAL}' has no public annotations to score against")
 
     def evaluate(network: PoseNetwork) -> dict[str, float]:
-        outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world, truth=truth)
+        photos = BadInput(bad_input.tolerant)
+        outcome = run_test(network, cfg, schema, records, cfg.DATASET.VAL, world, truth=truth, bad_input=photos)
+        told = bad_input.report(
+            "validation photos that cannot be read, nobody found there",
+            photos.problems,
+            run_folder(cfg) if world.is_main else None,
+        )
+        if told and world.is_main:
+            tqdm.write(told)
         assert outcome.scores is not None
         return outcome.scores.values
 

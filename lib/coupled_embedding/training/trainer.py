@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from coupled_embedding.data.images import normalise
@@ -28,8 +27,10 @@ from coupled_embedding.training.guard import StepGuard, spoil_if_not_finite
 from coupled_embedding.training.logging import RunLog
 from coupled_embedding.training.meter import Meter
 from coupled_embedding.training.optimizer import build_optimizer, step_unless
+from coupled_embedding.training.parallel import build_parallel, build_placed
 from coupled_embedding.training.pictures import batch_picture
 from coupled_embedding.training.schedule import build_schedule
+from coupled_embedding.training.skipped import SkippedPhotos
 from coupled_embedding.training.state import TrainingState
 from coupled_embedding.training.stop import StopSignals
 
@@ -65,8 +66,8 @@ class Trainer:
     ) -> None:
         self.cfg, self.schema, self.dataset = cfg, schema, dataset
         self.world, self.evaluate = world, evaluate
-        network = self._place(network)
-        self.parallel = self._parallel(network)
+        network = build_placed(network, cfg, world)
+        self.parallel = build_parallel(network, cfg, world)
         self.criterion = build_criterion(cfg)
         self.state = TrainingState(
             network,
@@ -74,26 +75,13 @@ class Trainer:
             torch.amp.GradScaler(world.device.type, enabled=cfg.TRAIN.PRECISION == "fp16"),
             MovingAverage(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None,
         )
+        self.skipped = SkippedPhotos(dataset.bad_input, folder, world)
         self.stage: Stage = nullcontext  # nobody measures
         self.scores: dict[str, float] = {}  # of the last validation
         self.steps_per_epoch = self._plan(0, 0).steps_per_epoch
         self.total_steps = cfg.TRAIN.EPOCHS * self.steps_per_epoch
         self.schedule = build_schedule(cfg, self.steps_per_epoch)
         self.files = RunFiles(folder, cfg, schema, self.state, self.steps_per_epoch, world)
-
-    def _place(self, network: PoseNetwork) -> PoseNetwork:
-        layout = torch.channels_last if self.cfg.TRAIN.CHANNELS_LAST else torch.contiguous_format
-        network = network.to(self.world.device, memory_format=layout)  # type: ignore[call-overload]
-        if self.world.size > 1 and self.world.device.type == "cuda" and self.cfg.TRAIN.SYNC_BN:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return network
-
-    def _parallel(self, network: PoseNetwork) -> nn.Module:
-        forward: nn.Module = torch.compile(network) if self.cfg.TRAIN.COMPILE else network  # type: ignore[assignment]
-        if self.world.size == 1:
-            return forward
-        devices = [self.world.device] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True)
 
     def _plan(self, first_step: int, last_step: int) -> StepPlan:
         train, world = self.cfg.TRAIN, self.world
@@ -117,6 +105,9 @@ class Trainer:
         except StoppedBySignal as signal:
             done = f"after step {state.step} of {self.total_steps}; {files.folder} is saved: continue with --resume"
             raise StoppedBySignal(signal.number, done) from None
+        except RuntimeError as error:
+            self.dataset.name_dead_worker(error)
+            raise
         finally:
             if log:
                 log.close()
@@ -144,6 +135,8 @@ class Trainer:
         ends_epoch = state.step % self.steps_per_epoch == 0
         state.untested = ends_epoch and self._is_tested()
         signal = stop.agreed(now=ends_epoch)
+        if signal or ends_epoch:
+            self.skipped.tell(log, -(-state.step // self.steps_per_epoch))
         if signal or self._is_saved():
             self._look(guard, log)
             self.files.save_numbered({})
@@ -197,6 +190,7 @@ class Trainer:
             meter.add(terms, share, batch)
             losses.append(terms.stacked())
             image_ids += batch.image_ids
+            self.skipped.add(batch)
         with self.stage("optimizer"):
             norm = self._update(rate)
         state.step += 1

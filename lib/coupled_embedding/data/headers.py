@@ -1,0 +1,96 @@
+"""What a picture file says of itself, without decoding it: its size, and whether its end is there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_END_OF_JPEG = b"\xff\xd9"
+_END_OF_PNG = b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's own words.
+
+    Attributes:
+        size: (width, height) in pixels as stored; None where the format is another, or broken.
+        is_jpeg: whether it is a JPEG file with a size.
+        cut: whether the file surely ends before its picture does.
+    """
+
+    size: tuple[int, int] | None = None
+    is_jpeg: bool = False
+    cut: bool = False
+
+
+def read_header(content: bytes) -> Header:
+    """Read the header of a JPEG, PNG, WebP, GIF or BMP file; others say nothing."""
+    if content[:2] == b"\xff\xd8":
+        return _jpeg(content)
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return Header(_size(content, 16, 20, 4, "big"), cut=content.rfind(_END_OF_PNG) < 0)
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return Header(_webp_size(content), cut=int.from_bytes(content[4:8], "little") + 8 > len(content))
+    if content[:4] == b"GIF8":
+        return Header(_size(content, 6, 8, 2, "little"))
+    if content[:2] == b"BM":
+        return Header(_size(content, 18, 22, 4, "little"))
+    return Header()
+
+
+def jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Return the (width, height) in a JPEG file's frame header; None if there is none."""
+    return _jpeg(content).size
+
+
+def _jpeg(content: bytes) -> Header:
+    size = None
+    for marker, place in _jpeg_segments(content):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any kind
+            size = _size(content, place + 7, place + 5, 2, "big")
+        if marker == 0xDA:
+            # entropy-coded data escapes 0xFF, so this can only be the marker; thumbnails end before
+            return Header(size, size is not None, cut=content.rfind(_END_OF_JPEG, place) < 0)
+    return Header(size, size is not None)
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and place of each segment up to the start of the scan, which ends them."""
+    place = 2
+    if content[:place] != b"\xff\xd8":
+        return
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        yield marker, place
+        if marker == 0xDA:
+            return
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        size = _size(content, 24, 27, 3, "little")
+        return size and (size[0] + 1, size[1] + 1)
+    if kind == b"VP8 ":
+        size = _size(content, 26, 28, 2, "little")
+        return size and (size[0] & 0x3FFF, size[1] & 0x3FFF)
+    if kind == b"VP8L" and len(content) >= 25:
+        bits = int.from_bytes(content[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
+
+
+def _size(content: bytes, width: int, height: int, length: int, order: str) -> tuple[int, int] | None:
+    """Return (width, height) from their places in the file; None if it ends before."""
+    if max(width, height) + length > len(content):
+        return None
+    # only a bitmap's height is signed: below 0 its rows go downwards
+    signed = content[:2] == b"BM"
+    values = [
+        int.from_bytes(content[place : place + length], order, signed=signed)  # type: ignore[arg-type]
+        for place in (width, height)
+    ]
+    return abs(values[0]), abs(values[1])

@@ -1,0 +1,95 @@
+"""Loader processes that die or stall name the photo that they were at."""
+
+import gc
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from coupled_embedding.data import loader, workers
+from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.bad_input import BadInput
+from coupled_embedding.data.loader import StepPlan, train_batches
+from coupled_embedding.data.train_dataset import TrainDataset
+from coupled_embedding.data.workers import WorkerWatch
+from coupled_embedding.errors import DatasetError
+
+pytestmark = pytest.mark.bad_input
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Have torch's loaders end their processes at once, and within the test."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    yield
+    gc.collect()
+
+
+class Deadly(TrainDataset):
+    """Reading photo 103 kills the process, as a bug in a decoder or a full memory would."""
+
+    def _sample_of(self, record, key):
+        if record.image_id == 103:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._sample_of(record, key)
+
+
+class Stalling(TrainDataset):
+    """Reading photo 103 never ends, as on a disk that is gone."""
+
+    def _sample_of(self, record, key):
+        if record.image_id == 103:
+            threading.Event().wait()
+        return super()._sample_of(record, key)
+
+
+class Buggy(TrainDataset):
+    """A mistake in the program is not a broken photo."""
+
+    def _sample_of(self, record, key):
+        raise RuntimeError("DataLoader is not to blame")
+
+
+def load(kind, records, processes):
+    dataset = kind(records, (0, 2, 1), Augmentation(), 32, (4,), bad_input=BadInput(tolerant=True))
+    return list(train_batches(dataset, StepPlan(6, 1, last_step=6), processes, pin_memory=False))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_is_killed_names_the_photo(make_records, processes):
+    records = make_records(6)
+    with pytest.raises(DatasetError, match=rf"a loader process .* while reading {records[3].path}; .*TRAIN\.WORKERS"):
+        load(Deadly, records, processes)
+
+
+def test_a_process_that_stalls_names_the_photo(make_records, monkeypatch):
+    records = make_records(6)
+    for module in (loader, workers):
+        monkeypatch.setattr(module, "STALLED_SECONDS", 1)
+    with pytest.raises(DatasetError, match=rf"brought nothing for 1 s, while reading {records[3].path}"):
+        load(Stalling, records, 1)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_mistake_in_the_program_stays_what_it_is(make_records, processes):
+    with pytest.raises(RuntimeError, match="DataLoader is not to blame"):
+        load(Buggy, make_records(6), processes)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("DataLoader worker (pid 12) is killed by signal: Killed. ", "is killed by signal: Killed between two photos"),
+        ("DataLoader worker (pid(s) 12, 13) exited unexpectedly", "exited unexpectedly between two photos"),
+    ],
+)
+def test_torchs_texts_are_understood(text, told, tmp_path):
+    with pytest.raises(DatasetError) as raised:
+        WorkerWatch().explain(RuntimeError(text), [tmp_path])
+    assert told in str(raised.value)
+
+
+def test_other_errors_are_left_alone(tmp_path):
+    assert WorkerWatch().explain(RuntimeError("CUDA out of memory"), [tmp_path]) is None

@@ -1,0 +1,75 @@
+"""Check a data set before days are spent on it: every annotation, every photo.
+
+python tools/check_dataset.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --split train2017
+python tools/check_dataset.py --schema my_people.yaml --root /data/my_people --split all --annotations-only
+
+Prints counts and what is broken or looks wrong, and leaves check.json (everything) and check.png
+(histograms) in --out. The exit code is 0 when nothing was found, 1 when something was, 2 when the
+check could not be made.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from coupled_embedding.commands import command
+from coupled_embedding.config import load_config
+from coupled_embedding.data.prepare import render_missing
+from coupled_embedding.data_check import as_json, as_text, check_split, draw_statistics
+from coupled_embedding.errors import UserError
+from coupled_embedding.keypoints import load_schema
+from coupled_embedding.visualize import save_image
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--cfg", help="config file, whose data set is checked")
+    source.add_argument("--schema", help="schema of the data set")
+    parser.add_argument("--root", help="folder of the data set (default: the config's or the schema's)")
+    parser.add_argument("--split", help="split to check (default: the config's DATASET.TRAIN)")
+    parser.add_argument("--annotations-only", action="store_true", help="leave the photos alone")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read photos (%(default)s)")
+    parser.add_argument("--out", type=Path, help="folder for check.json and check.png (default: outputs/check_…)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+    args = parser.parse_args()
+    if not 0 <= args.workers <= 256:
+        parser.error(f"--workers {args.workers}: expected 0 to 256")
+    return args
+
+
+@command
+def main() -> None:
+    """Check, print, write."""
+    args = parse()
+    cfg = load_config(args.cfg, args.overrides + (["DATASET.ROOT", args.root] if args.root else []))
+    schema = load_schema(args.schema or cfg.DATASET.SCHEMA)
+    split = args.split or (cfg.DATASET.TRAIN if args.cfg else next(iter(schema.splits), ""))
+    if args.cfg:
+        render_missing(cfg, schema, {split})
+    with tqdm(unit="photo", desc="photos", disable=args.annotations_only) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        check = check_split(
+            schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, not args.annotations_only, args.workers, show
+        )
+    print(as_text(check))
+    folder = args.out or Path(cfg.OUTPUT_DIR) / f"check_{schema.name}_{split}"
+    save_image(folder / "check.png", draw_statistics(check))
+    try:
+        (folder / "check.json").write_text(json.dumps(as_json(check), indent=1), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write check.json ({error.strerror})") from error
+    print(f"everything: {folder / 'check.json'}; histograms: {folder / 'check.png'}")
+    sys.exit(1 if check.findings else 0)
+
+
+if __name__ == "__main__":
+    main()
