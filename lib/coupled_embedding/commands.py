@@ -5,7 +5,7 @@ import functools
 import sys
 from collections.abc import Callable
 
-from coupled_embedding.errors import UserError
+from coupled_embedding.errors import UserError, printable
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -16,7 +16,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -1,5 +1,8 @@
 """Errors that a user can mend. Commands print their text without a traceback."""
 
+import reprlib
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user gave is wrong: the text names the file, the field and what to do."""
@@ -15,3 +18,26 @@ class DatasetError(UserError):
 
 class CheckpointError(UserError):
     """A weight file or checkpoint is missing, damaged or does not fit the network."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 10
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 150
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: at most 200 characters.
+
+    Unlike ``repr``, which of lists that share lists takes time and memory without bound, and
+    fails on a whole number of thousands of digits.
+    """
+    try:
+        return _SHORT.repr(value)[:200]
+    except Exception:  # whatever the value's own repr meets
+        return f"a {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal: control characters, which could rewrite it, are spelled out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

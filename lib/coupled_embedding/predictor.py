@@ -10,11 +10,23 @@ from yacs.config import CfgNode
 
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.errors import DatasetError
 from coupled_embedding.geometry import fit_geometry
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.inference.inputs import InputDataset, input_batches, like_shaped_batches, warp_to_input
 from coupled_embedding.keypoints import KeypointSchema, Pose
 from coupled_embedding.networks.pose_network import PoseNetwork
+
+LONGEST_RATIO = 32  # of a photo's sides; the input grows with it, without bound for a strip one pixel high
+
+
+def check_ratio(width: int, height: int, source: str | Path) -> None:
+    """Raise DatasetError for a photo so long that its input would take no end of memory."""
+    if max(width, height) > LONGEST_RATIO * min(width, height):
+        raise DatasetError(
+            f"{source}: a photo of {width}×{height} pixels cannot be laid into a network's input: the long side may be "
+            f"{LONGEST_RATIO} times the short one; cut it into pieces"
+        )
 
 
 class Predictor:
@@ -44,13 +56,15 @@ class Predictor:
                 tag says.
 
         Raises:
-            DatasetError: the file cannot be read.
+            DatasetError: the file cannot be read, or the photo is far longer than wide.
             ValueError: the array is no such picture.
         """
+        source = image if isinstance(image, str | Path) else "the picture"
         if isinstance(image, str | Path):
             image = read_image(Path(image), honour_orientation=True)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected a (height, width, 3) uint8 picture, got {image.shape} {image.dtype}")
+        check_ratio(image.shape[1], image.shape[0], source)
         geometry = fit_geometry((image.shape[1], image.shape[0]), self.input_size)
         scales = self.estimator.settings.scales
         inputs = [torch.from_numpy(warp_to_input(image, geometry, factor))[None] for factor in scales]
@@ -86,8 +100,10 @@ def predict_records(
         People by image id, in decode's order; every photo of the share has an entry.
 
     Raises:
-        DatasetError: a photo cannot be read.
+        DatasetError: a photo cannot be read, or is far longer than wide.
     """
+    for record in records:
+        check_ratio(record.width, record.height, record.path)
     sizes = [fit_geometry((r.width, r.height), input_size).base_size for r in records]
     batches = like_shaped_batches(sizes, batch_size)[rank::processes]
     if not batches:

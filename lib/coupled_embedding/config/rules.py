@@ -7,7 +7,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.errors import ConfigError, shown
+from coupled_embedding.paths import name_problem, text_problem
+
+# what a config may make of a machine: the papers' networks have 104 blocks and see 1,280 pixels
+MOST_BLOCKS = 1000
+LARGEST_INPUT = 8192
+MOST_SCALES = 16
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -17,6 +23,8 @@ def coerce(default: Any, value: Any, key: str, source: str) -> Any:
 
     Whole numbers may stand for floats, and ``1e-3``, which YAML reads as text, for 0.001.
     """
+    if type(value) is int and abs(value) >= 2**63:
+        raise ConfigError(f"{source}: {key}: {shown(value)} is impossible; allowed: whole numbers of up to 64 bits")
     if isinstance(default, float):
         number = _as_float(value)
         if number is not None:
@@ -24,11 +32,17 @@ def coerce(default: Any, value: Any, key: str, source: str) -> Any:
     elif isinstance(default, list):
         if isinstance(value, list | tuple):
             return [coerce(default[0], item, key, source) if default else item for item in value]
-    elif isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+    elif isinstance(default, str) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        return _as_text(str(value), key, source)
     elif type(value) is type(default):
         return value
-    raise ConfigError(f"{source}: {key}: expected a {_kind(default)}, got {value!r:.200} ({type(value).__name__})")
+    raise ConfigError(f"{source}: {key}: expected a {_kind(default)}, got {shown(value)} ({type(value).__name__})")
+
+
+def _as_text(text: str, key: str, source: str) -> str:
+    if text_problem(text):
+        raise ConfigError(f"{source}: {key}: {shown(text)} is impossible: {text_problem(text)}")
+    return text
 
 
 def _as_float(value: Any) -> float | None:
@@ -74,10 +88,14 @@ def _rising(values: Iterable[float]) -> bool:
 
 
 RULES: dict[str, Rule] = {
+    "NAME": ((lambda v: not name_problem(v)), "a single name of a folder, without '/' or '..', of up to 100 bytes"),
     "SEED": _between(0, 2**32 - 1),
     "DATASET.INPUT_SIZE": ((lambda v: 64 <= v <= 4096 and v % 32 == 0), "a multiple of 32 from 64 to 4096"),
     "DATASET.MAX_PEOPLE": _between(1, 1000),
-    "DATASET.IMAGE_IDS": ((lambda v: all(type(i) is int for i in v)), "a list of whole numbers"),
+    "DATASET.IMAGE_IDS": (
+        (lambda v: all(type(i) is int and abs(i) < 2**63 for i in v)),
+        "a list of whole numbers of up to 64 bits",
+    ),
     "SYNTHETIC.WIDTH": _between(64, 2048),
     "SYNTHETIC.HEIGHT": _between(64, 2048),
     "SYNTHETIC.MIN_PEOPLE": _between(1, 40),
@@ -155,15 +173,26 @@ def check_values(cfg: CfgNode, source: str) -> None:
     for key, (allowed, description) in RULES.items():
         value = _get(cfg, key)
         if not allowed(value):
-            raise ConfigError(f"{source}: {key}: {value!r:.200} is impossible; allowed: {description}")
+            raise ConfigError(f"{source}: {key}: {shown(value)} is impossible; allowed: {description}")
     if cfg.SYNTHETIC.MIN_PEOPLE > cfg.SYNTHETIC.MAX_PEOPLE:
         few, many = cfg.SYNTHETIC.MIN_PEOPLE, cfg.SYNTHETIC.MAX_PEOPLE
         raise ConfigError(f"{source}: SYNTHETIC.MIN_PEOPLE: {few} must not exceed SYNTHETIC.MAX_PEOPLE, {many}")
     if cfg.LOSS.PULL_RAMP_START > cfg.LOSS.PULL_RAMP_END:
         start, end = cfg.LOSS.PULL_RAMP_START, cfg.LOSS.PULL_RAMP_END
         raise ConfigError(f"{source}: LOSS.PULL_RAMP_START: {start} must not exceed LOSS.PULL_RAMP_END, {end}")
-    if 1.0 not in cfg.TEST.SCALES:
-        raise ConfigError(f"{source}: TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from")
+    blocks = cfg.MODEL.STAGE_BLOCKS * sum(m * (n + 2) for n, m in enumerate(cfg.MODEL.STAGE_MODULES))
+    if blocks > MOST_BLOCKS:
+        raise ConfigError(
+            f"{source}: MODEL.STAGE_MODULES, MODEL.STAGE_BLOCKS: {blocks} residual blocks; allowed: {MOST_BLOCKS}"
+        )
+    scales, size = cfg.TEST.SCALES, cfg.DATASET.INPUT_SIZE
+    if size * max(scales) > LARGEST_INPUT or len(scales) > MOST_SCALES:
+        raise ConfigError(
+            f"{source}: TEST.SCALES: {shown(scales)} is impossible; allowed: up to {MOST_SCALES} scales, whose largest "
+            f"times DATASET.INPUT_SIZE ({size}) is at most {LARGEST_INPUT} pixels"
+        )
+    if 1.0 not in scales:
+        raise ConfigError(f"{source}: TEST.SCALES: {shown(scales)} must hold 1.0, the scale that tags come from")
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

@@ -1,5 +1,6 @@
 """The pose network: backbone and head, and what it puts out."""
 
+import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -68,3 +69,13 @@ def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
         model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
     )
     return PoseNetwork(num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS)
+
+
+def sketch_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
+    """Build the network of a config without memory for its weights, on the meta device.
+
+    ``load_strictly`` gives it memory once a file's weights are known to fit: a stranger's config
+    of a huge network then costs nothing.
+    """
+    with torch.device("meta"):
+        return build_network(cfg, num_joints).eval()
