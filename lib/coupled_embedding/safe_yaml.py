@@ -33,8 +33,8 @@ def parse_yaml(text: str) -> Any:
         ValueError: it is not YAML, holds tags other than YAML's own, a key twice, an alias of what it
             stands in, or aliases that stand for more than ``MOST_VALUES`` values.
     """
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -42,8 +42,6 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except Exception as error:  # PyYAML raises whatever a value with a wrong tag meets: "!!int ''" an IndexError
         raise ValueError(f"{str(error) or type(error).__name__:.500}") from error
-    finally:
-        loader.dispose()
 
 
 def _check(node: yaml.Node, counts: dict[int, int], above: tuple[int, ...]) -> int:

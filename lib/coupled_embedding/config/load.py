@@ -73,7 +73,7 @@ def config_to_yaml(cfg: CfgNode) -> str:
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
-    content = _read_yaml(path)
+    content = _read_yaml(path, f", which {BASE_KEY} of {seen[-1]} names" if seen else "")
     if path.resolve() in seen:
         raise ConfigError(f"{path}: {BASE_KEY} leads back to a file that is already being read")
     bases = content.pop(BASE_KEY, [])
@@ -90,17 +90,17 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str
     return [*files, (path, content)]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, origin: str) -> dict[str, Any]:
     try:
         text = read_text(path)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such config file") from error
+        raise ConfigError(f"{path}: no such config file{origin}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot read this config file ({error})") from error
+        raise ConfigError(f"{path}: cannot read this config file{origin} ({error})") from error
     try:
         content = parse_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from error
+        raise ConfigError(f"{path}: not a YAML file{origin}: {error}") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected KEY: value lines, got {shown(content)}")

@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
+from coupled_embedding.errors import CheckpointError
 from coupled_embedding.geometry import Array, apply_affine
 from coupled_embedding.inference.aggregate import PhotoMaps
 from coupled_embedding.inference.enlarge import grid, value_at
@@ -68,10 +69,10 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
         People in the order in which grouping started them.
 
     Raises:
-        ValueError: a map holds NaN or infinity.
+        CheckpointError: a map holds NaN or infinity.
     """
     if not (_all_finite(maps.heatmaps) and all(_all_finite(layer.values) for layer in maps.tags)):
-        raise ValueError("the network put out NaN or infinite values; its weights or the input are damaged")
+        raise CheckpointError("the network put out NaN or infinite values; its weights or the input are damaged")
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group(candidates, settings.grouping_order, settings.tag_threshold, ASSIGNMENTS[settings.assignment])

@@ -41,6 +41,11 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | 
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
+    problems += [
+        f"not finite: {name:.200}, as after a training that diverged"
+        for name, tensor in weights.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
     if problems:
         raise CheckpointError(
             f"{path}: does not fit this network ({len(problems)} keys); is it of another config?\n  "
