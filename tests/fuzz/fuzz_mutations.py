@@ -165,7 +165,7 @@ def change_tree(random: Random, tree: Any, values: list[Any]) -> Any:
             case 7 if isinstance(container[key], int | float):
                 container[key] = container[key] * random.choice([-1, 0, 10, 1000]) + random.choice([0, 1, 0.5])
             case _:
-                container[key] = random.choice(values)
+                container[key] = copy.deepcopy(random.choice(values))
     return root[0]
 
 

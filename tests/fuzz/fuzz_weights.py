@@ -27,7 +27,14 @@ MODEL: {WIDTH: 4, STEM_WIDTH: 8, STEM_BLOCKS: 1, STAGE_MODULES: [1, 1, 1], STAGE
 """
 
 
-class Owned:
+class Gun:
+    """What must not go off when a file that holds it is made."""
+
+    def __deepcopy__(self, memo: Any) -> "Gun":
+        return self
+
+
+class Owned(Gun):
     """Makes a folder when it is unpickled the careless way."""
 
     def __init__(self, folder: str) -> None:
@@ -37,7 +44,7 @@ class Owned:
         return os.mkdir, (self.folder,)
 
 
-class Called:
+class Called(Gun):
     """Is replaced by what a function returns when it is unpickled."""
 
     def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
