@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from coupled_embedding.config import config_from_dict, config_to_dict
-from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.config import config_from_dict, config_to_dict, default_config
+from coupled_embedding.errors import CheckpointError, UserError, shown
 from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
 from coupled_embedding.networks.weights import load_strictly, network_weights, read_weight_file
 
 FORMAT = "coupled_embedding/1"
@@ -85,28 +85,44 @@ def _flush_folder(folder: Path) -> None:
 def load_model(path: str | Path) -> LoadedModel:
     """Rebuild a network from one of our checkpoints alone.
 
+    Its config is the training's but for OUTPUT_DIR, which is the default: a file from elsewhere
+    does not say where this machine writes.
+
     Raises:
         CheckpointError: the file is missing, damaged, or not of this package.
     """
-    content = read_weight_file(path)
-    if content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this package (format {content.get('format')!r:.80}, expected '{FORMAT}'); "
-            "a file of weights alone needs a config: give --cfg"
-        )
-    cfg = config_from_dict(content["config"], f"{path}, its config")
-    schema = schema_from_dict(content["schema"], f"{path}, its schema")
-    network = build_network(cfg, schema.num_joints)
+    content = _read(path)
+    cfg = _config(content, path)
+    schema = schema_from_dict(content.get("schema"), f"{path}, its schema")
+    network = sketch_network(cfg, schema.num_joints)
     load_strictly(network, network_weights(content, path), path)
-    return LoadedModel(network.eval(), cfg, schema, dict(content.get("metrics", {})))
+    metrics = content.get("metrics", {})
+    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
+        raise CheckpointError(f"{path}: metrics: expected scores by name, got {shown(metrics)}")
+    return LoadedModel(network.eval(), cfg, schema, {str(name): float(value) for name, value in metrics.items()})
 
 
 def config_of(path: str | Path) -> CfgNode:
-    """Return the config inside a checkpoint; CheckpointError if it has none."""
+    """Return the config inside a checkpoint, as `load_model` does; CheckpointError if it has none."""
+    return _config(_read(path), path)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     content = read_weight_file(path)
     if content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a file of weights alone needs a config: give --cfg")
-    return config_from_dict(content["config"], f"{path}, its config")
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this package (format {shown(content.get('format'))}, expected '{FORMAT}'); "
+            "a file of weights alone needs a config: give --cfg"
+        )
+    return content
+
+
+def _config(content: dict[str, Any], path: str | Path) -> CfgNode:
+    """Return a checkpoint's config; where its maker wrote to is no business of who uses it."""
+    config = content.get("config")
+    if isinstance(config, dict):
+        config = {**config, "OUTPUT_DIR": default_config().OUTPUT_DIR}
+    return config_from_dict(config, f"{path}, its config")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from coupled_embedding.distributed import rank_of_environment
-from coupled_embedding.errors import StoppedBySignal, UserError
+from coupled_embedding.errors import StoppedBySignal, UserError, printable
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -17,7 +17,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         except StoppedBySignal as stop:
             if rank_of_environment() == 0:

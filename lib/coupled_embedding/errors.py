@@ -1,6 +1,8 @@
 """Errors that a user can mend. Commands print their text without a traceback."""
 
+import reprlib
 import signal
+from typing import Any
 
 
 class UserError(Exception):
@@ -19,8 +21,8 @@ class CheckpointError(UserError):
     """A weight file or checkpoint is missing, damaged or does not fit the network."""
 
 
-class NotFiniteError(UserError, ValueError):
-    """A network put out NaN or infinity."""
+class NotFiniteError(CheckpointError, ValueError):
+    """A network put out NaN or infinity: its weights, or what it was given, are damaged."""
 
 
 class StoppedBySignal(Exception):  # noqa: N818  it is no error
@@ -35,3 +37,26 @@ class StoppedBySignal(Exception):  # noqa: N818  it is no error
         super().__init__(f"stopped by {name}{': ' + text if text else ''}")
         self.number = number
         self.exit_code = 128 + number
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 10
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 150
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: at most 200 characters.
+
+    Unlike ``repr``, which of lists that share lists takes time and memory without bound, and
+    fails on a whole number of thousands of digits.
+    """
+    try:
+        return _SHORT.repr(value)[:200]
+    except Exception:  # whatever the value's own repr meets
+        return f"a {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal: control characters, which could rewrite it, are spelled out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

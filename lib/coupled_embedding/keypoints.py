@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.paths import resolve
+from coupled_embedding.errors import DatasetError, shown
+from coupled_embedding.paths import name_problem, resolve, text_problem
+from coupled_embedding.safe_yaml import parse_yaml, read_text
 
 EVALUATORS = ("coco", "crowdpose")
+MOST_JOINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ def load_schema(path: str | Path) -> KeypointSchema:
     """
     path = resolve(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: cannot read this data set schema ({error})") from error
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = parse_yaml(text)
+    except ValueError as error:
         raise DatasetError(f"{path}: not a YAML file: {error}") from error
     return schema_from_dict(content, str(path))
 
@@ -143,8 +144,10 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
     """Build a schema from a YAML file's content; ``source`` names it in errors."""
     fields = _checked_fields(content, source)
     joints = tuple(_strings(fields["joints"], f"{source}: joints"))
-    if not joints or len(set(joints)) != len(joints):
-        raise DatasetError(f"{source}: joints: expected a list of different names, got {list(joints)}")
+    if not 1 <= len(joints) <= MOST_JOINTS or len(set(joints)) != len(joints):
+        raise DatasetError(
+            f"{source}: joints: expected a list of different names, at most {MOST_JOINTS}, got {shown(list(joints))}"
+        )
     names = _JointNames(joints, source)
     order = names.numbers("grouping_order", fields.get("grouping_order") or list(joints))
     if sorted(order) != list(range(len(joints))):
@@ -153,11 +156,16 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
     flipped = [joint for pair in flip_pairs for joint in pair]
     if len(set(flipped)) != len(flipped):
         raise DatasetError(f"{source}: flip_pairs: a joint may stand in one pair only")
+    _strings([fields.get("root", "")], f"{source}: root")
+    name = fields["name"]
+    problem = name_problem(name) if name else "it is empty"
+    if problem:
+        raise DatasetError(f"{source}: name: {shown(name)} cannot stand in file names: {problem}")
     evaluator = fields.get("evaluator", "coco")
     if evaluator not in EVALUATORS:
-        raise DatasetError(f"{source}: evaluator: '{evaluator}' is not one of {', '.join(EVALUATORS)}")
+        raise DatasetError(f"{source}: evaluator: {shown(evaluator)} is not one of {', '.join(EVALUATORS)}")
     return KeypointSchema(
-        name=fields["name"],
+        name=name,
         joints=joints,
         flip_pairs=flip_pairs,
         skeleton=names.pairs("skeleton", fields["skeleton"]),
@@ -174,21 +182,23 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
 def _checked_fields(content: Any, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"{source}: expected a mapping with the fields {', '.join(_FIELDS)}")
-    unknown = [str(key) for key in content if key not in _FIELDS]
+    unknown = [key if isinstance(key, str) else shown(key) for key in content if key not in _FIELDS]
     if unknown:
-        raise DatasetError(f"{source}: unknown field {', '.join(unknown)}; allowed: {', '.join(_FIELDS)}")
+        raise DatasetError(f"{source}: unknown field {', '.join(unknown):.200}; allowed: {', '.join(_FIELDS)}")
     for key, kind in _FIELDS.items():
         if key not in content and key not in _OPTIONAL:
             raise DatasetError(f"{source}: field '{key}' is missing")
         if key in content and not isinstance(content[key], kind):
-            raise DatasetError(f"{source}: {key}: expected a {kind.__name__}, got {content[key]!r:.200}")
+            raise DatasetError(f"{source}: {key}: expected a {kind.__name__}, got {shown(content[key])}")
     return content
 
 
 def _strings(values: Sequence[Any], where: str) -> list[str]:
     for value in values:
         if not isinstance(value, str):
-            raise DatasetError(f"{where}: expected names, got {value!r:.200}")
+            raise DatasetError(f"{where}: expected names, got {shown(value)}")
+        if text_problem(value):
+            raise DatasetError(f"{where}: {shown(value)} is impossible: {text_problem(value)}")
     return list(values)
 
 
@@ -198,24 +208,25 @@ class _JointNames:
     source: str
 
     def numbers(self, key: str, names: Sequence[Any]) -> tuple[int, ...]:
+        places = {name: number for number, name in enumerate(self.joints)}
         for name in names:
-            if name not in self.joints:
-                raise DatasetError(f"{self.source}: {key}: '{name!s:.200}' is not one of the joints")
-        return tuple(self.joints.index(name) for name in names)
+            if not isinstance(name, str) or name not in places:
+                raise DatasetError(f"{self.source}: {key}: {shown(name)} is not one of the joints")
+        return tuple(places[name] for name in names)
 
     def pairs(self, key: str, values: Sequence[Any]) -> tuple[tuple[int, int], ...]:
         for value in values:
             if not isinstance(value, list) or len(value) != 2:
-                raise DatasetError(f"{self.source}: {key}: expected pairs of joint names, got {value!r:.200}")
-        numbered = [self.numbers(key, value) for value in values]
-        return tuple((pair[0], pair[1]) for pair in numbered)
+                raise DatasetError(f"{self.source}: {key}: expected pairs of joint names, got {shown(value)}")
+        numbers = self.numbers(key, [name for pair in values for name in pair])
+        return tuple(zip(numbers[0::2], numbers[1::2], strict=True))
 
 
 def _sigmas(values: Sequence[Any], count: int, source: str) -> tuple[float, ...]:
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 10]
     if len(values) != count or len(numbers) != count:
         raise DatasetError(
-            f"{source}: sigmas: expected {count} numbers above 0, one a joint, got {list(values)!r:.200}"
+            f"{source}: sigmas: expected {count} numbers above 0, one a joint, got {shown(list(values))}"
         )
     return tuple(float(v) for v in numbers)
 
@@ -226,7 +237,7 @@ def _colors(values: Sequence[Any], count: int, source: str) -> tuple[tuple[int, 
     for value in values:
         is_triple = isinstance(value, list) and len(value) == 3
         if not is_triple or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
-            raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {value!r:.200}")
+            raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {shown(value)}")
     if len(values) != count:
         raise DatasetError(f"{source}: colors: expected {count} colours, one a joint, got {len(values)}")
     return tuple((v[0], v[1], v[2]) for v in values)
@@ -241,7 +252,11 @@ def _splits(content: dict[Any, Any], source: str) -> dict[str, Split]:
     splits = {}
     for name, files in content.items():
         keys = set(files) if isinstance(files, dict) else set()
+        if not isinstance(name, str | int) or name_problem(str(name)):
+            problem = name_problem(str(name)) if isinstance(name, str | int) else "it must be a text"
+            raise DatasetError(f"{source}: splits: {shown(name)} cannot name a split: {problem}")
         if keys != {"annotations", "images"} or not all(isinstance(v, str) for v in files.values()):
             raise DatasetError(f"{source}: splits.{name}: expected the two paths 'annotations' and 'images'")
+        _strings([files["annotations"], files["images"]], f"{source}: splits.{name}")
         splits[str(name)] = Split(files["annotations"], files["images"])
     return splits

@@ -1,8 +1,14 @@
-"""Where the project's files are: one rule for every path in a config or schema."""
+"""Where the project's files are: one rule for every path in a config or schema, and which texts can be one."""
 
+import unicodedata
 from pathlib import Path
 
 from coupled_embedding.errors import UserError
+
+# of file systems, bytes
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4096
+_LONGEST_OWN_NAME = 100  # so that file names made of three of them still fit
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +25,25 @@ def resolve(path: str | Path) -> Path:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
         raise UserError(f"{str(path)[:200]!r} cannot be a path: {error}") from error
     return path if found or path.is_absolute() else _CHECKOUT / path
+
+
+def text_problem(text: str) -> str:
+    """Say why a text from a file cannot be a path, or a name shown to a user; empty: it can.
+
+    Control characters, NUL among them, and halves of UTF-16 pairs fail deep inside the operating
+    system or rewrite a terminal.
+    """
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        return "it holds control characters"
+    if len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in text.split("/")):
+        return "it is too long"
+    return ""
+
+
+def name_problem(name: str) -> str:
+    """Say why a text cannot name a file or folder inside a folder of ours; empty: it can."""
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "it must be a single name, without '/', '\\' or '..'"
+    if len(name.encode("utf-8", "replace")) > _LONGEST_OWN_NAME:
+        return f"it is longer than {_LONGEST_OWN_NAME} bytes"
+    return text_problem(name)

@@ -100,7 +100,7 @@ def predict_records(
         People by image id, in decode's order; every photo of the share has an entry.
 
     Raises:
-        DatasetError: a photo cannot be read.
+        DatasetError: a photo cannot be read, or is far longer than wide.
     """
     bad_input = bad_input or BadInput()
     people: dict[int, list[Pose]] = {}

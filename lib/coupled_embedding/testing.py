@@ -17,7 +17,7 @@ from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.distributed import World, barrier, gather, on_main
-from coupled_embedding.errors import CheckpointError
+from coupled_embedding.errors import CheckpointError, UserError
 from coupled_embedding.evaluation import (
     GroundTruth,
     Scores,
@@ -31,7 +31,7 @@ from coupled_embedding.evaluation import (
 )
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.keypoints import KeypointSchema, Pose
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
 from coupled_embedding.networks.weights import load_network
 from coupled_embedding.predictor import predict_records
 from coupled_embedding.visualize import draw_poses, save_image, side_by_side
@@ -149,7 +149,11 @@ def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, sp
     write_results(path, outcome.results)
     if outcome.scores:
         scores = json.dumps(outcome.scores.to_dict(), indent=2) + "\n"
-        (folder / f"scores_{schema.name}_{split}.json").write_text(scores, encoding="utf-8")
+        file = folder / f"scores_{schema.name}_{split}.json"
+        try:
+            file.write_text(scores, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{file}: cannot write the scores ({error.strerror})") from error
     return path
 
 
@@ -229,7 +233,7 @@ def prepare_test(
     path = Path(weights) if weights else _weights_of_run(cfg)
     cfg = cfg or override(config_of(path), overrides)
     schema = schema_of(cfg)
-    network = build_network(cfg, schema.num_joints)
+    network = sketch_network(cfg, schema.num_joints)
     joints = load_network(network, path)
     if joints and joints != schema.joints:
         raise CheckpointError(
@@ -239,12 +243,23 @@ def prepare_test(
     network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     split = split or cfg.DATASET.TEST
     if world.is_main:
+        if not cfg_path and "DATASET.ROOT" not in overrides[::2]:
+            _check_rendered(cfg, schema, split)
         render_missing(cfg, schema, {split})
     barrier(world)
     bad_input = build_bad_input(cfg, training=False)
     records = records_of(cfg, schema, split, bad_input)
     folder = Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}"
     return TestTask(network, cfg, schema, records, split, path, folder, bad_input)
+
+
+def _check_rendered(cfg: CfgNode, schema: KeypointSchema, split: str) -> None:
+    """Raise UserError before a checkpoint from elsewhere could render scenes into a folder of its choice."""
+    if schema.synthetic and cfg.DATASET.ROOT and not annotations_of(cfg, schema, split).exists():
+        raise UserError(
+            f"{annotations_of(cfg, schema, split)} is missing, and a checkpoint's own DATASET.ROOT is read from but "
+            "not written to: give a folder, DATASET.ROOT '' for the schema's own, or the config with --cfg"
+        )
 
 
 def _weights_of_run(cfg: CfgNode | None) -> Path:

@@ -74,6 +74,7 @@ class TestFiles:
         [
             ({"image_id": "7"}, "entry 1: image_id: expected a whole number"),
             ({"category_id": 1.5}, "entry 1: category_id: expected a whole number"),
+            ({"image_id": 2**63}, "entry 1: image_id: expected a whole number of up to 64 bits"),
             ({"keypoints": [1, 2, 3]}, "entry 1: keypoints: expected 6 numbers, got 3"),
             ({"keypoints": None}, "entry 1: keypoints: expected 6 numbers, got no list"),
             ({"keypoints": [1, 2, 3, 4, 5, "6"]}, "entry 1: keypoints: expected 6 finite numbers"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.errors import ConfigError, NotFiniteError
 from coupled_embedding.geometry import TestGeometry, fit_geometry
 from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, merge_flip, merge_scales
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
@@ -229,7 +229,7 @@ def test_refinement_measures_distance_in_thresholds():
 def test_broken_maps_are_refused(value, which):
     maps = one_peak_maps()
     maps[which].flat[5] = value
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(NotFiniteError, match="NaN or infinite"):
         decode_one(*maps)
 
 

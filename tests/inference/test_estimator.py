@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from coupled_embedding.config import load_config
 from coupled_embedding.data.images import MEAN, STD, normalise
 from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.errors import CheckpointError
 from coupled_embedding.geometry import fit_geometry
 from coupled_embedding.inference.decode import DecodeSettings
 from coupled_embedding.inference.estimator import (
@@ -183,7 +184,7 @@ def test_run_of_nothing_yields_nothing():
 def test_broken_weights_are_reported_from_the_decoding_thread():
     network = ColourNetwork()
     nn.init.constant_(network.std, float("nan"))
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
         list(estimator_of(network=network).run([batch_of([photo_of(PEOPLE)], [0])]))
 
 

@@ -6,8 +6,8 @@ from yacs.config import CfgNode as Node
 def default_config() -> Node:
     """Return a fresh tree of defaults, not frozen."""
     cfg = Node()
-    cfg.OUTPUT_DIR = "outputs"  # runs go to OUTPUT_DIR/NAME
-    cfg.NAME = ""  # empty: the config's folder and name, such as coco_ce_hrnet_w32_512
+    cfg.OUTPUT_DIR = "outputs"  # runs go to OUTPUT_DIR/NAME; never taken from a checkpoint
+    cfg.NAME = ""  # empty: the config's folder and name, such as coco_ce_hrnet_w32_512; one folder, no path
     cfg.SEED = 1
     cfg.DATASET = _dataset()
     cfg.SYNTHETIC = _synthetic()

@@ -9,10 +9,12 @@ from yacs.config import CfgNode
 
 from coupled_embedding.config.defaults import default_config
 from coupled_embedding.config.rules import check_values, coerce
-from coupled_embedding.errors import ConfigError
-from coupled_embedding.paths import resolve
+from coupled_embedding.errors import ConfigError, shown
+from coupled_embedding.paths import resolve, text_problem
+from coupled_embedding.safe_yaml import parse_yaml, read_text
 
 BASE_KEY = "_BASE_"
+MOST_FILES = 100  # that one config may be made of: thirty that each name the next twice would be read 2^30 times
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -49,8 +51,10 @@ def override(cfg: CfgNode, overrides: Sequence[str]) -> CfgNode:
     return cfg
 
 
-def config_from_dict(content: dict[str, Any], source: str) -> CfgNode:
+def config_from_dict(content: Any, source: str) -> CfgNode:
     """Rebuild a frozen config from a checkpoint's copy; ``source`` names it in errors."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected groups of options, got {shown(content)}")
     cfg = default_config()
     _merge(cfg, content, source, "")
     check_values(cfg, source)
@@ -69,43 +73,49 @@ def config_to_yaml(cfg: CfgNode) -> str:
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    content = _read_yaml(path, f", which {BASE_KEY} of {seen[-1]} names" if seen else "")
     if path.resolve() in seen:
         raise ConfigError(f"{path}: {BASE_KEY} leads back to a file that is already being read")
-    content = _read_yaml(path)
     bases = content.pop(BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: {BASE_KEY}: expected a path or a list of paths, got {bases!r:.200}")
-    files = []
+        raise ConfigError(f"{path}: {BASE_KEY}: expected a path or a list of paths, got {shown(bases)}")
+    files: list[tuple[Path, dict[str, Any]]] = []
     for base in bases:
+        if text_problem(base):
+            raise ConfigError(f"{path}: {BASE_KEY}: {shown(base)} cannot be a path: {text_problem(base)}")
         files += _with_bases(path.parent / base, (*seen, path.resolve()))
+        if len(files) > MOST_FILES:
+            raise ConfigError(f"{path}: {BASE_KEY}: leads to more than {MOST_FILES} files")
     return [*files, (path, content)]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, origin: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_text(path)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such config file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read this config file ({error})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from error
+        raise ConfigError(f"{path}: no such config file{origin}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot read this config file{origin} ({error})") from error
+    try:
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a YAML file{origin}: {error}") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected KEY: value lines, got {content!r:.200}")
+        raise ConfigError(f"{path}: expected KEY: value lines, got {shown(content)}")
     return content
 
 
 def _merge(node: CfgNode, content: dict[Any, Any], source: str, prefix: str) -> None:
     for key, value in content.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
         if key not in node:
             allowed = ", ".join(f"{prefix}{k}" for k in node)
-            raise ConfigError(f"{source}: unknown key '{name}'; allowed here: {allowed}")
+            raise ConfigError(f"{source}: unknown key '{name:.200}'; allowed here: {allowed}")
         if isinstance(node[key], CfgNode):
             if not isinstance(value, dict):
-                raise ConfigError(f"{source}: {name}: expected a group of keys, got {value!r:.200}")
+                raise ConfigError(f"{source}: {name}: expected a group of keys, got {shown(value)}")
             _merge(node[key], value, source, f"{name}.")
         else:
             node[key] = coerce(node[key], value, name, source)
@@ -117,9 +127,9 @@ def _merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         raise ConfigError(f"{source}: expected KEY VALUE pairs, got an odd count: {' '.join(overrides)}")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{source}: {key}: cannot read the value '{text}': {error}") from error
+            value = parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {key:.200}: cannot read the value '{text:.200}': {error}") from error
         content: Any = "" if value is None else value
         for part in reversed(key.split(".")):
             content = {part: content}

@@ -7,7 +7,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.errors import ConfigError, shown
+from coupled_embedding.paths import name_problem, text_problem
+
+# what a config may make of a machine: the papers' networks have 104 blocks and see 1,280 pixels
+MOST_BLOCKS = 1000
+LARGEST_INPUT = 8192
+MOST_SCALES = 16
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -17,6 +23,8 @@ def coerce(default: Any, value: Any, key: str, source: str) -> Any:
 
     Whole numbers may stand for floats, and ``1e-3``, which YAML reads as text, for 0.001.
     """
+    if type(value) is int and abs(value) >= 2**63:
+        raise ConfigError(f"{source}: {key}: {shown(value)} is impossible; allowed: whole numbers of up to 64 bits")
     if isinstance(default, float):
         number = _as_float(value)
         if number is not None:
@@ -24,11 +32,17 @@ def coerce(default: Any, value: Any, key: str, source: str) -> Any:
     elif isinstance(default, list):
         if isinstance(value, list | tuple):
             return [coerce(default[0], item, key, source) if default else item for item in value]
-    elif isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+    elif isinstance(default, str) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        return _as_text(str(value), key, source)
     elif type(value) is type(default):
         return value
-    raise ConfigError(f"{source}: {key}: expected a {_kind(default)}, got {value!r:.200} ({type(value).__name__})")
+    raise ConfigError(f"{source}: {key}: expected a {_kind(default)}, got {shown(value)} ({type(value).__name__})")
+
+
+def _as_text(text: str, key: str, source: str) -> str:
+    if text_problem(text):
+        raise ConfigError(f"{source}: {key}: {shown(text)} is impossible: {text_problem(text)}")
+    return text
 
 
 def _as_float(value: Any) -> float | None:
@@ -74,10 +88,14 @@ def _rising(values: Iterable[float]) -> bool:
 
 
 RULES: dict[str, Rule] = {
+    "NAME": ((lambda v: not name_problem(v)), "a single name of a folder, without '/' or '..', of up to 100 bytes"),
     "SEED": _between(0, 2**32 - 1),
     "DATASET.INPUT_SIZE": ((lambda v: 64 <= v <= 4096 and v % 32 == 0), "a multiple of 32 from 64 to 4096"),
     "DATASET.MAX_PEOPLE": _between(1, 1000),
-    "DATASET.IMAGE_IDS": ((lambda v: all(type(i) is int for i in v)), "a list of whole numbers"),
+    "DATASET.IMAGE_IDS": (
+        (lambda v: all(type(i) is int and abs(i) < 2**63 for i in v)),
+        "a list of whole numbers of up to 64 bits",
+    ),
     "DATASET.BAD_INPUT": _one_of("auto", "strict", "tolerant"),
     "SYNTHETIC.WIDTH": _between(64, 2048),
     "SYNTHETIC.HEIGHT": _between(64, 2048),
@@ -167,7 +185,7 @@ def check_values(cfg: CfgNode, source: str) -> None:
     for key, (allowed, description) in RULES.items():
         value = _get(cfg, key)
         if not allowed(value):
-            raise ConfigError(f"{source}: {key}: {value!r:.200} is impossible; allowed: {description}")
+            raise ConfigError(f"{source}: {key}: {shown(value)} is impossible; allowed: {description}")
     for problem in _misfits(cfg):
         raise ConfigError(f"{source}: {problem}")
 
@@ -180,13 +198,25 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
     start, end = cfg.LOSS.PULL_RAMP_START, cfg.LOSS.PULL_RAMP_END
     if start > end:
         yield f"LOSS.PULL_RAMP_START: {start} must not exceed LOSS.PULL_RAMP_END, {end}"
-    if 1.0 not in cfg.TEST.SCALES:
-        yield f"TEST.SCALES: {cfg.TEST.SCALES} must hold 1.0, the scale that tags come from"
-    model = cfg.MODEL
+    scales, size = cfg.TEST.SCALES, cfg.DATASET.INPUT_SIZE
+    if size * max(scales) > LARGEST_INPUT or len(scales) > MOST_SCALES:
+        yield (
+            f"TEST.SCALES: {shown(scales)} is impossible; allowed: up to {MOST_SCALES} scales, whose largest times "
+            f"DATASET.INPUT_SIZE ({size}) is at most {LARGEST_INPUT} pixels"
+        )
+    if 1.0 not in scales:
+        yield f"TEST.SCALES: {shown(scales)} must hold 1.0, the scale that tags come from"
+    yield from _network_misfits(cfg.MODEL)
+
+
+def _network_misfits(model: CfgNode) -> Iterator[str]:
+    blocks = model.STAGE_BLOCKS * sum(m * (n + 2) for n, m in enumerate(model.STAGE_MODULES))
+    if blocks > MOST_BLOCKS:
+        yield f"MODEL.STAGE_MODULES, MODEL.STAGE_BLOCKS: {blocks} residual blocks; allowed: {MOST_BLOCKS}"
     if model.BACKBONE == "hourglass" and model.HEAD != "plain":
         yield f"MODEL.HEAD: '{model.HEAD}' is impossible with MODEL.BACKBONE hourglass; give 'plain'"
     if model.BACKBONE == "hourglass" and model.PRETRAINED:
-        yield f"MODEL.PRETRAINED: {model.PRETRAINED} is for HRNet; with MODEL.BACKBONE hourglass give ''"
+        yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
     if model.FEED_TAGS and model.HEAD != "higher":
         yield f"MODEL.FEED_TAGS: needs MODEL.HEAD higher, not '{model.HEAD}'"
 

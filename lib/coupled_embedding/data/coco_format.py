@@ -11,7 +11,7 @@ import numpy as np
 from coupled_embedding.data.bad_input import BadInput, BadInputError, Problem
 from coupled_embedding.data.entries import AnnotationEntry, EntryReader, ImageEntry
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.errors import DatasetError, shown
 from coupled_embedding.keypoints import KeypointSchema
 from coupled_embedding.paths import resolve
 
@@ -202,15 +202,25 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
         if content.get("categories") != contents[0].get("categories"):
             raise DatasetError(f"{path}: its categories are not those of {paths[0]}")
         for image in content["images"]:
-            identity = image.get("id") if isinstance(image, dict) else None
-            if not isinstance(identity, int | float | str):
-                raise DatasetError(f"{path}: image {image!s:.120} has no 'id'")
+            identity = _identity(image)
+            if identity is None:
+                raise DatasetError(f"{path}: image {shown(image)} has no 'id' that is a number or a text")
             if identity in seen:
-                raise DatasetError(f"{path}: image {identity} is in {seen[identity]} too")
+                raise DatasetError(f"{path}: image {shown(identity)} is in {seen[identity]} too")
             seen[identity] = path
+        for annotation in content["annotations"]:
+            if not isinstance(annotation, dict) or ("id" in annotation and _identity(annotation) is None):
+                raise DatasetError(
+                    f"{path}: annotation {shown(annotation)} is no mapping, or its 'id' no number or text"
+                )
         joined["images"] += content["images"]
         joined["annotations"] += content["annotations"]
     ids = [annotation.get("id") for annotation in joined["annotations"]]
     if len(set(ids)) != len(ids):
         joined["annotations"] = [{**a, "id": number} for number, a in enumerate(joined["annotations"], 1)]
     return joined
+
+
+def _identity(entry: Any) -> int | float | str | None:
+    identity = entry.get("id") if isinstance(entry, dict) else None
+    return identity if isinstance(identity, int | float | str) else None

@@ -1,6 +1,7 @@
 """The entries of a COCO-format annotation file, field by field: what is wrong is named with file, id and field."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from coupled_embedding.data.bad_input import BadInputError, Problem
 from coupled_embedding.data.records import MAX_PIXELS
 from coupled_embedding.data.segmentation import MAX_COORDINATE, check_segmentation
+from coupled_embedding.errors import shown
 
 LABELS = {0, 1, 2}
 
@@ -62,7 +64,7 @@ class EntryReader:
         known = entry if isinstance(entry, dict) else {}
         own_id = _plain(known.get("id"))
         image_id = own_id if kind == "image" else _plain(known.get("image_id"))
-        name = f"{kind} {str(entry)[:120]}"
+        name = f"{kind} {shown(entry)}"
         if image_id is not None:
             name = f"image {image_id}"
             if kind == "annotation":
@@ -74,8 +76,8 @@ class EntryReader:
         """Return the whole number of a field."""
         value = self._field(entry, key, kind)
         is_whole = type(value) is int or (type(value) is float and value.is_integer())
-        if not is_whole or value < least:
-            raise self.fault(entry, kind, key, f": '{key}' must be a whole number, got {value!r:.80}")
+        if not is_whole or value < least or abs(value) >= 2**63:  # ids stand in arrays of 64 bits
+            raise self.fault(entry, kind, key, f": '{key}' must be a whole number, got {shown(value)}")
         return int(value)
 
     def _field(self, entry: Any, key: str, kind: str) -> Any:
@@ -87,7 +89,7 @@ class EntryReader:
         """Return an annotation's own id, which some files lack."""
         value = entry.get("id")
         if value is not None and _plain(value) is None:
-            raise self.fault(entry, "annotation", "id", f": 'id' must be a number, got {value!r:.80}")
+            raise self.fault(entry, "annotation", "id", f": 'id' must be a number, got {shown(value)}")
         return _plain(value)
 
     def image(self, entry: Any) -> ImageEntry:
@@ -99,7 +101,7 @@ class EntryReader:
             raise self.fault(entry, "image", "width", f": {width}×{height} pixels; {limits}")
         crowd_index = entry.get("crowdIndex")
         if crowd_index is not None and not _is_finite(crowd_index):
-            raise self.fault(entry, "image", "crowdIndex", f": crowdIndex must be a number, got {crowd_index!r:.80}")
+            raise self.fault(entry, "image", "crowdIndex", f": crowdIndex must be a number, got {shown(crowd_index)}")
         return ImageEntry(
             image_id, self._photo(entry), width, height, None if crowd_index is None else float(crowd_index)
         )
@@ -107,7 +109,7 @@ class EntryReader:
     def _photo(self, entry: Any) -> Path:
         name = self._field(entry, "file_name", "image")
         if not isinstance(name, str) or not name or "\0" in name:
-            raise self.fault(entry, "image", "file_name", f": 'file_name' must be a file's name, got {name!r:.80}")
+            raise self.fault(entry, "image", "file_name", f": 'file_name' must be a file's name, got {shown(name)}")
         path = self.folder / name
         if (".." in name or os.path.isabs(name)) and not self._holds(path):
             raise self.fault(
@@ -128,10 +130,10 @@ class EntryReader:
         """
         category = entry.get("category_id")
         if self.categories and category is not None and _plain(category) not in self.categories:
-            raise self.fault(entry, "annotation", "category_id", f": no category has the id {category!r:.80}")
+            raise self.fault(entry, "annotation", "category_id", f": no category has the id {shown(category)}")
         crowd = entry.get("iscrowd") or 0
         if crowd not in (0, 1):
-            raise self.fault(entry, "annotation", "iscrowd", f": iscrowd must be 0 or 1, got {crowd!r:.80}")
+            raise self.fault(entry, "annotation", "iscrowd", f": iscrowd must be 0 or 1, got {shown(crowd)}")
         count = self._num_keypoints(entry)
         person = None
         if not crowd or count > 0:
@@ -197,7 +199,7 @@ class EntryReader:
             numbers = np.zeros(0)
         if numbers.shape != (count,) or numbers.dtype.kind not in "iuf":
             wrong = next((value for value in values if not _is_number(value)), "one too large")
-            raise self.fault(entry, "annotation", key, f": {key}: expected {count} numbers, got {wrong!r:.80}")
+            raise self.fault(entry, "annotation", key, f": {key}: expected {count} numbers, got {shown(wrong)}")
         if not (np.abs(numbers) <= MAX_COORDINATE).all():
             raise self.fault(
                 entry, "annotation", key, f": {key}: numbers must be finite, within ±{MAX_COORDINATE} pixels"
@@ -215,4 +217,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return _is_number(value) and abs(value) < np.inf
+    # a whole number may be larger than any float
+    return _is_number(value) and abs(value) <= sys.float_info.max

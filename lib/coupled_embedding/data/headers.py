@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _END_OF_JPEG = b"\xff\xd9"
-_END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def read_header(content: bytes) -> Header:
     if content[:2] == b"\xff\xd8":
         return _jpeg(content)
     if content[:8] == b"\x89PNG\r\n\x1a\n":
-        return Header(_size(content, 16, 20, 4, "big"), cut=content.rfind(_END_OF_PNG) < 0)
+        return Header(_size(content, 16, 20, 4, "big"), cut=not _png_ends(content))
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return Header(_webp_size(content), cut=int.from_bytes(content[4:8], "little") + 8 > len(content))
     if content[:4] == b"GIF8":
@@ -35,6 +34,17 @@ def read_header(content: bytes) -> Header:
     if content[:2] == b"BM":
         return Header(_size(content, 18, 22, 4, "little"))
     return Header()
+
+
+def _png_ends(content: bytes) -> bool:
+    """Whether all chunks up to the last one are there; decoders make room for what a chunk says before they look."""
+    place = 8
+    while place + 12 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4])
+        if content[place + 4 : place + 8] == b"IEND":
+            return end <= len(content)
+        place = end
+    return False
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:

@@ -146,12 +146,13 @@ def _given(annotation: dict[str, Any], key: str, otherwise: float) -> Any:
 
 
 def _image(image: Any, path: Path) -> tuple[int, float | None]:
-    if not isinstance(image, dict) or not isinstance(image.get("id"), int):
-        raise DatasetError(f"{path}: image {image!s:.120} has no 'id' that is a whole number")
+    identity = image.get("id") if isinstance(image, dict) else None
+    if not isinstance(identity, int) or abs(identity) >= 2**63:
+        raise DatasetError(f"{path}: image {image!s:.120} has no 'id' that is a whole number of up to 64 bits")
     crowd_index = image.get("crowdIndex")
     if crowd_index is not None:
         crowd_index = float(checked_numbers([crowd_index], 1, f"{path}: image {image['id']}: crowdIndex")[0])
-    return image["id"], crowd_index
+    return identity, crowd_index
 
 
 def _chosen(

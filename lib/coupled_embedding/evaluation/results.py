@@ -146,11 +146,20 @@ def found_people(results: Sequence[Any], schema: KeypointSchema, source: str) ->
                 raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number, got {entry[key]!r:.80}")
     size = 3 * schema.num_joints
     return FoundPeople(
-        [int(entry["image_id"]) for entry in results],
-        [int(entry["category_id"]) for entry in results],
+        _identities(results, "image_id", source),
+        _identities(results, "category_id", source),
         checked_table([e["keypoints"] for e in results], size, lambda row: f"{source}: entry {row}: keypoints"),
         checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score"),
     )
+
+
+def _identities(results: Sequence[Any], key: str, source: str) -> list[int]:
+    numbers = [int(entry[key]) for entry in results]
+    # the evaluators sort them as an array of 64 bits, or else as floats, which are not exact
+    if numbers and max(map(abs, numbers)) >= 2**63:
+        index = next(index for index, number in enumerate(numbers) if abs(number) >= 2**63)
+        raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number of up to 64 bits")
+    return numbers
 
 
 def checked_column(values: Sequence[Any], where: Callable[[int], str]) -> NDArray[np.float64]:

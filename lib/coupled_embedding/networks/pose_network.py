@@ -1,6 +1,10 @@
 """The pose network: backbone and head, and what it puts out."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from yacs.config import CfgNode
 
 from coupled_embedding.data.maps import PoseMaps
@@ -101,3 +105,26 @@ def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
     return PoseNetwork(
         num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS, model.FEED_TAGS
     )
+
+
+def sketch_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
+    """Build the network of a config without memory for its weights, on the meta device.
+
+    ``load_strictly`` gives it memory once a file's weights are known to fit: a stranger's config
+    of a huge network then costs nothing.
+    """
+    with torch.device("meta"), _Unfilled():
+        return build_network(cfg, num_joints).eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out filling tensors with start values: where there is no memory, torch first loads 150 MB for it."""
+
+    FILLING = frozenset({"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "fill_", "zero_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the tensor as it is instead of calling a filling function."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -5,33 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from coupled_embedding.errors import CheckpointError
+from coupled_embedding.errors import CheckpointError, shown
+from coupled_embedding.keypoints import schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.weight_file import read_weight_file
 
 # what ImageNet files of HRNet carry beyond the backbone used here
 _CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
-
-
-def read_weight_file(path: str | Path) -> dict[str, Any]:
-    """Read a torch file without executing anything in it.
-
-    Raises:
-        CheckpointError: it is missing, damaged, or holds more than tensors and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weight file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged and for hostile files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable weight file ({type(error).__name__}: {reason:.300})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a dict of tensors, got {type(content).__name__}")
-    return content
 
 
 def network_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -39,28 +21,38 @@ def network_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, T
     weights = content.get("model", content)
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise CheckpointError(f"{path}: expected the network's tensors under the key 'model'")
-    return {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
+    named = {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
+    if len(named) != len(weights):
+        raise CheckpointError(f"{path}: holds tensors under the same name with and without 'module.'")
+    return named
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load tensors into a module.
+    """Load tensors into a module; one without memory (``sketch_network``) gets some first.
 
     Raises:
         CheckpointError: lists every missing, extra and misshapen key.
     """
     own = module.state_dict()
     problems = [f"missing: {name} {list(own[name].shape)}" for name in own if name not in weights]
-    problems += [f"not in this network: {name}" for name in weights if name not in own]
+    problems += [f"not in this network: {name:.200}" for name in weights if name not in own]
     problems += [
-        f"shape: {name} is {list(weights[name].shape)} in the file, {list(own[name].shape)} in this network"
+        f"shape: {name} is {shown(list(weights[name].shape))} in the file, {list(own[name].shape)} in this network"
         for name in own
         if name in weights and weights[name].shape != own[name].shape
+    ]
+    problems += [
+        f"not finite: {name:.200}, as after a training that diverged"
+        for name, tensor in weights.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if problems:
         raise CheckpointError(
             f"{path}: does not fit this network ({len(problems)} keys); is it of another config?\n  "
             + "\n  ".join(problems)
         )
+    if any(parameter.is_meta for parameter in module.parameters()):
+        module.to_empty(device="cpu")
     module.load_state_dict(dict(weights))
 
 
@@ -72,8 +64,7 @@ def load_network(network: PoseNetwork, path: str | Path) -> tuple[str, ...]:
     """
     content = read_weight_file(path)
     load_strictly(network, network_weights(content, path), path)
-    schema = content.get("schema")
-    return tuple(schema["joints"]) if isinstance(schema, dict) and isinstance(schema.get("joints"), list) else ()
+    return schema_from_dict(content["schema"], f"{path}, its schema").joints if "schema" in content else ()
 
 
 def load_backbone(network: PoseNetwork, path: str | Path) -> list[str]:
@@ -123,9 +114,10 @@ def _check_head(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources:
     for name, tensor in own.items():
         if name in other and name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
             per_joint = len(tensor) // targets
-            if len(other[name]) != sources * per_joint:
+            channels = other[name].shape[0] if other[name].ndim else 0
+            if channels != sources * per_joint:
                 raise CheckpointError(
-                    f"{path}: {name} has {len(other[name])} channels, not {sources} joints with {per_joint} each: "
+                    f"{path}: {name} has {channels} channels, not {sources} joints with {per_joint} each: "
                     "another MODEL.TAG_DIM, or MODEL.INIT_SCHEMA is not the file's"
                 )
 
@@ -139,7 +131,7 @@ def _adapt_channels(
         # (W + K, W, 4, 4), or W + K + K·D where tags are fed: the joints' channels follow the feature's
         width = own.shape[1]
         per_joint = (len(own) - width) // targets
-        if len(other) - width != sources * per_joint or own.shape[1:] != other.shape[1:]:
+        if other.ndim == 0 or len(other) - width != sources * per_joint or own.shape[1:] != other.shape[1:]:
             return other
         merged = own.clone()
         merged[:width] = other[:width]

@@ -1,0 +1,6 @@
+"""The fuzzer's own modules are found beside its tests, as its command finds them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
