@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_targets import JOINTS, annotations, small_schema
+from fuzz_animals import JOINTS, annotations, small_schema
 
 from coupled_embedding.data.coco_format import join_annotations, load_records
 from coupled_embedding.data.images import read_image
