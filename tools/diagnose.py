@@ -9,20 +9,15 @@ run's best.pth is used; without --cfg the checkpoint's own config.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from tqdm import tqdm
 
 from coupled_embedding.commands import command
-from coupled_embedding.data.prepare import annotations_of
-from coupled_embedding.diagnosis import diagnose, observe, page
-from coupled_embedding.diagnosis.observe import build_observe_settings
+from coupled_embedding.diagnosis import diagnose_task, write_diagnosis
 from coupled_embedding.distributed import process_group
-from coupled_embedding.errors import DatasetError, UserError
-from coupled_embedding.evaluation import Scores, load_ground_truth
-from coupled_embedding.inference.estimator import PoseEstimator, build_estimator_settings
-from coupled_embedding.testing import TestTask, prepare_test
+from coupled_embedding.evaluation import Scores
+from coupled_embedding.testing import prepare_test
 
 
 def parse() -> argparse.Namespace:
@@ -43,41 +38,20 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def diagnose_task(task: TestTask, every: int) -> tuple[str, str]:
-    """Return the page and the figures as JSON."""
-    cfg, schema = task.cfg, task.schema
-    records = task.records[::every]
-    truth = load_ground_truth(annotations_of(cfg, schema, task.split), schema, [r.image_id for r in records])
-    if not truth.annotated:
-        raise DatasetError(f"{truth.path}: the file has no 'annotations'; diagnose a split whose people are public")
-    estimator = PoseEstimator(task.network, build_estimator_settings(cfg, schema))
-    settings = build_observe_settings(cfg, schema, estimator.settings.decode)
-    with tqdm(total=len(records), unit="photo", desc="diagnose") as bar:
-        findings = observe(estimator, records, settings, cfg.TEST.IMAGES_PER_BATCH, cfg.TEST.WORKERS, bar.update)
-    diagnosis = diagnose(findings, records, truth, schema, cfg.TEST.ENGINE, cfg.TEST.MAX_DETECTIONS)
-    for run, values in diagnosis.runs.items():
-        print(f"\n{run}\n{Scores(values).table()}")
-    about = f"{task.weights} · {schema.name} {task.split}"
-    figures = {"name": cfg.NAME, "weights": str(task.weights), "data_set": schema.name, "split": task.split}
-    text = json.dumps({**figures, **diagnosis.to_dict()}, indent=1, allow_nan=False) + "\n"
-    return page(diagnosis, cfg.NAME, about), text
-
-
 @command
 def main() -> None:
-    """Parse, look at every photo, write."""
+    """Parse, look at every photo, print the scores of each run, write."""
     args = parse()
     with process_group(args.device) as world:
         task = prepare_test(args.cfg, args.weights, args.overrides, args.split, world)
         folder = Path(args.out) if args.out else task.folder.with_name(f"diagnosis_{task.split}")
-        html, figures = diagnose_task(task, args.every)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "diagnosis.html").write_text(html, encoding="utf-8")
-            (folder / "diagnosis.json").write_text(figures, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot write the page there: {error}") from error
-        print(f"\npage: {folder / 'diagnosis.html'}, figures: {folder / 'diagnosis.json'}")
+        print(f"diagnosing {task.weights} on {task.schema.name} {task.split}", flush=True)
+        with tqdm(total=len(task.records[:: args.every]), unit="photo", desc="diagnose") as bar:
+            diagnosis = diagnose_task(task, args.every, bar.update)
+        for run, values in diagnosis.runs.items():
+            print(f"\n{run}\n{Scores(values).table()}")
+        page, figures = write_diagnosis(diagnosis, task, folder)
+        print(f"\npage: {page}\nfigures: {figures}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from coupled_embedding.diagnosis.observe import PhotoFindings, observe
 from coupled_embedding.diagnosis.page import page
+from coupled_embedding.diagnosis.run import diagnose_task, write_diagnosis
 from coupled_embedding.diagnosis.summary import Diagnosis, diagnose
 
-__all__ = ["Diagnosis", "PhotoFindings", "diagnose", "observe", "page"]
+__all__ = ["Diagnosis", "PhotoFindings", "diagnose", "diagnose_task", "observe", "page", "write_diagnosis"]

@@ -177,9 +177,9 @@ def _photo_errors(
     truth: GroundTruth, people: list[int], results: Sequence[dict[str, Any]], found: list[int], schema: KeypointSchema
 ) -> PhotoErrors:
     sigmas = np.asarray(schema.sigmas, np.float64)
-    true = truth.keypoints[people].reshape(len(people), -1, 3)
+    true = truth.keypoints[people].reshape(len(people), len(sigmas), 3)
     areas = truth.areas[people]
-    joints = np.array([results[row]["keypoints"] for row in found], np.float64).reshape(len(found), -1, 3)
+    joints = np.array([results[row]["keypoints"] for row in found], np.float64).reshape(len(found), len(sigmas), 3)
     scores = np.array([results[row]["score"] for row in found], np.float64)
     counts = (truth.crowds[people] == 0) & (truth.num_keypoints[people] > 0)
     similarity = np.where(counts[:, None], oks_matrix(true, areas, joints, sigmas), -1.0)
