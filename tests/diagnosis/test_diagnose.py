@@ -20,6 +20,7 @@ from coupled_embedding.geometry import fit_geometry
 from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, merge_resolutions
 from coupled_embedding.inference.decode import DecodeSettings
 from coupled_embedding.inference.estimator import PoseEstimator, build_estimator_settings
+from coupled_embedding.keypoints import Pose
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.predictor import predict_records
 from coupled_embedding.testing import TestTask
@@ -57,6 +58,29 @@ def test_perfect_maps_are_all_good(crowd, evaluator: str) -> None:
     assert [row.photos for row in d.by_crowd_index] == [2]
     assert d.error_counts["neck"] == [4, 0, 0, 0, 0]
     assert (d.tag_dims, d.layers, d.tags.people) == (1, 1, 4)
+
+
+def test_one_inverted_person_shows_everywhere(crowd) -> None:
+    people = [crowd.person(4, 8), crowd.person(90, 30), crowd.person(60, 60, 2)]
+    records, truth, schema = crowd(people, images=2)
+    findings = perfect_findings(records, schema)
+    poses = [Pose(pose.keypoints.copy(), pose.score) for pose in findings[2].runs[AS_FOUND]]
+    poses[0].keypoints[[1, 2]] = poses[0].keypoints[[2, 1]]
+    nowhere = Pose(poses[0].keypoints * 0 + (5, 250, 1), 1.0)
+    findings[2] = replace(findings[2], runs={**findings[2].runs, AS_FOUND: [*poses, nowhere]})
+    d = diagnose(findings, records, truth, schema)
+    assert d.runs[AS_FOUND]["AP"] < 0.95
+    assert d.error_counts["left_hand"] == d.error_counts["right_hand"] == [2, 0, 1, 0, 0]
+    assert d.all.errors["inversion"] == pytest.approx(2 / 15)
+    alone, pair = d.by_people
+    assert (alone.label, alone.errors["inversion"], pair.errors["inversion"]) == ("1", pytest.approx(0.4), 0)
+    assert (alone.background, pair.background, d.all.background) == (1, 0, 0.5)
+    assert pair.ap[AS_FOUND] == pytest.approx(1)
+    assert alone.ap[AS_FOUND] < 0.5
+    gained = {name for name, value in d.ap_gained.items() if value > 1e-9}
+    assert gained == {"inversion", "all four", "background"}
+    assert d.ap_gained["inversion"] == d.ap_gained["all four"]
+    assert d.runs["true heatmaps"]["AP"] == pytest.approx(1)
 
 
 def test_nobody_at_all(crowd) -> None:

@@ -78,8 +78,8 @@ def classify_joints(
     """
     sides = np.asarray(flip_index)
     same = _similarities(true, areas, found, sigmas)  # (N, K)
+    # a joint without another side: crossed is same, and no inversion, as that is asked for after good and jitter
     crossed = _similarities(true[:, sides], areas, found, sigmas[sides])
-    crossed[:, sides == np.arange(len(sides))] = 0.0
     own, inversion = same[person], crossed[person]
     others = np.delete(np.maximum(same, crossed), person, 0)
     swap = others.max(0, initial=0.0)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.diagnosis.crowding import PhotoBin, bins_by_crowd_index, bins_by_people, people_of
@@ -16,7 +15,7 @@ from coupled_embedding.diagnosis.oracles import AS_FOUND, RUNS
 from coupled_embedding.diagnosis.separation import Separation
 from coupled_embedding.diagnosis.tag_figures import TagFigures, tag_figures
 from coupled_embedding.diagnosis.tally import for_json, share, total
-from coupled_embedding.evaluation import GroundTruth, Scores, ap_of_groups, poses_to_results, score_results
+from coupled_embedding.evaluation import GroundTruth, ap_of_groups, poses_to_results, score_results
 from coupled_embedding.keypoints import KeypointSchema
 
 Results = list[dict[str, Any]]
@@ -141,50 +140,44 @@ def diagnose(
     Raises:
         DatasetError: the annotations are not public.
     """
-    results = {
-        run: poses_to_results({i: f.runs[run] for i, f in findings.items()}, truth.person_category, max_detections)
-        for run in RUNS
-    }
-    scores = {run: score_results(truth, found, schema, engine) for run, found in results.items()}
-    errors = find_errors(truth, results[AS_FOUND], schema)
-    rows = _rows(findings, records, truth, schema, results, errors, engine)
+    by_crowd = bins_by_crowd_index(records)
+    bins = [PhotoBin("all", tuple(findings)), *by_crowd, *bins_by_people(records)]
+
+    def results_of(run: str) -> Results:
+        return poses_to_results({i: f.runs[run] for i, f in findings.items()}, truth.person_category, max_detections)
+
+    runs: dict[str, dict[str, float]] = {}
+    ap: dict[str, list[float]] = {}
+    for run in RUNS:  # one run's results in memory at a time
+        results = results_of(run)
+        runs[run] = score_results(truth, results, schema, engine).values
+        parts = ap_of_groups(truth, results, schema, [part.image_ids for part in bins[1:]], engine)
+        ap[run] = [runs[run]["AP"], *parts]
+    errors = find_errors(truth, results_of(AS_FOUND), schema)
+    people = {record.image_id: people_of(record) for record in records}
+    rows = [_row(part, {run: ap[run][i] for run in RUNS}, findings, people, errors) for i, part in enumerate(bins)]
     first = next(iter(findings.values()), None)
-    counts = [photo.counts() for photo in errors.photos.values()]
-    by_joint: NDArray[np.int64] = np.sum(counts, 0) if counts else np.zeros((schema.num_joints, len(KINDS)), np.int64)
     dims = first.dims if first else 1
     return Diagnosis(
         schema.evaluator,
         schema.joints,
         dims,
         first.layers if first else 1,
-        {run: score.values for run, score in scores.items()},
-        *rows,
+        runs,
+        rows[0],
+        rows[1 : 1 + len(by_crowd)],
+        rows[1 + len(by_crowd) :],
         tag_figures([f.tags for f in findings.values()], dims),
-        dict(zip(schema.joints, by_joint.tolist(), strict=True)),
-        _ap_gained(errors, schema, scores[AS_FOUND], engine),
+        _error_counts(errors, schema),
+        _ap_gained(errors, schema, runs[AS_FOUND]["AP"], engine),
     )
 
 
-def _rows(
-    findings: Mapping[int, PhotoFindings],
-    records: Sequence[ImageRecord],
-    truth: GroundTruth,
-    schema: KeypointSchema,
-    results: Mapping[str, Results],
-    errors: Errors,
-    engine: str,
-) -> tuple[Row, list[Row], list[Row]]:
-    """Return the rows of all photos, by crowd index and by people."""
-    everything = PhotoBin("all", tuple(record.image_id for record in records))
-    by_crowd, by_people = bins_by_crowd_index(records), bins_by_people(records)
-    bins = [everything, *by_crowd, *by_people]
-    groups = [photo_bin.image_ids for photo_bin in bins]
-    ap = {run: ap_of_groups(truth, found, schema, groups, engine) for run, found in results.items()}
-    people = {record.image_id: people_of(record) for record in records}
-    rows = [
-        _row(photo_bin, {run: ap[run][i] for run in ap}, findings, people, errors) for i, photo_bin in enumerate(bins)
-    ]
-    return rows[0], rows[1 : len(by_crowd) + 1], rows[len(by_crowd) + 1 :]
+def _error_counts(errors: Errors, schema: KeypointSchema) -> dict[str, list[int]]:
+    counts = np.zeros((schema.num_joints, len(KINDS)), np.int64)
+    for photo in errors.photos.values():
+        counts += photo.counts()
+    return dict(zip(schema.joints, counts.tolist(), strict=True))
 
 
 def _row(
@@ -232,11 +225,11 @@ def grouping_shares(counts: GroupingTally) -> GroupingShares:
     )
 
 
-def _ap_gained(errors: Errors, schema: KeypointSchema, before: Scores, engine: str) -> dict[str, float]:
+def _ap_gained(errors: Errors, schema: KeypointSchema, before: float, engine: str) -> dict[str, float]:
     """Return what the AP gains by each repair alone."""
     cases = {name: (errors.truth, errors.repaired(kinds)) for name, kinds in REPAIRS.items()}
     cases[NO_BACKGROUND] = (errors.truth, errors.without_background())
     cases[NO_MISSED] = (errors.without_missed(), list(errors.results))
     groups = [tuple(errors.truth.images)]
     after = {name: ap_of_groups(truth, results, schema, groups, engine)[0] for name, (truth, results) in cases.items()}
-    return {name: ap - before.main for name, ap in after.items()}
+    return {name: ap - before for name, ap in after.items()}
