@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.evaluation import evaluate_keypoints, poses_to_results
+from coupled_embedding.geometry import fit_geometry
 from coupled_embedding.inference.decode import DecodeSettings
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
-from coupled_embedding.upper_bound import annotated_poses, decoded_poses
+from coupled_embedding.upper_bound import annotated_poses, decoded_poses, perfect_maps
 
 EVERY = 25
 
@@ -52,3 +54,11 @@ def test_joints_come_back_at_sub_pixel_error(reference_dir: Path, crowdpose: Key
     assert len(errors) > 50
     # of input pixels; a few people's joints merge with another's
     assert np.median(errors) < 1.0
+
+
+def test_a_photo_without_people_has_empty_maps() -> None:
+    nobody = ImageRecord(1, Path("x.jpg"), 96, 64, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
+    maps = perfect_maps(nobody, fit_geometry((96, 64), 64), (4, 2))
+    assert [heatmap.abs().sum().item() for heatmap in maps.heatmaps] == [0, 0]
+    assert maps.tags.abs().sum() == 0
+    assert decoded_poses(nobody, 64, (4, 2), DecodeSettings((0, 1, 2))) == []

@@ -63,7 +63,8 @@ def perfect_maps(
         if number == 0:
             shape = (height // stride, width // stride)
             owner = _owners(cells[0].numpy(), visible[0].numpy(), shape)
-            table = np.concatenate((np.zeros_like(person_tags[:1]), person_tags))  # (N + 1, K, D)
+            background = np.zeros((1, *person_tags.shape[1:]), np.float32)
+            table = np.concatenate((background, person_tags))  # (N + 1, K, D)
             tags = torch.from_numpy(table[owner, np.arange(owner.shape[0])[:, None, None]])[None]
     return PoseMaps(tuple(heatmaps), tags)
 

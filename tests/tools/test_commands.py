@@ -148,6 +148,15 @@ def test_released_weights_become_a_checkpoint(trained: dict[str, str], tmp_path:
     assert "delete it first" in run(*command, code=2)
 
 
+def test_diagnosis_leaves_a_page_and_its_figures(trained: dict[str, str], tmp_path: Path) -> None:
+    weights = str(Path(trained["folder"]) / "final.pth")
+    printed = run("diagnose.py", "--weights", weights, "--split", "val", "--every", "2", "--out", str(tmp_path))
+    assert len(table(printed)) == 4 * 3
+    figures = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert (figures["name"], figures["split"], figures["all"]["photos"]) == ("tiny", "val", 2)
+    assert (tmp_path / "diagnosis.html").read_text().startswith("<!DOCTYPE html>")
+
+
 def test_demo_draws_photos_and_folders(trained: dict[str, str], tiny_crowd: Path, tmp_path: Path) -> None:
     photos = sorted((tiny_crowd / "images").iterdir())
     folder = tmp_path / "some photos"

@@ -3,12 +3,15 @@
 ARGUMENTS: of the command, its file first; LOG: file for all that it prints.
 """
 
+import multiprocessing
 import os
 import runpy
 import sys
 
 # a group of its own, so that a test can signal the loader's processes as a terminal would
 os.setsid()
+# loaders as a command of its own would start them, not by another server
+multiprocessing.set_start_method(None, force=True)
 handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # type: ignore[name-defined]  # noqa: F821
 os.dup2(handle, 1)
 os.dup2(handle, 2)

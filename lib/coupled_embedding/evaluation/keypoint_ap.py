@@ -146,6 +146,27 @@ def score_results(
     return Scores(values)
 
 
+def ap_of_groups(
+    truth: GroundTruth,
+    results: Sequence[dict[str, Any]],
+    schema: KeypointSchema,
+    groups: Sequence[Sequence[int]],
+    engine: str = "pycocotools",
+) -> list[float]:
+    """Return the AP of each group of images, NaN for one without people; else as `score_results`.
+
+    Args:
+        groups: image ids of each.
+        engine: "fast", or else "pycocotools".
+
+    Raises:
+        DatasetError: a result is malformed or not of this data set.
+    """
+    counted = _counted(found_people(results, schema, "results"), truth)
+    match = build_engine("fast" if engine == "fast" else "pycocotools", truth, counted, schema.sigmas)
+    return [_PRECISIONS[0].of(match(ids, _ALL_AREAS)) if ids else math.nan for ids in groups]
+
+
 def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:
     """Sort image ids into CrowdPose's bands; an image without a crowd index is in none."""
     bands: dict[str, list[int]] = {name: [] for name in _BANDS}

@@ -1,0 +1,138 @@
+"""Run a network over a data set and keep of each photo only what the figures need."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from yacs.config import CfgNode
+
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.diagnosis.grouping_accuracy import GroupingTally, grouping_tally
+from coupled_embedding.diagnosis.joint_tags import joint_tags
+from coupled_embedding.diagnosis.oracles import decode_runs
+from coupled_embedding.diagnosis.separation import Separation, separation
+from coupled_embedding.diagnosis.tag_figures import PersonTags, person_tags
+from coupled_embedding.geometry import TestGeometry, fit_geometry
+from coupled_embedding.inference.aggregate import PhotoMaps
+from coupled_embedding.inference.decode import DecodeSettings
+from coupled_embedding.inference.estimator import PoseEstimator
+from coupled_embedding.inference.grouping import ASSIGNMENTS, group
+from coupled_embedding.inference.inputs import InputDataset, input_batches, like_shaped_batches
+from coupled_embedding.inference.peaks import find_candidates
+from coupled_embedding.keypoints import KeypointSchema, Pose
+
+
+@dataclass(frozen=True)
+class ObserveSettings:
+    """How a photo is looked at.
+
+    Attributes:
+        decode: how maps become people.
+        strides: input pixels per cell of the network's resolutions, lowest first.
+        input_size: S, pixels.
+        sigmas: (K,) of the schema.
+    """
+
+    decode: DecodeSettings
+    strides: tuple[int, ...]
+    input_size: int
+    sigmas: tuple[float, ...]
+
+
+def build_observe_settings(cfg: CfgNode, schema: KeypointSchema, decode: DecodeSettings) -> ObserveSettings:
+    """Build the settings of a config."""
+    strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
+    return ObserveSettings(decode, strides, cfg.DATASET.INPUT_SIZE, schema.sigmas)
+
+
+@dataclass(frozen=True)
+class PhotoFindings:
+    """What is kept of a photo.
+
+    Attributes:
+        tags: of its people.
+        separation, grouping: counts of its joints.
+        runs: the people that each of `oracles.RUNS` found.
+        dims: D.
+        layers: 1, or 2 with the mirrored photo.
+    """
+
+    tags: PersonTags
+    separation: Separation
+    grouping: GroupingTally
+    runs: dict[str, list[Pose]]
+    dims: int
+    layers: int
+
+
+def observe_photo(
+    record: ImageRecord, maps: PhotoMaps, geometry: TestGeometry, settings: ObserveSettings
+) -> PhotoFindings:
+    """Compare what a network put out for a photo with the photo's annotations.
+
+    Raises:
+        NotFiniteError: a map holds NaN or infinity.
+    """
+    decode = settings.decode
+    runs = decode_runs(record, maps, geometry, settings.strides, decode)  # first: it refuses maps that are not finite
+    size = geometry.base_size[1], geometry.base_size[0]
+    candidates = [find_candidates(k, h, maps.tags, size, decode.peaks) for k, h in enumerate(maps.heatmaps)]
+    groups = group(candidates, decode.grouping_order, decode.tag_threshold, ASSIGNMENTS[decode.assignment])
+    tags = joint_tags(record, maps, geometry, settings.input_size)
+    return PhotoFindings(
+        person_tags(tags),
+        separation(tags, decode.tag_threshold),
+        grouping_tally(record, groups, geometry, settings.sigmas),
+        runs,
+        tags.dims,
+        len(maps.tags),
+    )
+
+
+def observe(
+    estimator: PoseEstimator,
+    records: Sequence[ImageRecord],
+    settings: ObserveSettings,
+    batch_size: int,
+    workers: int = 0,
+    progress: Callable[[int], object] = lambda photos: None,
+) -> dict[int, PhotoFindings]:
+    """Look at every photo; maps are kept of one batch at a time.
+
+    Args:
+        estimator: runs the network.
+        records: the photos.
+        settings: how to look.
+        batch_size: photos of like shape per forward pass.
+        workers: loader processes.
+        progress: called with the number of photos just done.
+
+    Returns:
+        Findings by image id, in the records' order.
+
+    Raises:
+        DatasetError: a photo cannot be read.
+        NotFiniteError: the network put out NaN or infinity.
+    """
+    sizes = [fit_geometry((r.width, r.height), settings.input_size).base_size for r in records]
+    batches = like_shaped_batches(sizes, batch_size)
+    dataset = InputDataset(records, batches, settings.input_size, estimator.settings.scales)
+    found: dict[int, PhotoFindings] = {}
+    with ThreadPoolExecutor(max(1, estimator.threads)) as pool:
+        for indices, maps, geometries in _maps(estimator, dataset, workers):
+            chosen = [records[index] for index in indices]
+            photos = pool.map(observe_photo, chosen, maps, geometries, [settings] * len(chosen))
+            found |= {record.image_id: photo for record, photo in zip(chosen, photos, strict=True)}
+            progress(len(chosen))
+    return {record.image_id: found[record.image_id] for record in records}
+
+
+def _maps(
+    estimator: PoseEstimator, dataset: InputDataset, workers: int
+) -> Iterator[tuple[tuple[int, ...], list[PhotoMaps], tuple[TestGeometry, ...]]]:
+    """Yield each batch's photo numbers, maps and geometries."""
+    if not len(dataset):
+        return
+    for batch in input_batches(dataset, workers, estimator.device.type == "cuda"):
+        maps = estimator.maps(batch.images, batch.geometries[0].base_size).cpu()
+        yield batch.indices, [maps.photo(number) for number in range(len(batch.indices))], batch.geometries
