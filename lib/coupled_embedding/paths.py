@@ -4,7 +4,7 @@ from pathlib import Path
 
 from coupled_embedding.errors import UserError
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def resolve(path: str | Path) -> Path:
@@ -18,4 +18,4 @@ def resolve(path: str | Path) -> Path:
         found = path.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
         raise UserError(f"{str(path)[:200]!r} cannot be a path: {error}") from error
-    return path if found or path.is_absolute() else _CHECKOUT / path
+    return path if found or path.is_absolute() else CHECKOUT / path
