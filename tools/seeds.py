@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coupled_embedding.commands import command
 from coupled_embedding.errors import UserError
-from coupled_embedding.zoo.jobs import add_model_options, check_choice, test_job, training_job
+from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test, job_of_training
 from coupled_embedding.zoo.records import RunRecord
 from coupled_embedding.zoo.seeds import SeedRun, seed_options, seeds_table
 
@@ -58,13 +58,13 @@ def run_seed(args: argparse.Namespace, name: str, seed: int) -> RunRecord:
     """Train and test one seed, as far as that is still to do; return the test's record."""
     options = seed_options(name, seed)
     args_of_seed = argparse.Namespace(**{**vars(args), "overrides": [*args.overrides, *options], "weights": None})
-    train = training_job(args_of_seed)
+    train = job_of_training(args_of_seed)
     cfg = train.load()
     folder = Path(cfg.OUTPUT_DIR) / cfg.NAME
 
     def run_of_seed() -> SeedRun:
         # a card's weights can be found only after the training
-        test = test_job(args_of_seed)
+        test = job_of_test(args_of_seed)
         cfg = test.load()
         split = args.split or cfg.DATASET.TEST
         record = Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}" / "record_test.json"
@@ -91,7 +91,7 @@ def run_seed(args: argparse.Namespace, name: str, seed: int) -> RunRecord:
 def main() -> None:
     """Run all seeds, print the table."""
     args = parse()
-    cfg = training_job(args).load()
+    cfg = job_of_training(args).load()
     records = [run_seed(args, cfg.NAME, seed) for seed in range(args.first, args.first + args.seeds)]
     table = seeds_table(records)
     path = Path(cfg.OUTPUT_DIR) / f"{cfg.NAME}_seeds.md"

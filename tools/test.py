@@ -21,8 +21,8 @@ from coupled_embedding.distributed import World, launch_if_asked, process_group
 from coupled_embedding.inference.estimator import StageTimes
 from coupled_embedding.profiling import profile_test
 from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
-from coupled_embedding.zoo.jobs import add_model_options, check_choice, test_job
-from coupled_embedding.zoo.records import test_record, write_record
+from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test
+from coupled_embedding.zoo.records import record_of_test, write_record
 
 
 def parse() -> argparse.Namespace:
@@ -53,7 +53,7 @@ def main() -> None:
     args = parse()
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
-        job = test_job(args)
+        job = job_of_test(args)
         task = prepare_test(job.config, job.weights, job.overrides, args.split, world)
         if world.is_main:
             print(
@@ -73,7 +73,7 @@ def main() -> None:
         report_times(outcome.times, seconds, world)
         results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
         figures = outcome.scores.values if outcome.scores else {}
-        record = test_record(job, task.cfg, world, task.weights, task.split, len(task.records), figures, seconds)
+        record = record_of_test(job, task.cfg, world, task.weights, task.split, len(task.records), figures, seconds)
         print(f"results: {results}\nrecord: {write_record(record, folder)}")
         if outcome.scores:
             pictures = write_overlays(outcome.people, task.records, task.schema, folder, task.cfg.TEST.OVERLAYS)

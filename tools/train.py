@@ -18,8 +18,8 @@ from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.distributed import launch_if_asked, process_group
 from coupled_embedding.profiling import profile_training
 from coupled_embedding.training.run import run_folder, train
-from coupled_embedding.zoo.jobs import add_model_options, check_choice, training_job
-from coupled_embedding.zoo.records import train_record, write_record
+from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_training
+from coupled_embedding.zoo.records import record_of_training, write_record
 
 
 def parse() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, launch, train."""
     args = parse()
-    job = training_job(args)
+    job = job_of_training(args)
     cfg = job.load()
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
@@ -58,7 +58,7 @@ def main() -> None:
         scores = train(cfg, world, args.resume)
         if not world.is_main:
             return
-        record = train_record(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
+        record = record_of_training(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
         print(f"record: {write_record(record, run_folder(cfg))}")
         if scores:
             print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))

@@ -13,7 +13,7 @@ from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
 from coupled_embedding.errors import CheckpointError, UserError
 from coupled_embedding.zoo.cards import find_card
-from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, training_job, weight_places
+from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, job_of_training, weight_places
 from coupled_embedding.zoo.weight_files import WeightFile, check_fit, download, start_files, trained_file
 
 
@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
 def find_job(args: argparse.Namespace) -> Job:
     """Return what would be trained; where the model that it starts from is missing, with the place in its config."""
     try:
-        return training_job(args)
+        return job_of_training(args)
     except CheckpointError as error:
         print(error)
         return Job(find_card(args.model).config_of(args.protocol), tuple(args.overrides), None, args.model)

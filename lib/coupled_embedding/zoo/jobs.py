@@ -46,7 +46,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def training_job(args: argparse.Namespace) -> Job:
+def job_of_training(args: argparse.Namespace) -> Job:
     """Return what to train; a network that starts from another model's gets that one's weights.
 
     Raises:
@@ -64,7 +64,7 @@ def training_job(args: argparse.Namespace) -> Job:
     return Job(job.config, ("MODEL.INIT_FROM", str(start), *job.overrides), None, card.name)
 
 
-def test_job(args: argparse.Namespace) -> Job:
+def job_of_test(args: argparse.Namespace) -> Job:
     """Return what to test: for a card its config, its options, and its weights where they lie.
 
     Raises:

@@ -127,7 +127,7 @@ def percent(value: float | None) -> str:
     return "n/a" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def train_record(
+def record_of_training(
     job: Job, cfg: CfgNode, world: World, folder: Path, figures: Figures, seconds: float, resumed: bool
 ) -> RunRecord:
     """Return the record of a training that has ended; ``figures`` are its last validation's."""
@@ -138,7 +138,7 @@ def train_record(
     return _record("train", job, cfg, world, protocol, splits, files, cfg.SEED, 0, figures, seconds, resumed)
 
 
-def test_record(
+def record_of_test(
     job: Job, cfg: CfgNode, world: World, weights: Path, split: str, photos: int, figures: Figures, seconds: float
 ) -> RunRecord:
     """Return the record of a test; how the weights were made is read from their file, where it says so."""
@@ -155,9 +155,6 @@ def test_record(
 
 def _is_of_test(key: str) -> bool:
     return key.startswith(("TEST.", "DATASET.", "SYNTHETIC.")) or key in ("NAME", "OUTPUT_DIR")
-
-
-test_record.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of the name
 
 
 def _record(

@@ -1,10 +1,10 @@
 """Weight files that a config or card needs: where they belong, whether they are whole, how to get them."""
 
 import re
-import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -150,7 +150,7 @@ def download(file: WeightFile, url: str = "") -> None:
         WeightFile(file.option, beside, file.sha256, file.bytes).check()
         # unlike a rename, a link fails where somebody else was faster
         file.path.hardlink_to(beside)
-    except (OSError, ValueError) as error:  # URLError is an OSError
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{url}: cannot be fetched ({reason}). Without a network here: fetch it elsewhere and copy it; the file "
@@ -167,3 +167,6 @@ def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as out:
         while block := answer.read(_CHUNK):
             out.write(block)
+        promised = answer.headers.get("Content-Length")
+        if promised and out.tell() != int(promised):
+            raise OSError(f"cut off after {out.tell()} of {promised} bytes")
