@@ -10,7 +10,6 @@ Needs no network but for --download, which checks size and SHA-256 before a file
 import argparse
 
 from coupled_embedding.commands import command
-from coupled_embedding.config import load_config
 from coupled_embedding.errors import CheckpointError, UserError
 from coupled_embedding.zoo.cards import find_card
 from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, job_of_training, weight_places
@@ -64,8 +63,8 @@ def main() -> None:
     if not files:
         print("training starts from fresh weights: no file is needed")
     if args.model:
-        card, cfg = find_card(args.model), job.load()
-        places = weight_places(card, load_config(job.config, ["OUTPUT_DIR", cfg.OUTPUT_DIR, "NAME", cfg.NAME]))
+        card = find_card(args.model)
+        places = weight_places(card, job.load())
         there = next((path for path in places if path.is_file()), places[0])
         if not tell(trained_file(card, there), job):
             print("         (its own weights: for testing without training)")

@@ -64,8 +64,6 @@ def test_seeds_of_a_card_are_trained_tested_averaged_and_not_done_again(tmp_path
         values = [100 * (record["figures"][name] or 0) for record in records]
         mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
         assert rows[-1][column] in {mean, "n/a"}
-    refused = run("seeds.py", "--model", "tiny_ms", "--seeds", "1", "TRAIN.LR", "0.9", folder=tmp_path, code=2)
-    assert "was made with other options" in refused
 
 
 def test_weights_says_what_is_missing_and_where_it_belongs():
@@ -75,9 +73,7 @@ def test_weights_says_what_is_missing_and_where_it_belongs():
     assert "no file is needed" in run("weights.py", "--cfg", "config/synthetic/ce_small.yaml")
 
 
-def test_table_prints_all_and_turns_other_files_away(tmp_path):
-    printed = run("table.py")
-    assert printed.count("`crowdpose_ce_hrhrnet_w48_640_plus_ms`") == 1
+def test_table_turns_other_files_away(tmp_path):
     (tmp_path / "record.json").write_text("{}")
     printed = run("table.py", "--add", str(tmp_path / "record.json"), code=2)
     assert "record.json: not a record of this package" in printed

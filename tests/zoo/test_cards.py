@@ -106,8 +106,8 @@ def test_networks_have_the_stated_parameters(name):
         assert sum(p.numel() for p in network.parameters()) == card.parameters
 
 
-@pytest.mark.parametrize("name", ["coco_ce_hrnet_w48_640", "crowdpose_ce_hrhrnet_w32_512"])
-def test_operations_are_counted(name):
+def test_operations_are_counted():
+    name = "crowdpose_ce_hrhrnet_w32_512"
     assert CARDS[name].gflop == round(forward_gflop(load_config(CARDS[name].config)), 1)
 
 

@@ -69,7 +69,7 @@ def check_submission(
 def write_submission(
     path: Path, results: Sequence[Mapping[str, Any]], schema: KeypointSchema, image_ids: Collection[int]
 ) -> Path:
-    """Check and write results, and a zip of them beside, both named as the server wants them; return the zip's path.
+    """Write and check results, and zip them beside, named as the server wants both; return the zip's path.
 
     Args:
         path: of the results file, by `results_file_name`.
@@ -80,8 +80,9 @@ def write_submission(
         DatasetError: the results are not what the server takes, or a file cannot be written.
     """
     sent = as_submission(results)
-    check_submission(sent, schema, image_ids, path.name)
+    # written before it is checked: a complaint must not cost an hour's predictions
     write_results(path, sent)
+    check_submission(sent, schema, image_ids, path.name)
     target = path.with_suffix(".zip")
     beside = path.with_name(f".{target.name}.{os.getpid()}.part")
     try:
