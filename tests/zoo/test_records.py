@@ -45,7 +45,9 @@ def test_a_protocol_says_what_its_figure_is_worth(splits, kind, text):
 @pytest.fixture
 def tested(tiny, save_weights, tmp_path):
     """The record of a test whose config differs from the training's."""
-    weights = save_weights(tiny("made", "TRAIN.LR", "7e-4", "SEED", "5"), tmp_path / "best.pth", "val")
+    weights = save_weights(
+        tiny("made", "TRAIN.LR", "7e-4", "SEED", "5", "DATASET.IMAGE_IDS", "[3]"), tmp_path / "best.pth", "val"
+    )
     cfg = tiny("tested", "TRAIN.LR", "1e-4", "TEST.FLIP", "False")
     return record_of_test(
         Job("x.yaml", ("A", "b"), None, "card"), cfg, HERE, weights, "test", 5, {"AP": 0.5, "AP_hard": math.nan}, 2.04
@@ -56,6 +58,7 @@ def test_a_tests_record_says_how_its_weights_were_made(tested, tmp_path, tiny_cr
     assert tested.protocol == Protocol("train", "val", "test")
     assert (tested.seed, tested.settings["TRAIN.LR"], tested.settings["TEST.FLIP"]) == (5, 7e-4, False)
     assert "TRAIN.WEIGHT_DECAY" not in tested.settings
+    assert tested.settings["DATASET.IMAGE_IDS"] == [3]
     assert tested.weights == {"best.pth": sha256((tmp_path / "best.pth").read_bytes()).hexdigest()}
     annotations = tiny_crowd / "json/synthetic_test.json"
     assert tested.data == {"test": {"file": annotations.name, "sha256": sha256(annotations.read_bytes()).hexdigest()}}
@@ -63,10 +66,11 @@ def test_a_tests_record_says_how_its_weights_were_made(tested, tmp_path, tiny_cr
     assert tested.figures == {"AP": 0.5, "AP_hard": None}
 
 
-def test_weights_that_say_nothing_have_no_known_protocol(tiny, save_weights, tmp_path):
+@pytest.mark.parametrize("kept", [["model"], ["model", "config", "schema"]])
+def test_weights_that_do_not_say_what_chose_them_have_no_known_protocol(kept, tiny, save_weights, tmp_path):
     weights = save_weights(tiny("made"), tmp_path / "best.pth")
     content = torch.load(weights, weights_only=True)
-    torch.save({"model": content["model"]}, weights)
+    torch.save({key: content[key] for key in kept}, weights)
     record = record_of_test(Job("x.yaml"), tiny("tested"), HERE, weights, "test", 5, {}, 1)
     assert record.protocol == Protocol(None, None, "test")
     assert record.seed is None

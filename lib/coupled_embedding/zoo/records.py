@@ -21,6 +21,8 @@ from coupled_embedding.zoo.provenance import code_version, device_name, package_
 
 FORMAT = "coupled_embedding_record/1"
 Figures = Mapping[str, float]
+# options besides TEST's that a test takes from its own config; all others made the weights
+_OF_TEST = {"NAME", "OUTPUT_DIR", *(f"DATASET.{key}" for key in ("SCHEMA", "ROOT", "TEST", "INPUT_SIZE"))}
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ def record_of_test(
 ) -> RunRecord:
     """Return the record of a test; how the weights were made is read from their file, where it says so."""
     content = read_weight_file(weights)
-    made = config_from_dict(content["config"], f"{weights}, its config") if "config" in content else None
+    # weights of others, converted to a checkpoint, carry a config, but were not trained by it
+    own = "config" in content and "selected_on" in content
+    made = config_from_dict(content["config"], f"{weights}, its config") if own else None
     protocol = Protocol(made and made.DATASET.TRAIN, content.get("selected_on"), split)
     record = _record("test", job, cfg, world, protocol, [split], [weights], 0, photos, figures, seconds, False)
     # a test's config need not be the one that the weights were trained with
@@ -154,7 +158,7 @@ def record_of_test(
 
 
 def _is_of_test(key: str) -> bool:
-    return key.startswith(("TEST.", "DATASET.", "SYNTHETIC.")) or key in ("NAME", "OUTPUT_DIR")
+    return key.startswith(("TEST.", "SYNTHETIC.")) or key in _OF_TEST
 
 
 def _record(
