@@ -14,11 +14,12 @@ from coupled_embedding import checkpoint
 from coupled_embedding.data.prepare import schema_of
 from coupled_embedding.distributed import World
 from coupled_embedding.errors import CheckpointError
-from coupled_embedding.evaluation import ground_truth
-from coupled_embedding.keypoints import Pose
+from coupled_embedding.evaluation import ground_truth, poses_to_results
+from coupled_embedding.inference.estimator import StageTimes
+from coupled_embedding.keypoints import Pose, load_schema
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.testing import ground_truth_of, likely_people, prepare_test, run_test
+from coupled_embedding.testing import TestOutcome, ground_truth_of, likely_people, prepare_test, run_test, write_outcome
 
 HERE = World(0, 1, torch.device("cpu"))
 
@@ -85,6 +86,14 @@ def test_the_predictor_takes_files_and_arrays(weights: Path, tiny_crowd: Path) -
     assert [pose.score for pose in people] == sorted((pose.score for pose in people), reverse=True)
     with pytest.raises(ValueError, match="expected a"):
         predictor(torch.zeros(3, 3).numpy())
+
+
+def test_what_cannot_be_scored_here_is_zipped_for_its_server(tmp_path: Path) -> None:
+    people = {9: [Pose(torch.ones(17, 3).numpy(), 0.5)], 10: []}
+    outcome = TestOutcome(people, poses_to_results(people), None, StageTimes())
+    path = write_outcome(outcome, tmp_path, load_schema("datasets/coco.yaml"), "test-dev2017", "mine")
+    assert path == tmp_path / "person_keypoints_test-dev2017_mine_results.zip"
+    assert json.loads(path.with_suffix(".json").read_text())[0]["image_id"] == 9
 
 
 def test_likely_people_are_near_the_best_and_above_the_floor() -> None:

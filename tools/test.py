@@ -2,10 +2,12 @@
 
 python tools/test.py --cfg config/synthetic/ce_small.yaml
 python tools/test.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --weights models/ce_hrhrnet_w32_512.pth
+python tools/test.py --model crowdpose_ce_hrhrnet_w48_640_ms --gpus 8
 python tools/test.py --weights outputs/synthetic_ce_small/best.pth TEST.SCALES "[2, 1, 0.5]"
 python tools/test.py --cfg config/synthetic/ce_small.yaml --profile
 
-Without --weights the run's best.pth is tested, or its final.pth if it has no best one. Without
+Without --weights the run's best.pth is tested, or its final.pth if it has no best one; with --model
+first the card's file in models/. Without
 --cfg the checkpoint's own config applies. KEY VALUE pairs behind change options of either.
 """
 
@@ -19,19 +21,20 @@ from coupled_embedding.distributed import World, launch_if_asked, process_group
 from coupled_embedding.inference.estimator import StageTimes
 from coupled_embedding.profiling import profile_test
 from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
+from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test
+from coupled_embedding.zoo.records import record_of_test, write_record
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", help="config file (default: the checkpoint's own config)")
+    add_model_options(parser)
     parser.add_argument("--weights", help="checkpoint, ours or a released one")
     parser.add_argument("--split", help="split to test (default: DATASET.TEST)")
     parser.add_argument("--out", help="folder for results and pictures (default: OUTPUT_DIR/NAME/test_SPLIT)")
     add_run_options(parser)
     args = parser.parse_args()
-    if not (args.cfg or args.weights):
-        parser.error("give --cfg, --weights or both")
+    check_choice(parser, args, ["cfg", "model", "weights"])
     return args
 
 
@@ -50,7 +53,8 @@ def main() -> None:
     args = parse()
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
-        task = prepare_test(args.cfg, args.weights, args.overrides, args.split, world)
+        job = job_of_test(args)
+        task = prepare_test(job.config, job.weights, job.overrides, args.split, world)
         if world.is_main:
             print(
                 f"testing {task.weights} on {len(task.records)} photos of {task.schema.name} {task.split}", flush=True
@@ -68,11 +72,14 @@ def main() -> None:
         )
         if not world.is_main:
             return
-        report_times(outcome.times, time.perf_counter() - start, world)
+        seconds = time.perf_counter() - start
+        report_times(outcome.times, seconds, world)
         if told := bad_input.report("broken photos and annotations, left out", bad_input.problems, folder):
             print(told)
         results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
-        print(f"results: {results}")
+        figures = outcome.scores.values if outcome.scores else {}
+        record = record_of_test(job, task.cfg, world, task.weights, task.split, len(task.records), figures, seconds)
+        print(f"results: {results}\nrecord: {write_record(record, folder)}")
         if outcome.scores:
             readable = [record for record in task.records if record.image_id not in bad_input.unreadable]
             pictures = write_overlays(outcome.people, readable, task.schema, folder, task.cfg.TEST.OVERLAYS)

@@ -2,6 +2,7 @@ r"""Train a network.
 
 One process:      python tools/train.py --cfg config/synthetic/ce_small.yaml
 4 GPUs:           python tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --gpus 4
+A row of a table: python tools/train.py --model crowdpose_ce_hrhrnet_w32_512 --gpus 8
 Several machines: torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
                   tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml
 Where time goes:  python tools/train.py --cfg config/synthetic/ce_small.yaml --profile
@@ -10,18 +11,21 @@ Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
 
 import argparse
 import sys
+import time
 
+from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.commands import add_run_options, command
-from coupled_embedding.config import load_config
 from coupled_embedding.distributed import launch_if_asked, process_group
 from coupled_embedding.profiling import profile_training
-from coupled_embedding.training.run import train
+from coupled_embedding.training.run import run_folder, train
+from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_training
+from coupled_embedding.zoo.records import record_of_training, write_record
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", required=True, help="config file")
+    add_model_options(parser)
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -31,6 +35,7 @@ def parse() -> argparse.Namespace:
     )
     add_run_options(parser)
     args = parser.parse_args()
+    check_choice(parser, args, ["cfg", "model"])
     if args.resume and args.resume != "auto" and not args.resume.endswith(".pth"):
         parser.error(f"--resume {args.resume}: expected a .pth file; put --resume last, or before another option")
     return args
@@ -40,7 +45,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, launch, train."""
     args = parse()
-    cfg = load_config(args.cfg, args.overrides)
+    job = job_of_training(args)
+    cfg = job.load()
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
         if args.profile:
@@ -48,8 +54,13 @@ def main() -> None:
             if world.is_main:
                 print(report)
             return
+        start, continued = time.perf_counter(), bool(list_checkpoints(run_folder(cfg)))
         scores = train(cfg, world, args.resume)
-        if world.is_main and scores:
+        if not world.is_main:
+            return
+        record = record_of_training(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
+        print(f"record: {write_record(record, run_folder(cfg))}")
+        if scores:
             print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))
 
 

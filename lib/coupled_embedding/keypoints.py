@@ -45,6 +45,7 @@ class KeypointSchema:
         root: folder of the data set, relative to the checkout or absolute.
         splits: name -> files.
         synthetic: whether the files are rendered by this package when they are missing.
+        held_out: splits that figures are reported on, so that nothing may be chosen by them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class KeypointSchema:
     root: str = ""
     splits: dict[str, Split] = field(default_factory=dict)
     synthetic: bool = False
+    held_out: tuple[str, ...] = ()
 
     @property
     def num_joints(self) -> int:
@@ -89,6 +91,7 @@ class KeypointSchema:
         named["joints"] = list(self.joints)
         named["sigmas"] = list(self.sigmas)
         named["colors"] = [list(color) for color in self.colors]
+        named["held_out"] = list(self.held_out)
         return named
 
 
@@ -136,8 +139,9 @@ _FIELDS = {
     "root": str,
     "splits": dict,
     "synthetic": bool,
+    "held_out": list,
 }
-_OPTIONAL = {"colors", "evaluator", "root", "splits", "synthetic", "grouping_order"}
+_OPTIONAL = {"colors", "evaluator", "root", "splits", "synthetic", "held_out", "grouping_order"}
 
 
 def schema_from_dict(content: Any, source: str) -> KeypointSchema:
@@ -176,6 +180,7 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
         root=fields.get("root", ""),
         splits=_splits(fields.get("splits", {}), source),
         synthetic=fields.get("synthetic", False),
+        held_out=tuple(_strings(fields.get("held_out", []), f"{source}: held_out")),
     )
 
 

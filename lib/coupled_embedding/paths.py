@@ -10,7 +10,7 @@ _LONGEST_NAME = 255
 _LONGEST_PATH = 4096
 _LONGEST_OWN_NAME = 100  # so that file names made of three of them still fit
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def resolve(path: str | Path) -> Path:
@@ -24,7 +24,7 @@ def resolve(path: str | Path) -> Path:
         found = path.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
         raise UserError(f"{str(path)[:200]!r} cannot be a path: {error}") from error
-    return path if found or path.is_absolute() else _CHECKOUT / path
+    return path if found or path.is_absolute() else CHECKOUT / path
 
 
 def text_problem(text: str) -> str:

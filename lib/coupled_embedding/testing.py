@@ -28,6 +28,7 @@ from coupled_embedding.evaluation import (
     results_file_name,
     score_results,
     write_results,
+    write_submission,
 )
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.keypoints import KeypointSchema, Pose
@@ -144,8 +145,10 @@ def ground_truth_of(cfg: CfgNode, schema: KeypointSchema, records: Sequence[Imag
 
 
 def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, split: str, name: str) -> Path:
-    """Write results and scores into a folder; return the results file's path."""
+    """Write results and scores into a folder; return the path of the results file, or of what its server takes."""
     path = folder / results_file_name(schema, split, name)
+    if outcome.scores is None and schema.name == "coco":
+        return write_submission(path, outcome.results, schema, outcome.people.keys())
     write_results(path, outcome.results)
     if outcome.scores:
         scores = json.dumps(outcome.scores.to_dict(), indent=2) + "\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coupled_embedding.config import config_to_yaml, load_config
+from coupled_embedding.config import config_to_yaml, load_config, override
 from coupled_embedding.keypoints import load_schema
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -120,4 +120,23 @@ def test_data_sets_and_splits_are_the_papers(network):
     assert (coco.TRAIN, coco.VAL) == ("train2017", "val2017")
     assert load_schema(crowdpose.SCHEMA).name == "crowdpose"
     # no photo of the test split may choose the checkpoint
-    assert (crowdpose.TRAIN, crowdpose.VAL, crowdpose.TEST) == ("trainval", "", "test")
+    assert (crowdpose.TRAIN, crowdpose.VAL, crowdpose.TEST) == ("train", "val", "test")
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, "ce_hrhrnet_w48_640_plus"])
+def test_the_papers_protocol_differs_in_the_splits_alone(network):
+    ours, papers = full_size("crowdpose", network), full_size("crowdpose", f"{network}_paper")
+    splits = papers.DATASET.TRAIN, papers.DATASET.VAL, papers.DATASET.TEST
+    assert splits == ("trainval", "", "test")
+    assert f"{ours.NAME}_paper" == papers.NAME
+    same = override(ours, ["NAME", papers.NAME, "DATASET.TRAIN", "trainval", "DATASET.VAL", ""])
+    assert same == papers
+
+
+def test_plus_differs_in_its_start_weights_alone():
+    plus, scratch = full_size("crowdpose", "ce_hrhrnet_w48_640_plus"), full_size("crowdpose", "ce_hrhrnet_w48_640")
+    start = full_size("coco", "ce_hrhrnet_w48_640").NAME
+    assert f"models/{start}.pth" == plus.MODEL.INIT_FROM
+    assert plus == override(
+        scratch, ["NAME", plus.NAME, "MODEL.PRETRAINED", "", "MODEL.INIT_FROM", plus.MODEL.INIT_FROM]
+    )

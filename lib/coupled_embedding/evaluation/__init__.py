@@ -4,12 +4,14 @@ from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_t
 from coupled_embedding.evaluation.keypoint_ap import Scores, ap_of_groups, evaluate_keypoints, score_results
 from coupled_embedding.evaluation.oks import box_areas, image_quality, oks_matrix
 from coupled_embedding.evaluation.results import poses_to_results, read_results, results_file_name, write_results
+from coupled_embedding.evaluation.submission import check_submission, write_submission
 
 __all__ = [
     "GroundTruth",
     "Scores",
     "ap_of_groups",
     "box_areas",
+    "check_submission",
     "evaluate_keypoints",
     "image_quality",
     "load_ground_truth",
@@ -19,4 +21,5 @@ __all__ = [
     "results_file_name",
     "score_results",
     "write_results",
+    "write_submission",
 ]

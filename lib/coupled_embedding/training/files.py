@@ -44,12 +44,13 @@ class RunFiles:
     def save_final(self, scores: Scores) -> None:
         """Write the weights after the last step."""
         if self.world.is_main:
-            checkpoint.save(self._weights(scores), self.final)
+            checkpoint.save(self._weights(scores) | {"selected_on": ""}, self.final)
 
     def save_best(self, scores: Scores) -> None:
         """Write the weights of the best validation."""
         if self.world.is_main:
-            checkpoint.save(self._weights(scores), self.folder / "best.pth")
+            weights = self._weights(scores) | {"selected_on": self.cfg.DATASET.VAL}
+            checkpoint.save(weights, self.folder / "best.pth")
 
     def save_numbered(self, scores: Scores) -> None:
         """Write a checkpoint to go on from, and delete those that are too many."""

@@ -85,6 +85,8 @@ def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
     torch.manual_seed(cfg.SEED)
     network = build_network(cfg, schema.num_joints)
     messages = initialise(network, cfg, schema)
+    if cfg.DATASET.TRAIN in schema.held_out:
+        messages.append(f"warning: training on '{cfg.DATASET.TRAIN}', which figures of {schema.name} are reported on")
     bad_input = build_bad_input(cfg, training=True)
     records = records_of(cfg, schema, cfg.DATASET.TRAIN, bad_input)
     dataset = build_train_dataset(cfg, records, schema, network.strides, bad_input)
@@ -129,26 +131,45 @@ def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> li
         path = resolve(cfg.MODEL.PRETRAINED)
         if not path.is_file():
             raise UserError(
-                f"MODEL.PRETRAINED: {path} is missing; see pretrained/README.md for where it comes from, "
-                "or train from scratch with MODEL.PRETRAINED ''"
+                f"MODEL.PRETRAINED: {path} is missing; tools/weights.py says where it comes from (and see "
+                "pretrained/README.md), or train from scratch with MODEL.PRETRAINED ''"
             )
         unused = load_backbone(network, path)
         messages.append(f"backbone from {path} ({len(unused)} classification and lower-branch tensors not used)")
     if cfg.MODEL.INIT_FROM:
         path = resolve(cfg.MODEL.INIT_FROM)
-        content = read_weight_file(path)
-        if "schema" in content:
-            source = schema_from_dict(content["schema"], f"{path}, its schema")
-        else:
-            source = load_schema(cfg.MODEL.INIT_SCHEMA)
-        fresh = carry_over(network, network_weights(content, path), source.joints, schema.joints, path)
+        if not path.is_file():
+            raise UserError(
+                f"MODEL.INIT_FROM: {path} is missing, whose weights this network starts from. Train that one and name "
+                "its best.pth here (tools/train.py --model NAME finds it by itself); tools/weights.py says more"
+            )
+        fresh = start_from(network, cfg, schema, path)
         messages.append(f"weights from {path}; fresh head channels: {', '.join(fresh) or 'none'}")
     return messages
+
+
+def start_from(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema, path: Path) -> list[str]:
+    """Give a network the weights of another one, of other joints too; return the joints that it has not.
+
+    Raises:
+        CheckpointError: the file is damaged or does not fit.
+    """
+    content = read_weight_file(path)
+    if "schema" in content:
+        source = schema_from_dict(content["schema"], f"{path}, its schema")
+    else:
+        source = load_schema(cfg.MODEL.INIT_SCHEMA)
+    return carry_over(network, network_weights(content, path), source.joints, schema.joints, path)
 
 
 def _validation(cfg: CfgNode, schema: KeypointSchema, world: World, bad_input: BadInput) -> Evaluate | None:
     if not cfg.DATASET.VAL:
         return None
+    if cfg.DATASET.VAL in schema.held_out:
+        raise UserError(
+            f"DATASET.VAL: '{cfg.DATASET.VAL}' is the split that figures of {schema.name} are reported on; a "
+            "checkpoint chosen by it flatters them. Choose by another split, or keep the last weights: DATASET.VAL ''"
+        )
     # always strict: a score on other annotations than the file's would be no score, and now is the time to say so
     records = records_of(cfg, schema, cfg.DATASET.VAL, BadInput(scored=True))
     truth = ground_truth_of(cfg, schema, records, cfg.DATASET.VAL)

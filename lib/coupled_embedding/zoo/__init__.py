@@ -1,0 +1,1 @@
+"""The model zoo: cards, weight files, records of runs, tables of figures."""

@@ -1,0 +1,33 @@
+"""Checkpoints are chosen by a validation split, and say so."""
+
+import pytest
+import torch
+
+from coupled_embedding.distributed import World
+from coupled_embedding.errors import UserError
+from coupled_embedding.networks.weights import read_weight_file
+from coupled_embedding.training.run import build_trainer, run_folder, train
+
+HERE = World(0, 1, torch.device("cpu"))
+
+
+def test_choosing_by_the_test_split_is_refused(tiny):
+    with pytest.raises(UserError, match=r"DATASET\.VAL: 'test' is the split that figures of synthetic are reported on"):
+        build_trainer(tiny("cheat", "DATASET.VAL", "test"), HERE)
+
+
+def test_training_on_the_test_split_is_warned_of(tiny):
+    _, messages = build_trainer(tiny("cheat", "DATASET.TRAIN", "test"), HERE)
+    assert any(message.startswith("warning: training on 'test'") for message in messages)
+
+
+def test_missing_start_weights_are_told_with_what_to_do(tiny):
+    with pytest.raises(UserError, match=r"MODEL\.INIT_FROM: /nowhere/x\.pth is missing.*tools/weights\.py"):
+        build_trainer(tiny("from", "MODEL.INIT_FROM", "/nowhere/x.pth"), HERE)
+
+
+def test_a_checkpoint_says_what_chose_it(tiny):
+    cfg = tiny("chosen", "TRAIN.EPOCHS", "1")
+    train(cfg, HERE)
+    files = {name: read_weight_file(run_folder(cfg) / f"{name}.pth") for name in ("best", "final")}
+    assert {name: content["selected_on"] for name, content in files.items()} == {"best": "val", "final": ""}

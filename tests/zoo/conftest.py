@@ -1,0 +1,56 @@
+"""A model zoo of the tiny network: a model, its multi-scale row, and one that starts from it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from coupled_embedding import checkpoint
+from coupled_embedding.data.prepare import schema_of
+from coupled_embedding.networks.pose_network import build_network
+
+CARD = """
+title: a tiny network
+config: {config}
+input: 64
+starts_from: {start}
+test: {test}
+weights: {{file: tiny.pth}}
+paper: {{source: nobody, trained_on: train, figures: {{test: {{AP: 50.0}}}}}}
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, tiny_text: str, tiny_crowd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with models/tiny.yaml, tiny_ms.yaml and tiny_plus.yaml; its configs need no options."""
+    folder = tmp_path / "zoo"
+    (folder / "models").mkdir(parents=True)
+    checkout = Path(__file__).resolve().parents[2]
+    text = tiny_text.replace("datasets/synthetic.yaml", f"{checkout}/datasets/synthetic.yaml, ROOT: '{tiny_crowd}'")
+    (folder / "tiny.yaml").write_text("NAME: tiny\n" + text)
+    (folder / "plus.yaml").write_text("_BASE_: tiny.yaml\nNAME: tiny_plus\nMODEL: {INIT_FROM: models/tiny.pth}\n")
+    for name, config, start, test in (
+        ("tiny", "tiny.yaml", "scratch", "{}"),
+        ("tiny_ms", "tiny.yaml", "scratch", "{TEST.SCALES: [2, 1]}"),
+        ("tiny_plus", "plus.yaml", "tiny", "{}"),
+    ):
+        (folder / f"models/{name}.yaml").write_text(CARD.format(config=folder / config, start=start, test=test))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def save_weights() -> Callable[..., Path]:
+    """save_weights(cfg, path, selected_on): a checkpoint of the untrained network."""
+
+    def save(cfg: CfgNode, path: Path, selected_on: str = "") -> Path:
+        schema = schema_of(cfg)
+        torch.manual_seed(cfg.SEED)
+        network = build_network(cfg, schema.num_joints)
+        content = checkpoint.describe(cfg, schema, network.state_dict(), {}, 0) | {"selected_on": selected_on}
+        checkpoint.save(content, path)
+        return path
+
+    return save

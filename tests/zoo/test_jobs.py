@@ -1,0 +1,112 @@
+"""What --cfg, --model and --protocol come to."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import pytest
+
+from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, job_of_test, job_of_training
+
+
+def asked(*overrides: str, **options: str) -> Namespace:
+    return Namespace(
+        **{"cfg": None, "model": None, "protocol": "validated", "weights": None, **options}, overrides=list(overrides)
+    )
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_config_goes_through_as_it_is():
+    assert job_of_training(asked("SEED", "2", cfg="x.yaml")) == Job("x.yaml", ("SEED", "2"))
+    assert job_of_test(asked("SEED", "2", cfg="x.yaml", weights="y.pth")) == Job("x.yaml", ("SEED", "2"), "y.pth")
+    assert job_of_test(asked(weights="y.pth")) == Job(None, (), "y.pth")
+
+
+def test_a_card_trains_its_config_without_its_way_to_test(zoo):
+    job = job_of_training(asked("TRAIN.LR", "1", model="tiny_ms"))
+    assert (job.config, job.overrides, job.model) == (str(zoo / "tiny.yaml"), ("TRAIN.LR", "1"), "tiny_ms")
+
+
+def test_a_card_tests_with_its_options_in_a_folder_of_its_own(zoo):
+    touch(zoo / "models/tiny.pth")
+    cfg = job_of_test(asked(model="tiny_ms")).load()
+    assert (cfg.NAME, cfg.TEST.SCALES) == ("tiny_ms", [2, 1])
+    assert job_of_test(asked("TEST.SCALES", "[1]", model="tiny_ms")).load().TEST.SCALES == [1]
+    assert job_of_test(asked(model="tiny")).load().NAME == "tiny"
+
+
+def test_weights_are_the_zoos_else_the_runs_best_else_its_last(zoo):
+    def found(*overrides: str) -> Path:
+        return Path(job_of_test(asked(*overrides, model="tiny")).weights)
+
+    touch(zoo / "outputs/tiny/final.pth")
+    assert found() == Path("outputs/tiny/final.pth")
+    touch(zoo / "outputs/tiny/best.pth")
+    assert found() == Path("outputs/tiny/best.pth")
+    touch(zoo / "models/tiny.pth")
+    assert found() == Path("models/tiny.pth")
+    # a run of another name is that run, never the zoo's
+    touch(zoo / "outputs/tiny_seed2/best.pth")
+    assert found("NAME", "tiny_seed2") == Path("outputs/tiny_seed2/best.pth")
+    assert job_of_test(asked(model="tiny", weights="mine.pth")).weights == "mine.pth"
+
+
+def test_missing_weights_are_told_with_every_place_and_the_command(zoo):
+    with pytest.raises(CheckpointError) as caught:
+        job_of_test(asked(model="tiny"))
+    for part in (
+        "models/tiny.pth",
+        "outputs/tiny/best.pth",
+        "tools/train.py --model tiny --gpus 8",
+        "tools/weights.py",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_model_that_starts_from_another_finds_it(zoo):
+    with pytest.raises(
+        CheckpointError, match=r"tiny_plus starts from it.*outputs/tiny/best\.pth.*train\.py --model tiny "
+    ):
+        job_of_training(asked(model="tiny_plus"))
+    start = touch(zoo / "elsewhere/tiny/best.pth")
+    job = job_of_training(asked("OUTPUT_DIR", str(zoo / "elsewhere"), model="tiny_plus"))
+    assert str(start) == job.load().MODEL.INIT_FROM
+    given = job_of_training(asked("MODEL.INIT_FROM", "mine.pth", model="tiny_plus"))
+    assert given.load().MODEL.INIT_FROM == "mine.pth"
+
+
+def test_the_papers_protocol_takes_its_config_and_weights_of_its_own(zoo):
+    card = zoo / "models/tiny.yaml"
+    (zoo / "paper.yaml").write_text("_BASE_: tiny.yaml\nNAME: tiny_paper\nDATASET: {TRAIN: val, VAL: ''}\n")
+    text = card.read_text().replace("trained_on: train", "trained_on: val")
+    card.write_text(text)
+    with pytest.raises(UserError, match="has no paper_config"):
+        job_of_training(asked(model="tiny", protocol="paper"))
+    card.write_text(text + f"paper_config: {zoo / 'paper.yaml'}\n")
+    assert job_of_training(asked(model="tiny", protocol="paper")).load().DATASET.TRAIN == "val"
+    touch(zoo / "models/tiny.pth")  # of the other protocol
+    with pytest.raises(CheckpointError, match=r"models/tiny_paper\.pth.*--model tiny --protocol paper"):
+        job_of_test(asked(model="tiny", protocol="paper"))
+    touch(zoo / "outputs/tiny_paper/final.pth")
+    assert job_of_test(asked(model="tiny", protocol="paper")).weights == "outputs/tiny_paper/final.pth"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give --cfg or --model"),
+        (["--cfg", "a", "--model", "b"], "not both"),
+        (["--cfg", "a", "--protocol", "paper"], "--protocol needs --model"),
+    ],
+)
+def test_too_much_or_too_little_is_told(arguments, told, capsys):
+    parser = ArgumentParser()
+    add_model_options(parser)
+    with pytest.raises(SystemExit):
+        check_choice(parser, parser.parse_args(arguments), ["cfg", "model"])
+    assert told in capsys.readouterr().err

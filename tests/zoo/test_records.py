@@ -1,0 +1,165 @@
+"""Records: what ran, on which splits, and that they can be read again."""
+
+import json
+import math
+import subprocess
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+
+from coupled_embedding.distributed import World
+from coupled_embedding.errors import UserError
+from coupled_embedding.zoo.jobs import Job
+from coupled_embedding.zoo.provenance import code_version, device_name, package_versions, sha256_of
+from coupled_embedding.zoo.records import (
+    Protocol,
+    keep_record,
+    load_records,
+    read_record,
+    record_of_test,
+    record_of_training,
+    write_record,
+)
+
+HERE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("splits", "kind", "text"),
+    [
+        (("train", "val", "test"), "validated", "train → best by val → test"),
+        (("trainval", "", "test"), "last weights", "trainval → last weights → test"),
+        (("train", "val", "val"), "selected on the tested split", "train → best by val → val"),
+        (("train", "", "train"), "trained on the tested split", "train → last weights → train"),
+        (("train", None, "test"), "not known", "train → unknown choice → test"),
+        ((None, None, "test"), "not known", "unknown training → unknown choice → test"),
+    ],
+)
+def test_a_protocol_says_what_its_figure_is_worth(splits, kind, text):
+    assert (Protocol(*splits).kind, str(Protocol(*splits))) == (kind, text)
+
+
+@pytest.fixture
+def tested(tiny, save_weights, tmp_path):
+    """The record of a test whose config differs from the training's."""
+    weights = save_weights(
+        tiny("made", "TRAIN.LR", "7e-4", "SEED", "5", "DATASET.IMAGE_IDS", "[3]"), tmp_path / "best.pth", "val"
+    )
+    cfg = tiny("tested", "TRAIN.LR", "1e-4", "TEST.FLIP", "False")
+    return record_of_test(
+        Job("x.yaml", ("A", "b"), None, "card"), cfg, HERE, weights, "test", 5, {"AP": 0.5, "AP_hard": math.nan}, 2.04
+    )
+
+
+def test_a_tests_record_says_how_its_weights_were_made(tested, tmp_path, tiny_crowd):
+    assert tested.protocol == Protocol("train", "val", "test")
+    assert (tested.seed, tested.settings["TRAIN.LR"], tested.settings["TEST.FLIP"]) == (5, 7e-4, False)
+    assert "TRAIN.WEIGHT_DECAY" not in tested.settings
+    assert tested.settings["DATASET.IMAGE_IDS"] == [3]
+    assert tested.weights == {"best.pth": sha256((tmp_path / "best.pth").read_bytes()).hexdigest()}
+    annotations = tiny_crowd / "json/synthetic_test.json"
+    assert tested.data == {"test": {"file": annotations.name, "sha256": sha256(annotations.read_bytes()).hexdigest()}}
+    assert (tested.run, tested.model, tested.overrides, tested.processes) == ("tested", "card", ["A", "b"], 1)
+    assert tested.figures == {"AP": 0.5, "AP_hard": None}
+
+
+@pytest.mark.parametrize("kept", [["model"], ["model", "config", "schema"]])
+def test_weights_that_do_not_say_what_chose_them_have_no_known_protocol(kept, tiny, save_weights, tmp_path):
+    weights = save_weights(tiny("made"), tmp_path / "best.pth")
+    content = torch.load(weights, weights_only=True)
+    torch.save({key: content[key] for key in kept}, weights)
+    record = record_of_test(Job("x.yaml"), tiny("tested"), HERE, weights, "test", 5, {}, 1)
+    assert record.protocol == Protocol(None, None, "test")
+    assert record.seed is None
+    assert not [key for key in record.settings if key.startswith(("TRAIN.", "MODEL."))]
+    assert "| unknown training → unknown choice → test |" in record.row()
+
+
+def test_a_trainings_record_has_its_start_weights_and_its_results(tiny, save_weights, tmp_path):
+    cfg = tiny("run")
+    folder = tmp_path / "out/run"
+    start = save_weights(cfg, tmp_path / "start.pth")
+    save_weights(cfg, folder / "best.pth")
+    cfg = tiny("run", "MODEL.INIT_FROM", str(start))
+    record = record_of_training(Job("x.yaml"), cfg, HERE, folder, {"AP": 0.25}, 3600, True)
+    assert list(record.weights) == ["start.pth", "best.pth"]
+    assert list(record.data) == ["train", "val"]
+    assert (record.protocol.selected_on, record.resumed) == ("val", True)
+
+
+def test_records_are_read_as_they_were_written(tested, tmp_path):
+    path = write_record(tested, tmp_path / "new")
+    assert path.name == "record_test.json"
+    assert read_record(path) == tested
+    heading, rule, row = path.with_suffix(".md").read_text().splitlines()
+    assert heading.startswith("| model | splits | AP | AP_hard |")
+    assert row.startswith("| card | train → best by val → test | 50.0 | n/a | 5 | 5 |")
+    assert heading.count("|") == rule.count("|") == row.count("|")
+
+
+def test_a_kept_record_is_not_overwritten(tested, tmp_path):
+    folder = tmp_path / "records"
+    path = keep_record(tested, folder)
+    assert load_records(folder) == [tested]
+    with pytest.raises(UserError, match="is there already"):
+        keep_record(replace(tested, figures={"AP": 0.9}), folder)
+    assert read_record(path) == tested
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": "other"}, "not a record of this package"),
+        ({"seed": ...}, "missing or unknown field seed"),
+        ({"extra": 1}, "missing or unknown field extra"),
+        ({"protocol": {"trained_on": "x"}}, "protocol"),
+    ],
+)
+def test_a_wrong_record_is_named(tested, tmp_path, change, told):
+    path = write_record(tested, tmp_path)
+    content = {k: v for k, v in (json.loads(path.read_text()) | change).items() if v is not ...}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"record_test\.json") as caught:
+        read_record(path)
+    assert told in str(caught.value)
+    path.write_text("{")
+    with pytest.raises(UserError, match="cannot read this record"):
+        read_record(path)
+
+
+def test_a_record_that_cannot_be_written_is_told(tested, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write the run's record"):
+        write_record(tested, tmp_path / "file")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_code_is_a_commit_and_whether_files_differ_from_it(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert code_version(tmp_path) == {"commit": commit, "dirty": False}
+    (tmp_path / "results.txt").write_text("what a run leaves is no change of the code")
+    assert code_version(tmp_path)["dirty"] is False
+    (tmp_path / "code.py").write_text("2")
+    assert code_version(tmp_path) == {"commit": commit, "dirty": True}
+    # installed inside some other repository, the package is not that repository's code
+    (tmp_path / "site").mkdir()
+    assert set(code_version(tmp_path / "site")) == {"version"}
+
+
+def test_versions_and_devices_have_names(tmp_path):
+    assert package_versions()["torch"] == torch.__version__.split("+")[0]
+    assert device_name(torch.device("cpu")).endswith("(cpu)")
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "file").startswith("ba7816bf")

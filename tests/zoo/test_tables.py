@@ -1,0 +1,163 @@
+"""Tables from cards and records: right cells, documents up to date, records of something else turned away."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coupled_embedding.config import load_config
+from coupled_embedding.errors import UserError
+from coupled_embedding.zoo.cards import load_cards
+from coupled_embedding.zoo.cost import Gpus, training_hours, training_photos
+from coupled_embedding.zoo.records import Protocol, RunRecord, changed_settings, load_records
+from coupled_embedding.zoo.tables import all_tables, baselines_table, figures_table, fill, misfits, own_table
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CARDS = load_cards(CHECKOUT / "models")
+RECORDS = load_records(CHECKOUT / "models/records")
+MODEL = "crowdpose_ce_hrhrnet_w48_640_ms"
+
+
+def record(model=MODEL, ap=0.7, protocol=("train", "val", "test"), seed=1, **changes):
+    card = CARDS[model]
+    config = card.config_of("paper" if protocol[0] == card.paper.trained_on else "validated")
+    made = RunRecord(
+        kind="test",
+        model=model,
+        run=model,
+        data_set=model.split("_", 1)[0],
+        protocol=Protocol(*protocol),
+        config=config,
+        overrides=[],
+        settings=changed_settings(load_config(config, card.test_options())),
+        code={"commit": "0123456789abcdef", "dirty": False},
+        packages={},
+        data={},
+        weights={"best.pth": "ab"},
+        device="some GPU",
+        processes=8,
+        seed=seed,
+        photos={"test": 8000, "val2017": 5000, "test-dev2017": 20288}[protocol[2]],
+        seconds=1.0,
+        figures={"AP": ap},
+        date="2026-11-20",
+    )
+    return replace(made, **changes)
+
+
+def cells(table, name):
+    row = next(line for line in table.splitlines() if f"`{name}`" in line)
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/reproduce.md"])
+def test_documents_are_up_to_date(document):
+    """Else: python tools/table.py --write."""
+    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    assert "<!-- table " in text
+    assert fill(text, all_tables(CARDS, RECORDS), document) == text
+
+
+def test_committed_records_are_of_the_cards_rows():
+    assert [(kept.run, misfits(kept, CARDS)) for kept in RECORDS if misfits(kept, CARDS)] == []
+
+
+def test_the_papers_figures_stand_beside_ours():
+    row = cells(figures_table("crowdpose", CARDS, [record(ap=0.7012)]), MODEL)
+    assert row[1:] == ["640", "✓", "71.6", "90.1", "77.3", "79.0", "72.2", "63.3", "70.1", "–"]
+
+
+def test_own_figures_go_by_their_protocol_and_split():
+    paper = record(ap=0.71, protocol=("trainval", "", "test"))
+    assert cells(figures_table("crowdpose", CARDS, [paper]), MODEL)[-2:] == ["–", "71.0"]
+    name = "coco_ce_hrnet_w32_512"
+    val = record(name, 0.661, ("train2017", "val2017", "val2017"))
+    dev = record(name, 0.668, ("train2017", "val2017", "test-dev2017"))
+    assert cells(figures_table("coco", CARDS, [val, dev]), name)[-2:] == ["66.8", "66.1"]
+    unknown = record(protocol=(None, None, "test"))
+    assert cells(figures_table("crowdpose", CARDS, [unknown]), MODEL)[-2:] == ["–", "–"]
+
+
+def test_seeds_are_a_mean_and_a_sample_deviation():
+    runs = [record(ap=ap, seed=seed) for seed, ap in enumerate((0.70, 0.71, 0.75))]
+    # mean 72, deviations -2, -1, 3: variance 14 / 2
+    assert cells(figures_table("crowdpose", CARDS, runs), MODEL)[-2] == "72.0 ± 2.6"
+
+
+def test_baselines_have_a_row_a_split():
+    own = record("coco_ae_hrhrnet_w32_512", 0.655, ("train2017", "val2017", "val2017"))
+    rows = [line for line in baselines_table(CARDS, [own]).splitlines() if "`coco_ae_hrhrnet_w32_512`" in line]
+    assert [row.split("|")[2].strip() for row in rows] == ["test-dev2017", "val2017"]
+    assert rows[0].endswith("| 66.4 | – |")
+    assert rows[1].endswith("| 67.1 | 65.5 (selected on the tested split) |")
+
+
+def test_all_own_figures_are_listed_with_their_origin():
+    row = cells(own_table([record()]), MODEL)
+    assert row == [f"`{MODEL}`", "train → best by val → test", "AP 70.0", "1", "0123456789", "8 x some GPU"]
+    assert own_table([]).startswith("None yet")
+
+
+@pytest.mark.parametrize("protocol", [("train", "val", "test"), ("trainval", "", "test")])
+def test_a_record_of_the_cards_options_is_taken(protocol):
+    free = {"SEED": 3, "TRAIN.IMAGES_PER_GPU": 20, "DATASET.ROOT": "/data", "NAME": "x_seed3"}
+    made = record(protocol=protocol)
+    assert misfits(replace(made, settings=made.settings | free), CARDS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"photos": 2}, "it is of 2 photos; crowdpose test has 8000"),
+        ({"model": "mine"}, "only tests of a card"),
+        ({"kind": "train"}, "only tests of a card"),
+        ({"protocol": Protocol("test", "", "test")}, "trained on the tested split"),
+    ],
+)
+def test_a_record_of_something_else_is_turned_away(change, told):
+    assert told in "\n".join(misfits(replace(record(), **change), CARDS))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("TRAIN.EPOCHS", 10, "TRAIN.EPOCHS is 10, the card has the default"),
+        ("TEST.SCALES", [2.0, 1.0], "TEST.SCALES is [2.0, 1.0], the card has [2.0, 1.0, 0.5]"),
+        ("TEST.FLIP", False, "TEST.FLIP is False"),
+        ("DATASET.IMAGE_IDS", [1], "DATASET.IMAGE_IDS is [1]"),
+        ("LOSS.BETA", None, "LOSS.BETA is the default, the card has 0.55"),
+    ],
+)
+def test_other_options_are_named(key, value, told):
+    settings = {k: v for k, v in (record().settings | {key: value}).items() if v is not None}
+    assert "\n".join(misfits(replace(record(), settings=settings), CARDS)).startswith(told)
+
+
+def test_markers_are_filled_and_all_else_stays():
+    text = "a\n<!-- table x -->\nold\n<!-- end -->\nb <!-- main --> <!-- end -->\n<!-- table y -->\n<!-- end -->"
+    filled = fill(text, {"x": "1", "y": "2"}, "f")
+    assert filled == (
+        "a\n<!-- table x -->\n\n1\n\n<!-- end -->\nb <!-- main --> <!-- end -->\n<!-- table y -->\n\n2\n\n<!-- end -->"
+    )
+    assert fill(filled, {"x": "1", "y": "2"}, "f") == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<!-- table x -->\n<!-- end -->", "f: no table 'x'; there are y"),
+        ("<!-- table y -->\n", "not each has its"),
+        ("<!-- table y -->\n<!-- table y -->\n<!-- end -->", "not each has its"),
+    ],
+)
+def test_wrong_markers_are_named(text, told):
+    with pytest.raises(UserError, match=told):
+        fill(text, {"y": "2"}, "f")
+
+
+def test_hours_follow_from_operations():
+    # 3,600,000 photos x 3 passes x 100 GFLOP = 1.08e18; 8 x 100e12 x 0.25 = 2e14 a second: 5,400 s
+    assert training_hours(3_600_000, 100, Gpus("x", 8, 100, 0.25)) == pytest.approx(1.5)
+    assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512.yaml")) == 3_000_000
+    assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512_paper.yaml")) == 3_600_000
+    assert training_photos(load_config(CHECKOUT / "config/synthetic/ce_small.yaml")) == 0
