@@ -104,7 +104,8 @@ class StepGuard:
         self.good += len(self.window) - len(mine)
         self.window = []
         if not mine:
-            torch._foreach_copy_(self.sound, self.statistics)
+            if self.statistics:  # hourglasses have none
+                torch._foreach_copy_(self.sound, self.statistics)
             return []
         self.watchful = True
         self._restore_statistics()
