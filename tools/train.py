@@ -54,9 +54,14 @@ def main() -> None:
             if world.is_main:
                 print(report)
             return
+        final = run_folder(cfg) / "final.pth"
+        before = final.stat().st_mtime_ns if final.is_file() else None
         start, continued = time.perf_counter(), bool(list_checkpoints(run_folder(cfg)))
         scores = train(cfg, world, args.resume)
         if not world.is_main:
+            return
+        if final.stat().st_mtime_ns == before:
+            print(f"{run_folder(cfg)}: was finished before; nothing to do")
             return
         record = record_of_training(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
         print(f"record: {write_record(record, run_folder(cfg))}")

@@ -74,12 +74,13 @@ def save(content: dict[str, Any], path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make a rename outlive a power cut, where the file system knows how for a folder."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -191,8 +192,9 @@ def remove_unfinished(folder: Path) -> None:
 
 # what may differ between a stopped training and its continuation
 _HARMLESS = {
-    "DATASET.BAD_INPUT",
     "OUTPUT_DIR",
+    *(f"DATASET.{key}" for key in ("BAD_INPUT", "ROOT", "TEST")),
+    *(f"MODEL.{key}" for key in ("PRETRAINED", "INIT_FROM", "INIT_SCHEMA")),  # a continued network has its weights
     *(f"TRAIN.{key}" for key in ("WORKERS", "THREADS", "LOG_EVERY", "PICTURES_EVERY")),
     *(f"TRAIN.{key}" for key in ("SAVE_EVERY", "SAVE_STEPS", "KEEP", "MAX_BAD_STEPS")),
 }

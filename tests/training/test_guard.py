@@ -14,7 +14,7 @@ from coupled_embedding.checkpoint import read_resumable
 from coupled_embedding.distributed import World, process_group
 from coupled_embedding.errors import UserError
 from coupled_embedding.losses.criterion import LossTerms
-from coupled_embedding.training.guard import StepGuard, spoil_if_not_finite
+from coupled_embedding.training.guard import BadStep, StepGuard, spoil_if_not_finite
 from coupled_embedding.training.optimizer import Muon, step_unless
 from coupled_embedding.training.run import build_trainer
 from coupled_embedding.training.trainer import Trainer
@@ -138,6 +138,34 @@ def test_running_statistics_that_a_bad_forward_spoiled_are_put_back() -> None:
     assert (bad.step, bad.terms, bad.image_ids) == (7, ("pull",), (4, 5))
     assert torch.equal(layer.running_mean, sound)
     assert layer.running_var.isfinite().all()
+    layer(torch.full((1, 2, 3, 3), 1e17))  # finite, and far too large to be forgotten soon
+    guard.watch(8, torch.ones(5), torch.tensor(torch.inf), [6])
+    assert len(guard.settle()) == 1
+    assert torch.equal(layer.running_mean, sound)
+
+
+def test_the_state_after_good_steps_is_not_called_the_bad_one(tiny: Tiny) -> None:
+    with process_group("cpu") as world:
+        trainer = broken_trainer(tiny("later", "DATASET.VAL", "''"), world, set())
+        trainer.state.step = 9
+        path, repeats = trainer.files.save_failure(BadStep(7, ("pull",), (1, 2)))
+    content = read_resumable(path)
+    assert not repeats
+    assert (content["step"], content["failure"]["step"]) == (9, 7)
+
+
+@pytest.mark.parametrize(("limit", "watchful"), [(0, True), (1, False)])
+def test_without_any_tolerance_a_gpu_is_asked_at_every_step(limit: int, watchful: bool) -> None:
+    assert StepGuard(World(0, 1, torch.device("cuda")), limit, []).watchful is watchful
+
+
+def test_overflow_alone_makes_no_gpu_wait() -> None:
+    guard = StepGuard(World(0, 1, torch.device("cuda")), 3, [])
+    guard.watch(1, torch.ones(5), torch.tensor(torch.inf), [1])
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(()))
+    assert guard.settle(scaler) == []
+    assert not guard.watchful
 
 
 def test_overflow_alone_is_fp16s_everyday_business_until_the_scale_is_small() -> None:

@@ -140,7 +140,8 @@ def test_a_changed_option_cannot_continue_a_run(tiny: Tiny) -> None:
 def test_harmless_options_may_change(tiny: Tiny) -> None:
     folder = run(tiny("harmless"))
     list_checkpoints(folder)[-1].unlink()
-    run(tiny("harmless", "TRAIN.WORKERS", "1", "TEST.FLIP", "False"), resume="auto")
+    # the start weights may have gone, too
+    run(tiny("harmless", "TRAIN.WORKERS", "1", "TEST.FLIP", "False", "MODEL.PRETRAINED", "gone.pth"), resume="auto")
     assert load_model(folder / "final.pth").metrics
 
 
@@ -148,6 +149,48 @@ def test_an_earlier_checkpoint_does_not_mix_with_later_ones(tiny: Tiny) -> None:
     folder = run(tiny("earlier"))
     with pytest.raises(UserError, match=r"holds newer checkpoints \(checkpoint_00000006\.pth\)"):
         run(tiny("earlier"), resume=str(list_checkpoints(folder)[0]))
+
+
+def test_a_run_without_its_checkpoints_is_not_begun_again(tiny: Tiny) -> None:
+    folder = run(tiny("pruned"))
+    for path in list_checkpoints(folder):
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="already holds a run; its checkpoints are gone"):
+        run(tiny("pruned"), resume="auto")
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_mistyped_checkpoint_is_named_beside_those_there_are(tiny: Tiny) -> None:
+    run(tiny("typo"))
+    with pytest.raises(
+        UserError, match=r"--resume nowhere\.pth: no such checkpoint; .* holds checkpoint_00000003\.pth, c"
+    ):
+        run(tiny("typo"), resume="nowhere.pth")
+
+
+def test_a_refused_option_leaves_the_config_as_it_was(tiny: Tiny) -> None:
+    folder = run(tiny("refused"))
+    before = (folder / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match="other options"):
+        run(tiny("refused", "TRAIN.LR", "1e-2"), resume="auto")
+    assert (folder / "config.yaml").read_bytes() == before
+
+
+def test_restarted_processes_keep_to_the_checkpoint_they_were_given(tiny: Tiny, monkeypatch, tmp_path: Path) -> None:
+    start = run(tiny("source"))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")  # before the first checkpoint of its own
+    folder = run(tiny("source", "OUTPUT_DIR", str(tmp_path / "elsewhere")), resume=str(list_checkpoints(start)[0]))
+    assert_same(weights(start / "final.pth"), weights(folder / "final.pth"))
+
+
+def test_another_number_of_photos_cannot_continue_a_run(tiny: Tiny) -> None:
+    folder = run(tiny("fewer", "DATASET.VAL", "''"))
+    content = torch.load(list_checkpoints(folder)[-1], weights_only=True)
+    content["training"]["photos"] = 9  # 3 steps an epoch too
+    torch.save(content, list_checkpoints(folder)[-1])
+    with pytest.raises(UserError, match="had 9 photos, this run has 10; continue with as many photos and processes"):
+        run(tiny("fewer", "DATASET.VAL", "''"), resume="auto")
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny: Tiny) -> None:

@@ -76,8 +76,8 @@ class StepPlan(Sampler[list[SampleKey]]):
                 yield [SampleKey(epoch, int(index), len(photos)) for index in part]
 
 
-# a loader process that is asked to end stays so long: as long as torchrun gives the main one
-_GRACE = 30  # seconds
+# a loader process that is asked to end stays so long: the main one may have several passes and a large file to go
+_GRACE = 600  # seconds
 
 
 def prepare_worker(worker: int) -> None:

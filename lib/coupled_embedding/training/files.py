@@ -25,7 +25,7 @@ class RunFiles:
         cfg: its config, which every file carries.
         schema: its joints, likewise.
         state: what is saved.
-        steps_per_epoch: a training continues only with as many.
+        steps_per_epoch, photos: a training continues only with as many.
         world: this process among all.
     """
 
@@ -34,6 +34,7 @@ class RunFiles:
     schema: KeypointSchema
     state: TrainingState
     steps_per_epoch: int
+    photos: int
     world: World
 
     @property
@@ -58,20 +59,27 @@ class RunFiles:
             checkpoint.save(self._resumable(scores), checkpoint.checkpoint_path(self.folder, self.state.step))
             checkpoint.keep_latest(self.folder, self.cfg.TRAIN.KEEP)
 
-    def save_failure(self, bad: BadStep) -> Path:
-        """Write a checkpoint from which the next step is a bad one again; return its path."""
+    def save_failure(self, bad: BadStep) -> tuple[Path, bool]:
+        """Write the present state with what was bad; return the file, and whether it repeats that step next.
+
+        It does if the bad step was the last one, as that has changed nothing. A GPU's flags may
+        tell of it some good steps later.
+        """
         path = self.folder / f"failure_{bad.step:08d}.pth"
+        repeats = bad.step == self.state.step
         if self.world.is_main:
-            failure = {"terms": list(bad.terms), "image_ids": list(bad.image_ids)}
-            checkpoint.save(self._resumable({}) | {"step": bad.step - 1, "failure": failure}, path)
-        return path
+            failure = {"step": bad.step, "terms": list(bad.terms), "image_ids": list(bad.image_ids)}
+            content = self._resumable({}) | {"step": self.state.step - repeats, "failure": failure}
+            checkpoint.save(content, path)
+        return path, repeats
 
     def _weights(self, scores: Scores) -> dict[str, Any]:
         weights = self.state.tested_network.state_dict()
         return checkpoint.describe(self.cfg, self.schema, weights, scores, self.state.step)
 
     def _resumable(self, scores: Scores) -> dict[str, Any]:
-        training = self.state.to_dict() | {"steps_per_epoch": self.steps_per_epoch}
+        plan = {"steps_per_epoch": self.steps_per_epoch, "photos": self.photos, "processes": self.world.size}
+        training = self.state.to_dict() | plan
         return self._weights(scores) | {"training": training}
 
     def restore(self, content: dict[str, Any], path: Path) -> Scores:
@@ -82,11 +90,11 @@ class RunFiles:
             UserError: its config differs in anything that changes the training.
         """
         checkpoint.check_same_training(content["config"], self.cfg, path)
-        steps = content["training"]["steps_per_epoch"]
-        if steps != self.steps_per_epoch:
-            raise UserError(
-                f"{path}: had {steps} steps an epoch, this run has {self.steps_per_epoch}: another number of processes "
-                "or photos; continue with the same"
-            )
+        now = {"steps_per_epoch": self.steps_per_epoch, "photos": self.photos, "processes": self.world.size}
+        before = {name: content["training"].get(name, value) for name, value in now.items()}
+        if before != now:
+            words = [f"{before[name]} {name.replace('_', ' ')}, this run has {now[name]}" for name in now]
+            differing = [text for text, name in zip(words, now, strict=True) if before[name] != now[name]]
+            raise UserError(f"{path}: had {'; '.join(differing)}; continue with as many photos and processes")
         self.state.restore(content, path)
         return dict(content["metrics"])

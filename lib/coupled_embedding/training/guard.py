@@ -51,8 +51,8 @@ def spoil_if_not_finite(loss: Tensor) -> Tensor:
 class StepGuard:
     """Watches every step without waiting for the device, and looks at what it saw at times.
 
-    On a GPU that is at log steps, and after a bad step at every step for the rest of the
-    epoch; on a CPU at every step. The gradient decides, as it is the same on all processes;
+    On a GPU that is at log steps, and after a bad step (or where none is allowed) at every step
+    for the rest of the epoch; on a CPU at every step. The gradient decides, as it is the same on all processes;
     the optimizer has then left weights and moments alone (see `step_unless`).
 
     Args:
@@ -73,7 +73,7 @@ class StepGuard:
         """Start an epoch's count, if the last one had any good step: short epochs must not hide a dead run."""
         if self.good:
             self.count = self.overflows = self.good = 0
-        self.watchful = self.world.device.type == "cpu"
+        self.watchful = self.world.device.type == "cpu" or not self.limit
 
     @property
     def is_over_limit(self) -> bool:
@@ -104,22 +104,25 @@ class StepGuard:
         self.good += len(self.window) - len(mine)
         self.window = []
         if not mine:
-            if self.statistics:  # hourglasses have none
-                torch._foreach_copy_(self.sound, self.statistics)
+            self._copy(self.statistics, self.sound)
             return []
-        self.watchful = True
-        self._restore_statistics()
         steps = [_joined(parts) for parts in zip(*gather(mine, self.world), strict=True)]
         if scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1:
             self.overflows += sum(not step.terms for step in steps)
             steps = [step for step in steps if step.terms]
-        self.count += len(steps)
+        if steps:
+            # even where they are finite, a forward pass that was not may have made them huge
+            self.watchful = True
+            self.count += len(steps)
+            self._copy(self.sound, self.statistics)
+        else:
+            self._copy(self.statistics, self.sound)
         return steps
 
-    def _restore_statistics(self) -> None:
-        for buffer, sound in zip(self.statistics, self.sound, strict=True):
-            if not buffer.isfinite().all():
-                buffer.copy_(sound)
+    @staticmethod
+    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+        if source:  # hourglasses have none
+            torch._foreach_copy_(target, source)
 
 
 def _joined(parts: Sequence[tuple[int, tuple[str, ...], tuple[int, ...]]]) -> BadStep:

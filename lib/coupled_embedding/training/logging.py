@@ -26,16 +26,17 @@ class RunLog:
         folder: of the run.
         total_steps: optimizer steps of the whole training.
         first_step: steps done before.
+        untested: whether the validation after ``first_step`` is done again.
 
     Raises:
         UserError: from any method: the files cannot be written.
     """
 
-    def __init__(self, folder: Path, total_steps: int, first_step: int) -> None:
+    def __init__(self, folder: Path, total_steps: int, first_step: int, untested: bool = False) -> None:
         self.folder = folder
         with self._writing():
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
-            _drop_lines_after(folder / "metrics.jsonl", first_step)
+            _drop_lines_after(folder / "metrics.jsonl", first_step, untested)
             self.file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         # a log file gets a line now and then instead of a bar that redraws itself
         interval = 0.5 if sys.stderr.isatty() else 30.0
@@ -85,14 +86,16 @@ class RunLog:
             self.file.close()
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int, untested: bool) -> None:
     """Keep a log's lines up to a step; a line that was cut off in the writing goes too."""
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            entry = json.loads(line)
+            again = untested and entry["step"] == step and any(name.startswith("val/") for name in entry)
+            if entry["step"] <= step and not again:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue

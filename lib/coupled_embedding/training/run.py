@@ -11,7 +11,7 @@ from coupled_embedding.config import config_to_yaml
 from coupled_embedding.data.bad_input import BadInput, build_bad_input
 from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
-from coupled_embedding.distributed import World, barrier, gather, on_main
+from coupled_embedding.distributed import World, gather, on_main
 from coupled_embedding.errors import UserError
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
@@ -43,16 +43,16 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
         UserError: what was given is wrong; or the folder already holds a run.
     """
     folder = run_folder(cfg)
-    start, problems = on_main(lambda: _start_checkpoint(folder, "auto" if world.restarts else resume), world)
+    start, problems = on_main(lambda: _start_checkpoint(folder, resume, world.restarts > 0), world)
     if not all(gather(start is None or start.is_file(), world)):
         raise UserError(f"not every process sees {start}: several machines need a shared folder")
-    if world.is_main:
-        _prepare_folder(folder, cfg)
-    trainer, messages = build_trainer(cfg, world)
+    on_main(lambda: _prepare_folder(folder), world)
+    trainer, messages = build_trainer(cfg, world, fresh=start is None)
     messages += [f"warning: {problem}; using the checkpoint before it" for problem in problems]
     if start:
         trainer.resume(read_resumable(start), start)
         messages.append(f"continuing from {start} (step {trainer.state.step} of {trainer.total_steps})")
+    on_main(lambda: _write_config(folder, cfg), world)  # now that nothing was refused
     if world.is_main:
         records, bad_input = trainer.dataset.records, trainer.dataset.bad_input
         if left_out := bad_input.report("broken annotations, left out", bad_input.problems, folder):
@@ -67,8 +67,11 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
     return trainer.train()
 
 
-def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
+def build_trainer(cfg: CfgNode, world: World, fresh: bool = True) -> tuple[Trainer, list[str]]:
     """Prepare a config's data and a network with its start weights; nothing is written to the run's folder.
+
+    Args:
+        fresh: whether the network needs start weights; a continued one has its own.
 
     Returns:
         The trainer, and what was done to the weights, a line each.
@@ -79,12 +82,10 @@ def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
     if cfg.TRAIN.THREADS:
         torch.set_num_threads(cfg.TRAIN.THREADS)
     schema = schema_of(cfg)
-    if world.is_main:
-        render_missing(cfg, schema, {cfg.DATASET.TRAIN, cfg.DATASET.VAL})
-    barrier(world)
+    on_main(lambda: render_missing(cfg, schema, {cfg.DATASET.TRAIN, cfg.DATASET.VAL}), world)
     torch.manual_seed(cfg.SEED)
     network = build_network(cfg, schema.num_joints)
-    messages = initialise(network, cfg, schema)
+    messages = initialise(network, cfg, schema) if fresh else []
     if cfg.DATASET.TRAIN in schema.held_out:
         messages.append(f"warning: training on '{cfg.DATASET.TRAIN}', which figures of {schema.name} are reported on")
     bad_input = build_bad_input(cfg, training=True)
@@ -94,18 +95,24 @@ def build_trainer(cfg: CfgNode, world: World) -> tuple[Trainer, list[str]]:
     return Trainer(cfg, schema, network, dataset, run_folder(cfg), world, evaluate), messages
 
 
-def _start_checkpoint(folder: Path, resume: str | None) -> tuple[Path | None, list[str]]:
-    """Return the checkpoint to start from, and what is wrong with later ones."""
+def _start_checkpoint(folder: Path, resume: str | None, restarted: bool) -> tuple[Path | None, list[str]]:
+    """Return the checkpoint to start from, and what is wrong with later ones.
+
+    Processes that torchrun started again go on from the folder's latest checkpoint, whatever
+    they were started with; without one they do as at first.
+    """
     checkpoints = list_checkpoints(folder)
-    if resume is None:
-        if checkpoints or (folder / "final.pth").exists():
-            raise UserError(
-                f"{folder} already holds a run; continue it with --resume, or give the new one another folder: "
-                "NAME some_name or OUTPUT_DIR some_folder"
-            )
+    if resume == "auto" or (restarted and checkpoints):
+        if checkpoints:
+            return latest_sound(folder)
+        _check_unused(folder, "its checkpoints are gone, so it cannot be continued")
         return None, []
-    if resume == "auto":
-        return latest_sound(folder)
+    if resume is None:
+        _check_unused(folder, "continue it with --resume")
+        return None, []
+    if not Path(resume).is_file():
+        known = ", ".join(path.name for path in checkpoints) or "none"
+        raise UserError(f"--resume {resume}: no such checkpoint; {folder} holds {known}")
     newer = [path for path in checkpoints if path.name > Path(resume).name]
     if newer and Path(resume).resolve().parent == folder.resolve():
         raise UserError(
@@ -115,13 +122,30 @@ def _start_checkpoint(folder: Path, resume: str | None) -> tuple[Path | None, li
     return Path(resume), []
 
 
-def _prepare_folder(folder: Path, cfg: CfgNode) -> None:
+def _check_unused(folder: Path, advice: str) -> None:
+    """Raise UserError if a folder holds what a run would replace."""
+    if list_checkpoints(folder) or any((folder / name).exists() for name in ("best.pth", "final.pth")):
+        raise UserError(
+            f"{folder} already holds a run; {advice}, or give the new one another folder: NAME some_name or "
+            "OUTPUT_DIR some_folder"
+        )
+
+
+def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
-        (folder / "config.yaml").write_text(config_to_yaml(cfg), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run's folder ({error.strerror}); see OUTPUT_DIR") from error
+
+
+def _write_config(folder: Path, cfg: CfgNode) -> None:
+    beside = folder / "config.yaml.part"
+    try:
+        beside.write_text(config_to_yaml(cfg), encoding="utf-8")
+        beside.replace(folder / "config.yaml")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write config.yaml ({error.strerror}); see OUTPUT_DIR") from error
 
 
 def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> list[str]:

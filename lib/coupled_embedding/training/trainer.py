@@ -81,7 +81,7 @@ class Trainer:
         self.steps_per_epoch = self._plan(0, 0).steps_per_epoch
         self.total_steps = cfg.TRAIN.EPOCHS * self.steps_per_epoch
         self.schedule = build_schedule(cfg, self.steps_per_epoch)
-        self.files = RunFiles(folder, cfg, schema, self.state, self.steps_per_epoch, world)
+        self.files = RunFiles(folder, cfg, schema, self.state, self.steps_per_epoch, len(dataset), world)
 
     def _plan(self, first_step: int, last_step: int) -> StepPlan:
         train, world = self.cfg.TRAIN, self.world
@@ -98,7 +98,7 @@ class Trainer:
         state, files = self.state, self.files
         if state.step >= self.total_steps and not state.untested and files.final.is_file():
             return self.scores
-        log = RunLog(files.folder, self.total_steps, state.step) if self.world.is_main else None
+        log = RunLog(files.folder, self.total_steps, state.step, state.untested) if self.world.is_main else None
         try:
             with StopSignals(self.world) as stop:
                 self._run(log, stop)
@@ -201,6 +201,7 @@ class Trainer:
             figures = meter.figures(maps, targets, norm)
             if log:
                 figures |= {"train/learning_rate": rate, "train/bad_steps": guard.count}
+                figures |= {"train/overflows": guard.overflows} if state.scaler.is_enabled() else {}
                 log.figures(state.step, figures)
         if log and train.PICTURES_EVERY and state.step % train.PICTURES_EVERY == 0:
             settings = build_decode_settings(self.cfg, self.schema)
@@ -246,9 +247,11 @@ class Trainer:
             for step in bad:
                 log.say(str(step))
         if guard.is_over_limit:
-            path = self.files.save_failure(bad[-1])
+            path, repeats = self.files.save_failure(bad[-1])
+            barrier(self.world)  # or torchrun would end the main process while it still writes
             count = f"{guard.count} such steps, and TRAIN.MAX_BAD_STEPS is {guard.limit}"
-            raise UserError(f"{bad[-1]}; {count}. {REMEDY}. --resume {path} does this very step again")
+            again = f"--resume {path} does this very step again" if repeats else f"{path} is the state of now"
+            raise UserError(f"{bad[-1]}; {count}. {REMEDY}. {again}")
 
     def _is_tested(self) -> bool:
         train, epoch = self.cfg.TRAIN, self.state.step // self.steps_per_epoch
