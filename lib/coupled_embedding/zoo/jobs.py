@@ -110,7 +110,8 @@ def find_weights(card: ModelCard, cfg: CfgNode, reason: str = "") -> Path:
     protocol = " --protocol paper" if cfg.NAME == _name_of(card, "paper") != _name_of(card, "validated") else ""
     raise CheckpointError(
         f"{cfg.NAME}: no weights{f' ({reason})' if reason else ''}: neither {places} is there. Train it: python "
-        f"tools/train.py --model {card.name}{protocol} --gpus 8 TRAIN.ACCUMULATE 2; or see: python tools/weights.py --model {card.name}"
+        f"tools/train.py --model {card.name}{protocol} --gpus 8 "
+        f"TRAIN.ACCUMULATE 2; or see: python tools/weights.py --model {card.name}"
     )
 
 
