@@ -89,6 +89,14 @@ def test_higherhrnets_recipe_is_its_authors(dataset, network):
 
 
 @pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
+def test_scale_maps_differ_from_higherhrnet_in_maps_and_weights_alone(dataset):
+    scale_maps, plain = (full_size(dataset, f"{name}_hrhrnet_w32_512") for name in ("swahr", "ae"))
+    options = ["NAME", scale_maps.NAME, "MODEL.SCALE_MAPS", "True", "LOSS.FOCAL", "True"]
+    assert override(plain, options) == scale_maps
+    assert f"{dataset}_swahr_hrhrnet_w32_512" == scale_maps.NAME
+
+
+@pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
 def test_the_hourglass_is_its_authors(dataset):
     cfg = full_size(dataset, "ae_hourglass_512")
     model, train, test = cfg.MODEL, cfg.TRAIN, cfg.TEST

@@ -146,6 +146,9 @@ def test_people_of_a_synthetic_scene_must_be_a_range():
     assert load_config(None, ["SYNTHETIC.MIN_PEOPLE", "5", "SYNTHETIC.MAX_PEOPLE", "5"]).SYNTHETIC.MIN_PEOPLE == 5
 
 
+SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -153,6 +156,11 @@ def test_people_of_a_synthetic_scene_must_be_a_range():
         (
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", "MODEL.PRETRAINED", "x.pth"],
             r"MODEL\.PRETRAINED: x\.pth is for HRNet",
+        ),
+        (["MODEL.SCALE_MAPS", "True"], r"LOSS\.SCALE_ADAPTED: True is impossible with MODEL\.SCALE_MAPS"),
+        (
+            ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", *SCALE_MAPS],
+            r"MODEL\.SCALE_MAPS: True is impossible with MODEL\.BACKBONE hourglass",
         ),
         (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "plain"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
     ],

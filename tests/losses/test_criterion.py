@@ -10,6 +10,7 @@ from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.criterion import LossTerms, PoseCriterion, PullRamp, build_criterion
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 TERMS = {"heatmap": "hms_loss", "pull": "pull_loss", "push": "push_loss", "coupling": "scale_loss"}
 
@@ -238,3 +239,24 @@ def test_default_config_is_the_papers_recipe():
     loss = criterion.heatmap_loss
     assert (loss.beta, loss.scale_adapted, loss.focal) == (0.4, True, True)
     assert criterion.pull_ramp(0) == 1
+
+
+def test_scale_maps_take_the_place_of_the_tags():
+    maps, targets = example()
+    learned = tuple((0.1 * torch.randn(h.shape)).requires_grad_() for h in maps.heatmaps)
+    terms = PoseCriterion(ScaleMapLoss(), 2.0)(replace(maps, scale_maps=learned), targets)
+    expected = ScaleMapLoss()(maps.heatmaps, targets.heatmaps, targets.masks, learned)
+    assert terms.heatmap.item() == pytest.approx(2 * expected.item())
+    terms.total.backward()
+    assert all(scale_map.grad.abs().sum() > 0 for scale_map in learned)
+    # a criterion without them does not look at them
+    plain = PoseCriterion(HeatmapLoss())
+    assert plain(maps, targets).stacked().equal(plain(replace(maps, scale_maps=learned), targets).stacked())
+
+
+@pytest.mark.parametrize("focal", [True, False])
+def test_build_criterion_takes_scale_maps_where_the_network_has_them(focal):
+    options = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False", "LOSS.FOCAL", str(focal)]
+    loss = build_criterion(load_config(None, options)).heatmap_loss
+    assert isinstance(loss, ScaleMapLoss)
+    assert (loss.weighted, loss.penalty_weight) == (focal, 1)

@@ -147,3 +147,20 @@ def test_weights_of_a_head_that_feeds_its_tags_do_not_fit_one_that_does_not(tiny
     source = tiny_network(len(SOURCE), TAG_DIM, "higher", feed_tags=True)
     with pytest.raises(CheckpointError, match=r"shape: head\.deconv_layers\.0\.weight"):
         carry_over(tiny_network(len(TARGET), TAG_DIM), source.state_dict(), SOURCE, TARGET, "f")
+
+
+def test_scale_maps_keep_their_channels_by_name(tiny_network, fill_by_name):
+    source = fill_by_name(tiny_network(len(SOURCE), TAG_DIM, with_scales=True))
+    target = tiny_network(len(TARGET), TAG_DIM, seed=5, with_scales=True)
+    carry_over(target, source.state_dict(), SOURCE, TARGET, "f")
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        before, after = source(image).scale_maps, target(image).scale_maps
+    for mine, theirs in SHARED.items():
+        torch.testing.assert_close(after[0][:, mine], before[0][:, theirs])
+
+
+def test_weights_without_scale_maps_do_not_fit_a_network_that_has_them(tiny_network):
+    source = tiny_network(len(SOURCE), TAG_DIM)
+    with pytest.raises(CheckpointError, match=r"missing: head\.scale_pred_layers\.0\.weight"):
+        carry_over(tiny_network(len(TARGET), TAG_DIM, with_scales=True), source.state_dict(), SOURCE, TARGET, "f")

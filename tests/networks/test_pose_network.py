@@ -8,6 +8,7 @@ from coupled_embedding.config import load_config
 from coupled_embedding.inference.aggregate import merge_resolutions
 from coupled_embedding.keypoints import load_schema
 from coupled_embedding.networks.heads import HigherHead, PlainHead
+from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 
 
@@ -98,6 +99,24 @@ def test_sides_that_are_no_multiple_of_32_are_refused(tiny_network, height, widt
 def test_unknown_head_is_refused(tiny):
     with pytest.raises(ValueError, match="head must be 'plain' or 'higher', got 'tall'"):
         PoseNetwork(3, 2, tiny, "tall")
+
+
+def test_hourglasses_have_no_scale_maps():
+    with pytest.raises(ValueError, match="hourglasses put out no scale maps"):
+        PoseNetwork(3, 1, HourglassSettings(), "plain", with_scales=True)
+
+
+@pytest.mark.parametrize("head", ["plain", "higher"])
+def test_scale_maps_are_an_option_of_both_heads(head):
+    options = ["MODEL.WIDTH", "4", "MODEL.STEM_WIDTH", "8", "MODEL.STAGE_MODULES", "[1, 1, 1]"]
+    options += ["MODEL.STAGE_BLOCKS", "1", "MODEL.HEAD", head, "LOSS.SCALE_ADAPTED", "False"]
+    with torch.device("meta"):
+        maps = [
+            build_network(load_config(None, [*options, "MODEL.SCALE_MAPS", on]), 5)(torch.empty(1, 3, 64, 32))
+            for on in ("True", "False")
+        ]
+    assert [m.shape for m in maps[0].scale_maps] == [h.shape for h in maps[0].heatmaps]
+    assert maps[1].scale_maps == ()
 
 
 def test_build_network_reads_every_size_of_the_config(checkout):

@@ -105,3 +105,11 @@ def test_an_option_younger_than_the_checkpoint_counts_as_its_default(content: di
     changed = {**present, "MODEL": {**present["MODEL"], "PIXELS": "unit"}}
     with pytest.raises(UserError, match=r"MODEL\.PIXELS: 'imagenet' before, 'unit' now"):
         checkpoint.check_same_training(saved, changed, tmp_path)
+
+
+def test_a_checkpoint_older_than_scale_maps_loads(content: dict, tmp_path: Path) -> None:
+    del content["config"]["MODEL"]["SCALE_MAPS"]
+    checkpoint.save(content, tmp_path / "best.pth")
+    model = checkpoint.load_model(tmp_path / "best.pth")
+    assert model.cfg == load_config(None, SMALL)
+    assert model.network.state_dict().keys() == content["model"].keys()

@@ -114,6 +114,17 @@ def test_loss_falls_when_a_few_photos_are_learned(tiny: Tiny) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_scale_maps_are_learned_and_decode_does_without_them(tiny: Tiny) -> None:
+    options = ("MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False", "TRAIN.PICTURES_EVERY", "0")
+    folder = run(tiny("learn", *options, "TRAIN.EPOCHS", "16", "TRAIN.EVAL_EVERY", "16", "AUGMENT.FLIP", "0"))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss/heatmap"] for line in lines if "loss/heatmap" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    learned = weights(folder / "final.pth")
+    assert all((learned[f"head.scale_pred_layers.{i}.bias"] != 0).all() for i in range(2))
+    assert "AP" in load_model(folder / "final.pth").metrics
+
+
 def test_moving_average_follows_the_formula() -> None:
     layer = torch.nn.Linear(3, 2)
     average = MovingAverage(layer, 0.5)

@@ -44,6 +44,7 @@ BASELINES = {  # reference/baselines/README.md: published AP by split
     "coco_ae_hrhrnet_w32_512": {"test-dev2017": 66.4, "val2017": 67.1},
     "coco_ae_hrhrnet_w48_640": {"test-dev2017": 68.4, "val2017": 69.9},
     "coco_ae_hrhrnet_w48_640_ms": {"test-dev2017": 70.5},
+    "coco_swahr_hrhrnet_w32_512": {},
     "crowdpose_ae_hrhrnet_w48_640": {"test": 65.9},
     "crowdpose_ae_hrhrnet_w48_640_ms": {"test": 67.6},
 }

@@ -66,6 +66,7 @@ def _model() -> Node:
     node.BACKBONE = "hrnet"  # or "hourglass": stacked hourglasses, each with maps of its own
     node.HEAD = "higher"  # "plain": heatmaps at S/4; "higher": at S/4 and S/2
     node.FEED_TAGS = False  # True: what leads to the heatmaps at S/2 sees the tags too, as in HigherHRNet
+    node.SCALE_MAPS = False  # True: a learned scale map beside each heatmap, which the loss takes targets' widths from
     node.TAG_DIM = 8  # D
     node.WIDTH = 32  # W: channels of HRNet's highest resolution, or of a hourglass's
     node.STEM_WIDTH = 64
@@ -91,7 +92,7 @@ def _loss() -> Node:
     node.PUSH_WEIGHT = 1e-3
     node.COUPLING_WEIGHT = 1e-4  # 0 switches the scale-coupled term off
     node.BETA = 0.40  # scale-adapted targets: width 2 s / BETA
-    node.SCALE_ADAPTED = True  # False: targets of fixed width
+    node.SCALE_ADAPTED = True  # targets' widths follow the tags; False: MODEL.SCALE_MAPS, or fixed width
     node.FOCAL = True  # False: plain squared error
     node.PULL_RAMP_START = 0  # optimizer steps with PULL_RAMP_FACTOR of the pull weight ...
     node.PULL_RAMP_END = 0  # ... which rises linearly to the whole by this step

@@ -206,6 +206,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         )
     if 1.0 not in scales:
         yield f"TEST.SCALES: {shown(scales)} must hold 1.0, the scale that tags come from"
+    if cfg.MODEL.SCALE_MAPS and cfg.LOSS.SCALE_ADAPTED:
+        yield "LOSS.SCALE_ADAPTED: True is impossible with MODEL.SCALE_MAPS, which widths then come from; give False"
     yield from _network_misfits(cfg.MODEL)
 
 
@@ -217,6 +219,8 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
         yield f"MODEL.HEAD: '{model.HEAD}' is impossible with MODEL.BACKBONE hourglass; give 'plain'"
     if model.BACKBONE == "hourglass" and model.PRETRAINED:
         yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
+    if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
+        yield "MODEL.SCALE_MAPS: True is impossible with MODEL.BACKBONE hourglass; give False"
     if model.FEED_TAGS and model.HEAD != "higher":
         yield f"MODEL.FEED_TAGS: needs MODEL.HEAD higher, not '{model.HEAD}'"
 

@@ -14,8 +14,11 @@ class PoseMaps:
         tags: (B, K, H/4, W/4, D) embeddings.
         earlier: what the earlier stages of a stacked network put out, first to last; the loss
             looks at them, decode does not.
+        scale_maps: (B, K, h, w) for each heatmap, 1/s − 1 of the scale s > 0 that the cell's target takes;
+            empty where a network has none. The loss looks at them, decode does not.
     """
 
     heatmaps: tuple[Tensor, ...]
     tags: Tensor
     earlier: tuple["PoseMaps", ...] = ()
+    scale_maps: tuple[Tensor, ...] = ()

@@ -10,6 +10,7 @@ from coupled_embedding.data.maps import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PoseCriterion(nn.Module):
     """Weigh and add the losses (METHOD.md §3).
 
     Args:
-        heatmap_loss: the heatmap term.
+        heatmap_loss: the heatmap term; `ScaleMapLoss` wants maps of a network that has scale maps.
         heatmap_weight, pull_weight, push_weight, coupling_weight: the terms' weights.
         pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are
             equal; a gentle pull at the start lets tags leave it.
@@ -60,7 +61,7 @@ class PoseCriterion(nn.Module):
 
     def __init__(
         self,
-        heatmap_loss: HeatmapLoss,
+        heatmap_loss: HeatmapLoss | ScaleMapLoss,
         heatmap_weight: float = 1.0,
         pull_weight: float = 1e-3,
         push_weight: float = 1e-3,
@@ -85,7 +86,8 @@ class PoseCriterion(nn.Module):
 
     def _stage(self, maps: PoseMaps, targets: Targets, step: int) -> LossTerms:
         with torch.autocast(maps.tags.device.type, enabled=False):
-            heatmap = self.heatmap_loss(maps.heatmaps, targets.heatmaps, targets.masks, maps.tags)
+            widths = maps.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else maps.tags
+            heatmap = self.heatmap_loss(maps.heatmaps, targets.heatmaps, targets.masks, widths)
             terms = self.embedding_loss(maps.tags, targets.cells, targets.visible, targets.scales)
             heatmap_weight, pull_weight, push_weight, coupling_weight = self.weights
             heatmap = heatmap_weight * heatmap
@@ -98,9 +100,14 @@ class PoseCriterion(nn.Module):
 def build_criterion(cfg: CfgNode) -> PoseCriterion:
     """Build the loss of a config."""
     loss = cfg.LOSS
+    heatmap_loss: HeatmapLoss | ScaleMapLoss
+    if cfg.MODEL.SCALE_MAPS:
+        heatmap_loss = ScaleMapLoss(loss.FOCAL)
+    else:
+        heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
     ramp = PullRamp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     return PoseCriterion(
-        HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL),
+        heatmap_loss,
         loss.HEATMAP_WEIGHT,
         loss.PULL_WEIGHT,
         loss.PUSH_WEIGHT,

@@ -3,31 +3,53 @@
 Parameter names are those of the released checkpoints.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from coupled_embedding.networks.hrnet import BasicBlock
 
+# heatmaps and scale maps of each resolution, lowest first, and tags
+HeadMaps = tuple[list[Tensor], Tensor, list[Tensor]]
+
+
+def scale_layers(width: int, num_joints: int, resolutions: int) -> nn.ModuleList:
+    """Return the convs of `scale_maps`, one a resolution."""
+    return nn.ModuleList(nn.Conv2d(width, num_joints, 1) for _ in range(resolutions))
+
+
+def scale_maps(layers: nn.ModuleList, features: Iterable[Tensor]) -> list[Tensor]:
+    """Return each resolution's 1/s − 1, (B, K, h, w); without layers none.
+
+    A conv puts it out, so weights near 0 start from s = 1. The ELU is the identity above 0 and
+    keeps the rest above −1: s stays positive.
+    """
+    return [F.elu(layer(feature)) for layer, feature in zip(layers, features, strict=False)]
+
 
 class PlainHead(nn.Module):
-    """Two 1×1 convs: K heatmaps and K·D tags, both at stride 4."""
+    """Two 1×1 convs: K heatmaps and K·D tags, both at stride 4; a third one for K scale maps if wanted."""
 
-    def __init__(self, width: int, num_joints: int, tag_dim: int) -> None:
+    def __init__(self, width: int, num_joints: int, tag_dim: int, with_scales: bool = False) -> None:
         super().__init__()
         self.hms_pred_layers = nn.Conv2d(width, num_joints, 1)
         self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
+        self.scale_pred_layers = scale_layers(width, num_joints, 1 if with_scales else 0)
 
-    def forward(self, feature: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Map (B, W, h, w) to [heatmaps (B, K, h, w)] and tags (B, K·D, h, w)."""
-        return [self.hms_pred_layers(feature)], self.tms_pred_layers(feature)
+    def forward(self, feature: Tensor) -> HeadMaps:
+        """Map (B, W, h, w) to [heatmaps (B, K, h, w)], tags (B, K·D, h, w) and [scale maps (B, K, h, w)]."""
+        scales = scale_maps(self.scale_pred_layers, [feature])
+        return [self.hms_pred_layers(feature)], self.tms_pred_layers(feature), scales
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convs that put out heatmaps, lowest resolution first."""
         return [self.hms_pred_layers]
 
     def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out heatmaps or tags."""
-        return [self.hms_pred_layers, self.tms_pred_layers]
+        """Return the convs that put out maps."""
+        return [self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers]
 
 
 class HigherHead(nn.Module):
@@ -40,9 +62,18 @@ class HigherHead(nn.Module):
         blocks: basic blocks behind the transposed conv.
         feed_tags: whether the transposed conv sees the tags beside feature and heatmaps, as
             HigherHRNet's (Cheng et al., CVPR 2020) does.
+        with_scales: whether there are K scale maps at each resolution, see `scale_maps`.
     """
 
-    def __init__(self, width: int, num_joints: int, tag_dim: int, blocks: int = 4, feed_tags: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_joints: int,
+        tag_dim: int,
+        blocks: int = 4,
+        feed_tags: bool = False,
+        with_scales: bool = False,
+    ) -> None:
         super().__init__()
         self.feed_tags = feed_tags
         inputs = width + num_joints * (1 + tag_dim * feed_tags)
@@ -54,22 +85,24 @@ class HigherHead(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.blocks = nn.Sequential(*(BasicBlock(width) for _ in range(blocks)))
+        self.scale_pred_layers = scale_layers(width, num_joints, 2 if with_scales else 0)
 
-    def forward(self, feature: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Map (B, W, h, w) to [(B, K, h, w), (B, K, 2h, 2w)] heatmaps and (B, K·D, h, w) tags."""
+    def forward(self, feature: Tensor) -> HeadMaps:
+        """Map (B, W, h, w) to [(B, K, h, w), (B, K, 2h, 2w)] heatmaps, (B, K·D, h, w) tags and scale maps."""
         low = self.hms_pred_layers[0](feature)
         tags = self.tms_pred_layers(feature)
         seen = (feature, low, tags) if self.feed_tags else (feature, low)
-        enlarged = self.deconv_layers(torch.cat(seen, 1))  # (B, W, 2h, 2w)
-        return [low, self.hms_pred_layers[1](self.blocks(enlarged))], tags
+        enlarged = self.blocks(self.deconv_layers(torch.cat(seen, 1)))  # (B, W, 2h, 2w)
+        scales = scale_maps(self.scale_pred_layers, (feature, enlarged))
+        return [low, self.hms_pred_layers[1](enlarged)], tags, scales
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convs that put out heatmaps, lowest resolution first."""
         return list(self.hms_pred_layers)  # type: ignore[arg-type]
 
     def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out heatmaps or tags."""
-        return [*self.heatmap_layers(), self.tms_pred_layers]
+        """Return the convs that put out maps."""
+        return [*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers]
 
 
 class SplitHead(nn.Module):
@@ -79,10 +112,10 @@ class SplitHead(nn.Module):
         super().__init__()
         self.num_joints, self.tag_dim = num_joints, tag_dim
 
-    def forward(self, maps: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w)."""
+    def forward(self, maps: Tensor) -> HeadMaps:
+        """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
         end = self.num_joints * (1 + self.tag_dim)
-        return [maps[:, : self.num_joints]], maps[:, self.num_joints : end]
+        return [maps[:, : self.num_joints]], maps[:, self.num_joints : end], []
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return nothing: the convs that put out maps are the backbone's."""

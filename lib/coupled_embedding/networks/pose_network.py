@@ -27,6 +27,10 @@ class PoseNetwork(nn.Module):
         head_blocks: basic blocks of the higher head.
         heatmap_bias: start value of the heatmap convs' bias.
         feed_tags: see `HigherHead`.
+        with_scales: whether the head puts out scale maps.
+
+    Raises:
+        ValueError: hourglasses with the higher head or with scale maps, or an unknown head.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class PoseNetwork(nn.Module):
         head_blocks: int = 4,
         heatmap_bias: float = 0.0,
         feed_tags: bool = False,
+        with_scales: bool = False,
     ) -> None:
         super().__init__()
         self.num_joints = num_joints
@@ -47,15 +52,17 @@ class PoseNetwork(nn.Module):
         if isinstance(backbone, HourglassSettings):
             if head != "plain":
                 raise ValueError(f"hourglasses put out maps at stride 4: head must be 'plain', got '{head}'")
+            if with_scales:
+                raise ValueError("hourglasses put out no scale maps: with_scales must be False")
             self.backbone = StackedHourglass(backbone, (1 + tag_dim + SPARE_CHANNELS) * num_joints)
             self.head = SplitHead(num_joints, tag_dim)
             initialise_hourglass(self.backbone, num_joints, heatmap_bias)
             return
         self.backbone = HRNet(backbone)
         if head == "higher":
-            self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks, feed_tags)
+            self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks, feed_tags, with_scales)
         elif head == "plain":
-            self.head = PlainHead(backbone.width, num_joints, tag_dim)
+            self.head = PlainHead(backbone.width, num_joints, tag_dim, with_scales)
         else:
             raise ValueError(f"head must be 'plain' or 'higher', got '{head}'")
         initialise_backbone(self.backbone)
@@ -84,10 +91,11 @@ class PoseNetwork(nn.Module):
         return PoseMaps(last.heatmaps, last.tags, tuple(earlier))
 
     def _maps(self, feature: Tensor) -> PoseMaps:
-        heatmaps, tags = self.head(feature)
+        heatmaps, tags, scales = self.head(feature)
         batch, _, height, width = tags.shape
         tags = tags.view(batch, self.num_joints, self.tag_dim, height, width)  # channel k·D + d
-        return PoseMaps(tuple(heatmaps), tags.permute(0, 1, 3, 4, 2))  # (B, K, h, w, D)
+        tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
+        return PoseMaps(tuple(heatmaps), tags, scale_maps=tuple(scales))
 
 
 def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
@@ -103,7 +111,14 @@ def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
             model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
         )
     return PoseNetwork(
-        num_joints, model.TAG_DIM, backbone, model.HEAD, model.HEAD_BLOCKS, model.HEATMAP_BIAS, model.FEED_TAGS
+        num_joints,
+        model.TAG_DIM,
+        backbone,
+        model.HEAD,
+        model.HEAD_BLOCKS,
+        model.HEATMAP_BIAS,
+        model.FEED_TAGS,
+        model.SCALE_MAPS,
     )
 
 

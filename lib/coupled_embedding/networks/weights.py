@@ -14,6 +14,8 @@ from coupled_embedding.networks.weight_file import read_weight_file
 
 # what ImageNet files of HRNet carry beyond the backbone used here
 _CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
+# layers whose channels belong to joints
+_BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers")
 
 
 def network_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -112,7 +114,7 @@ def carry_over(
 def _check_head(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources: int, targets: int, path: Any) -> None:
     """Raise CheckpointError unless the file's head has the named joints and this network's D."""
     for name, tensor in own.items():
-        if name in other and name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
+        if name in other and name.startswith(_BY_JOINT):
             per_joint = len(tensor) // targets
             channels = other[name].shape[0] if other[name].ndim else 0
             if channels != sources * per_joint:
@@ -125,7 +127,7 @@ def _check_head(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources:
 def _adapt_channels(
     name: str, own: Tensor, other: Tensor, shared: Sequence[tuple[int, int]], sources: int, targets: int
 ) -> Tensor:
-    if name.startswith(("head.hms_pred_layers", "head.tms_pred_layers")):
+    if name.startswith(_BY_JOINT):
         own_joints, other_joints = own.clone().unflatten(0, (targets, -1)), other.unflatten(0, (sources, -1))
     elif name == "head.deconv_layers.0.weight":
         # (W + K, W, 4, 4), or W + K + K·D where tags are fed: the joints' channels follow the feature's
