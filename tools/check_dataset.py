@@ -19,7 +19,7 @@ from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
 from coupled_embedding.data.prepare import render_missing
 from coupled_embedding.data_check import as_json, as_text, check_split, draw_statistics
-from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import load_schema
 from coupled_embedding.visualize import save_image
 
@@ -63,10 +63,7 @@ def main() -> None:
     print(as_text(check))
     folder = args.out or Path(cfg.OUTPUT_DIR) / f"check_{schema.name}_{split}"
     save_image(folder / "check.png", draw_statistics(check))
-    try:
-        (folder / "check.json").write_text(json.dumps(as_json(check), indent=1), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write check.json ({error.strerror})") from error
+    write_whole(folder / "check.json", json.dumps(as_json(check), indent=1), "the findings")
     print(f"everything: {folder / 'check.json'}; histograms: {folder / 'check.png'}")
     sys.exit(1 if check.findings else 0)
 

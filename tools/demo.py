@@ -17,6 +17,7 @@ from coupled_embedding.config import override
 from coupled_embedding.data.bad_input import build_bad_input, photo_problem
 from coupled_embedding.data.images import read_image
 from coupled_embedding.errors import DatasetError, UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import Pose
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.testing import SHOWN_JOINT, likely_people
@@ -79,8 +80,7 @@ def main() -> None:
         )
         found[str(path)] = as_json(people, model.schema.joints)
         print(f"{path}: {len(people)} people")
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "people.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_whole(args.out / "people.json", json.dumps(found, indent=1), "the people")
     print(f"pictures and people.json in {args.out}")
     if told := bad_input.report("photos that cannot be read", bad_input.problems, args.out):
         print(told)

@@ -50,6 +50,8 @@ def main() -> None:
             diagnosis = diagnose_task(task, args.every, bar.update)
         for run, values in diagnosis.runs.items():
             print(f"\n{run}\n{Scores(values).table()}")
+        if told := task.bad_input.report("broken photos, left out", task.bad_input.problems, folder):
+            print(f"\n{told}")
         page, figures = write_diagnosis(diagnosis, task, folder)
         print(f"\npage: {page}\nfigures: {figures}")
 

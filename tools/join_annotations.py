@@ -11,6 +11,7 @@ from pathlib import Path
 from coupled_embedding.commands import command
 from coupled_embedding.data.coco_format import join_annotations
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 
 
 @command
@@ -23,8 +24,7 @@ def main() -> None:
     if args.out.exists():
         raise UserError(f"{args.out} exists; delete it first to make it anew")
     joined = join_annotations(args.files)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(joined), encoding="utf-8")
+    write_whole(args.out, json.dumps(joined), "the joined annotations")
     print(f"{args.out}: {len(joined['images'])} images, {len(joined['annotations'])} annotations")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from coupled_embedding.commands import command
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test, job_of_training
 from coupled_embedding.zoo.records import RunRecord
 from coupled_embedding.zoo.seeds import SeedRun, seed_options, seeds_table
@@ -95,7 +96,7 @@ def main() -> None:
     records = [run_seed(args, cfg.NAME, seed) for seed in range(args.first, args.first + args.seeds)]
     table = seeds_table(records)
     path = Path(cfg.OUTPUT_DIR) / f"{cfg.NAME}_seeds.md"
-    path.write_text(f"{records[0].protocol}\n\n{table}\n", encoding="utf-8")
+    write_whole(path, f"{records[0].protocol}\n\n{table}\n", "the table")
     print(f"\n{records[0].protocol} ({path})\n\n{table}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from coupled_embedding.commands import command
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.paths import CHECKOUT
 from coupled_embedding.zoo.cards import load_cards
 from coupled_embedding.zoo.records import keep_record, load_records, read_record
@@ -79,7 +80,7 @@ def main() -> None:
         text = path.read_text(encoding="utf-8")
         filled = fill(text, tables, name)
         if filled != text:
-            path.write_text(filled, encoding="utf-8")
+            write_whole(path, filled, "this document")
         print(f"{name}: {'filled' if filled != text else 'up to date'}")
 
 

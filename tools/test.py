@@ -74,7 +74,7 @@ def main() -> None:
             return
         seconds = time.perf_counter() - start
         report_times(outcome.times, seconds, world)
-        if told := bad_input.report("broken photos and annotations, left out", bad_input.problems, folder):
+        if told := bad_input.report("broken photos, left out", bad_input.problems, folder):
             print(told)
         results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
         figures = outcome.scores.values if outcome.scores else {}

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
-from coupled_embedding.data.bad_input import BadInput, Problem
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.errors import DatasetError
@@ -19,6 +19,7 @@ from coupled_embedding.inference.inputs import (
     input_batches,
     like_shaped_batches,
     shape_problem,
+    testable,
     warp_to_input,
 )
 from coupled_embedding.keypoints import KeypointSchema, Pose
@@ -103,8 +104,8 @@ def predict_records(
         DatasetError: a photo cannot be read, or is far longer than wide.
     """
     bad_input = bad_input or BadInput()
-    people: dict[int, list[Pose]] = {}
-    usable = _usable(records, bad_input, people)
+    usable = testable(records, bad_input)
+    people: dict[int, list[Pose]] = {r.image_id: [] for r in records if shape_problem((r.width, r.height))}
     sizes = [fit_geometry((r.width, r.height), input_size).base_size for r in usable]
     batches = like_shaped_batches(sizes, batch_size)[rank::processes]
     if not batches:
@@ -121,15 +122,3 @@ def predict_records(
         dataset.name_dead_worker(error)
         raise
     return people
-
-
-def _usable(records: Sequence[ImageRecord], bad_input: BadInput, people: dict[int, list[Pose]]) -> list[ImageRecord]:
-    """Return the records whose shape can be tested; nobody is found in the others."""
-    usable = []
-    for record in records:
-        if too_long := shape_problem((record.width, record.height)):
-            bad_input.meet(Problem(str(record.path), too_long, image_id=record.image_id))
-            people[record.image_id] = []
-        else:
-            usable.append(record)
-    return usable

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import config_of
-from coupled_embedding.config import load_config, override
+from coupled_embedding.config import default_config, flat, load_config, override
 from coupled_embedding.data.bad_input import BadInput, build_bad_input
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
@@ -30,6 +30,7 @@ from coupled_embedding.evaluation import (
     write_results,
     write_submission,
 )
+from coupled_embedding.files import write_whole
 from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.keypoints import KeypointSchema, Pose
 from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
@@ -152,11 +153,7 @@ def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, sp
     write_results(path, outcome.results)
     if outcome.scores:
         scores = json.dumps(outcome.scores.to_dict(), indent=2) + "\n"
-        file = folder / f"scores_{schema.name}_{split}.json"
-        try:
-            file.write_text(scores, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{file}: cannot write the scores ({error.strerror})") from error
+        write_whole(folder / f"scores_{schema.name}_{split}.json", scores, "the scores")
     return path
 
 
@@ -246,8 +243,8 @@ def prepare_test(
     network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     split = split or cfg.DATASET.TEST
     if world.is_main:
-        if not cfg_path and "DATASET.ROOT" not in overrides[::2]:
-            _check_rendered(cfg, schema, split)
+        if not cfg_path:
+            _check_rendered(cfg, schema, split, overrides[::2])
         render_missing(cfg, schema, {split})
     barrier(world)
     bad_input = build_bad_input(cfg, training=False)
@@ -256,13 +253,27 @@ def prepare_test(
     return TestTask(network, cfg, schema, records, split, path, folder, bad_input)
 
 
-def _check_rendered(cfg: CfgNode, schema: KeypointSchema, split: str) -> None:
-    """Raise UserError before a checkpoint from elsewhere could render scenes into a folder of its choice."""
-    if schema.synthetic and cfg.DATASET.ROOT and not annotations_of(cfg, schema, split).exists():
+def _check_rendered(cfg: CfgNode, schema: KeypointSchema, split: str, given: Sequence[str]) -> None:
+    """Raise UserError before a checkpoint from elsewhere could render scenes where, or more than, it should.
+
+    Args:
+        given: options that the user gave; the others are the checkpoint's.
+    """
+    annotations = annotations_of(cfg, schema, split)
+    if not schema.synthetic or annotations.exists():
+        return
+    if cfg.DATASET.ROOT and "DATASET.ROOT" not in given:
         raise UserError(
-            f"{annotations_of(cfg, schema, split)} is missing, and a checkpoint's own DATASET.ROOT is read from but "
+            f"{annotations} is missing, and a checkpoint's own DATASET.ROOT is read from but "
             "not written to: give a folder, DATASET.ROOT '' for the schema's own, or the config with --cfg"
         )
+    asked, most = flat(cfg), flat(default_config())
+    for key in (f"SYNTHETIC.{name}" for name in ("WIDTH", "HEIGHT", "MAX_PEOPLE", f"{split.upper()}_SCENES")):
+        if key not in given and key in most and asked[key] > most[key]:
+            raise UserError(
+                f"{annotations} is missing, and a checkpoint alone renders no more than the defaults: its {key} is "
+                f"{asked[key]}, the default {most[key]}; give {key} yourself, or the config with --cfg"
+            )
 
 
 def _weights_of_run(cfg: CfgNode | None) -> Path:

@@ -10,6 +10,7 @@ from coupled_embedding.config import (
     config_to_dict,
     config_to_yaml,
     default_config,
+    flat,
     load_config,
     override,
 )
@@ -31,6 +32,21 @@ def write(tmp_path):
 
 def test_no_file_gives_the_defaults():
     assert config_to_dict(load_config()) == config_to_dict(default_config())
+
+
+def test_flat_names_every_option_wholly():
+    cfg = load_config(None, ["TRAIN.LR", "0.5", "TEST.SCALES", "[2, 1]"])
+    options = flat(cfg)
+    assert (options["TRAIN.LR"], options["TEST.SCALES"], options["SEED"]) == (0.5, [2.0, 1.0], cfg.SEED)
+    assert {key for key, value in flat(default_config()).items() if value != options[key]} == {
+        "TRAIN.LR",
+        "TEST.SCALES",
+    }
+    tree = {}
+    for key, value in options.items():
+        *group, name = key.split(".")
+        (tree.setdefault(group[0], {}) if group else tree)[name] = value
+    assert tree == config_to_dict(cfg)
 
 
 def test_default_trees_are_independent():

@@ -77,6 +77,7 @@ IMPOSSIBLE = [
     ("DATASET.IMAGE_IDS", "[1, x]", "a list of whole numbers"),
     ("DATASET.IMAGE_IDS", "[True]", "a list of whole numbers"),
     ("SYNTHETIC.CROWD_INDEX", "1.1", "at most 1"),
+    *((f"SYNTHETIC.{split}_SCENES", "1000001", "a number from 1 to 1000000") for split in ("TRAIN", "VAL", "TEST")),
     ("AUGMENT.SCALE", "[1.5, 0.75]", "two numbers, least and greatest"),
     ("AUGMENT.SCALE", "[1.0]", "two numbers, least and greatest"),
     ("AUGMENT.SCALE", "[0, 1]", "two numbers, least and greatest"),

@@ -1,10 +1,14 @@
-"""Small photos with people, made in a test's folder."""
+"""Small photos with people and annotation files, made in a test's folder."""
+
+import json
 
 import cv2
 import numpy as np
 import pytest
 
+from coupled_embedding.data.coco_format import load_records
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.keypoints import schema_from_dict
 
 JOINTS = 3  # joint 1 and 2 are a mirrored pair
 
@@ -28,3 +32,28 @@ def make_records(tmp_path):
         return records
 
     return make
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write an annotation file and read its records: strictly, or with the problems that were met."""
+    schema = schema_from_dict(
+        {
+            "name": "animals",
+            "joints": ["nose", "left_paw", "right_paw"],
+            "flip_pairs": [["left_paw", "right_paw"]],
+            "skeleton": [],
+            "sigmas": [0.1, 0.1, 0.1],
+            "root": str(tmp_path),
+            "splits": {"all": {"annotations": "all.json", "images": "pictures"}},
+        },
+        "animals.yaml",
+    )
+
+    def write_and_load(images, annotations, bad_input=None, image_ids=()):
+        categories = [{"id": 1, "name": "animal"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (tmp_path / "all.json").write_text(json.dumps(content))
+        return load_records(schema, "all", image_ids=image_ids, bad_input=bad_input)
+
+    return write_and_load

@@ -1,12 +1,11 @@
 """Broken annotation files: strict names file, id and field; tolerant leaves out as little as it can."""
 
-import json
-
 import numpy as np
 import pytest
+from bad_annotations import HUGE, both, image, person
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.data.bad_input import BadInput, BadInputError
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.coco_format import load_records
 from coupled_embedding.data.segmentation import check_segmentation, compressed_counts
 from coupled_embedding.errors import DatasetError
@@ -16,60 +15,6 @@ pytestmark = pytest.mark.bad_input
 
 SQUARE = [[0, 0, 4, 0, 4, 4, 0, 4]]
 BOX = [[1, 2, 4, 2, 4, 6.5, 1, 6.5]]  # of the annotations below, as a polygon
-HUGE = 10**400
-
-
-def image(number=1, **changes):
-    return {"id": number, "file_name": f"{number}.jpg", "width": 20, "height": 10} | changes
-
-
-def person(number=7, image_id=1, **changes):
-    """Return an annotation; None removes a field."""
-    fields = {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "iscrowd": 0,
-        "num_keypoints": 2,
-        "keypoints": [1, 2, 2, 3.5, 4, 1, 0, 0, 0],
-        "bbox": [1, 2, 3, 4.5],
-    } | changes
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Write an annotation file and read its records: strictly, or with the problems that were met."""
-    schema = schema_from_dict(
-        {
-            "name": "animals",
-            "joints": ["nose", "left_paw", "right_paw"],
-            "flip_pairs": [["left_paw", "right_paw"]],
-            "skeleton": [],
-            "sigmas": [0.1, 0.1, 0.1],
-            "root": str(tmp_path),
-            "splits": {"all": {"annotations": "all.json", "images": "pictures"}},
-        },
-        "animals.yaml",
-    )
-
-    def write_and_load(images, annotations, bad_input=None, image_ids=()):
-        categories = [{"id": 1, "name": "animal"}]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        (tmp_path / "all.json").write_text(json.dumps(content))
-        return load_records(schema, "all", image_ids=image_ids, bad_input=bad_input)
-
-    return write_and_load
-
-
-def both(load, images, annotations):
-    """Return the strict reading's problem, and the tolerant one's records and problems."""
-    with pytest.raises(BadInputError) as raised:
-        load(images, annotations)
-    bad_input = BadInput(tolerant=True)
-    records = load(images, annotations, bad_input)
-    assert raised.value.problem.file == bad_input.problems[0].file
-    return raised.value.problem, records, bad_input.problems
 
 
 # changes of a person -> field, and what training then ignores there
@@ -190,68 +135,6 @@ def test_compressed_runs_are_those_of_pycocotools():
         check_segmentation(runs, 37, 61)
 
 
-# changes of an image's entry -> field
-IMAGES = {
-    "no id": ({"id": None}, "id"),
-    "an id of text": ({"id": "1"}, "id"),
-    "a fractional id": ({"id": 1.5}, "id"),
-    "no name": ({"file_name": None}, "file_name"),
-    "an empty name": ({"file_name": ""}, "file_name"),
-    "a name that is a number": ({"file_name": 12}, "file_name"),
-    "a name with a NUL byte": ({"file_name": "a\0.jpg"}, "file_name"),
-    "a name outside": ({"file_name": "/etc/passwd"}, "file_name"),
-    "a name above": ({"file_name": "../../../etc/passwd"}, "file_name"),
-    "a name that sneaks out": ({"file_name": "a/../../../b.jpg"}, "file_name"),
-    "no width": ({"width": None}, "width"),
-    "a width of 0": ({"width": 0}, "width"),
-    "a width below 0": ({"width": -20}, "width"),
-    "a fractional height": ({"height": 10.5}, "height"),
-    "a height of text": ({"height": "10"}, "height"),
-    "a height that is NaN": ({"height": float("nan")}, "height"),
-    "a height that is true": ({"height": True}, "height"),
-    "a huge width": ({"width": 10**9}, "width"),
-    "a long width": ({"width": 200_000}, "width"),
-    "a width beyond numbers": ({"width": HUGE}, "width"),
-    "a crowd index of text": ({"crowdIndex": "high"}, "crowdIndex"),
-    "a crowd index that is NaN": ({"crowdIndex": float("nan")}, "crowdIndex"),
-}
-
-
-@pytest.mark.parametrize("name", IMAGES)
-def test_a_broken_image_is_named_or_left_out_with_its_people(load, tmp_path, name):
-    changes, field = IMAGES[name]
-    broken = {key: value for key, value in image(1, **changes).items() if value is not None}
-    people = [person(2, 2)] if field == "id" else [person(1, 1), person(2, 2)]
-    problem, (record,), problems = both(load, [broken, image(2)], people)
-    assert (problem.file, problem.field) == (str(tmp_path / "all.json"), field)
-    assert field == "id" or problem.image_id == 1
-    assert (record.image_id, len(record.keypoints), len(problems)) == (2, 1, 1)
-
-
-@pytest.mark.parametrize("entry", [3, None, [], "text"])
-def test_an_image_that_is_no_object_is_left_out(load, entry):
-    problem, records, _ = both(load, [entry, image()], [person()])
-    assert problem.field == "id"
-    assert len(records) == 1
-
-
-def test_names_within_the_data_sets_folder_are_fine(load, tmp_path):
-    names = ["a/b.jpg", "../beside/c.jpg", "a/../d.jpg", str(tmp_path / "e.jpg")]
-    records = load([image(n, file_name=name) for n, name in enumerate(names)], [])
-    assert [record.path for record in records] == [tmp_path / "pictures" / name for name in names]
-
-
-def test_whose_annotations_are_they_if_two_images_share_an_id(load):
-    people = [person(1, 1), person(2, 2)]
-    problem, records, _ = both(load, [image(1), image(1, file_name="other.jpg"), image(2)], people)
-    assert (problem.field, problem.image_id) == ("id", 1)
-    assert [record.image_id for record in records] == [2]
-    # the same photo listed twice is no question
-    _, records, problems = both(load, [image(1), image(1), image(2)], people)
-    assert [record.image_id for record in records] == [1, 2]
-    assert len(problems) == 1
-
-
 def test_annotations_that_share_an_id_stay_unless_they_are_the_same(load):
     other = person(7, keypoints=[5, 5, 2, *[0] * 6], num_keypoints=1)
     problem, (record,), _ = both(load, [image()], [person(7), other])
@@ -291,23 +174,6 @@ def test_errors_advise_tolerance_only_where_it_helps(load):
         load([image()], [person(bbox=[1])])
     with pytest.raises(DatasetError, match=r"\(annotations that are scored must be sound; tools/check_dataset\.py"):
         load([image()], [person(bbox=[1])], BadInput(scored=True))
-
-
-def test_no_sound_image_is_an_error_even_if_tolerant(load):
-    with pytest.raises(DatasetError, match=r"all\.json: no image of 2 is sound; .*image 1: 'width' must be"):
-        load([image(1, width=0), image(2, width=0)], [], BadInput(tolerant=True))
-    assert load([], [], BadInput(tolerant=True)) == []
-
-
-def test_only_chosen_images_must_be_sound(load):
-    images = [image(1), image(2, width=0)]
-    assert [record.image_id for record in load(images, [], image_ids=[1])] == [1]
-    with pytest.raises(DatasetError, match="image 2: 'width'"):
-        load(images, [], image_ids=[2, 1])
-    bad_input = BadInput(tolerant=True)
-    assert [record.image_id for record in load(images, [], bad_input, image_ids=[2, 1])] == [1]
-    with pytest.raises(DatasetError, match="no image has the id 5"):
-        load(images, [], bad_input, image_ids=[5])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"images": 3}', "\xff", '{"images": [], "annotations": {}}'])

@@ -95,6 +95,22 @@ def test_a_restarted_run_keeps_its_log(tmp_path):
     assert [problem["image_id"] for problem in log["problems"]] == [0, 1, 2]
 
 
+def test_a_log_of_a_whole_broken_data_set_goes_on(tmp_path):
+    many = 50_000
+    BadInput(tolerant=True).report("photos", problems(many), tmp_path)
+    BadInput(tolerant=True).report("photos", problems(many, first=10), tmp_path)
+    log = json.loads((tmp_path / LOG).read_text())
+    assert [problem["image_id"] for problem in log["problems"]] == list(range(many + 10))
+
+
+def test_entries_that_others_left_in_the_log_stay(tmp_path):
+    (tmp_path / LOG).write_text('{"problems": [[], {"text": ["no text"]}, 3]}')
+    BadInput(tolerant=True).report("photos", problems(1), tmp_path)
+    log = json.loads((tmp_path / LOG).read_text())
+    assert log["problems"][:3] == [[], {"text": ["no text"]}, 3]
+    assert log["count"] == 4
+
+
 @pytest.mark.parametrize("earlier", ["{", "[]", '{"problems": 3}'])
 def test_a_log_that_is_none_is_replaced(tmp_path, earlier):
     (tmp_path / LOG).write_text(earlier)
@@ -106,6 +122,14 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     told = BadInput(tolerant=True).report("photos", problems(1), tmp_path / "file")
     assert "which could not be written" in told
+
+
+def test_annotations_that_are_scored_are_read_strictly_and_their_photos_by_the_policy():
+    scored = build_bad_input(load_config(None, ["DATASET.BAD_INPUT", "tolerant"]), training=False)
+    scored.meet(problems(1)[0])
+    with pytest.raises(BadInputError, match=r"annotations that are scored must be sound"):
+        scored.meet(Problem("all.json", "annotation 3: is broken", "bbox"))
+    assert scored.problems == problems(1)
 
 
 def test_names_that_no_terminal_prints_are_told():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.prepare import annotations_of, records_of, schema_of
 from coupled_embedding.diagnosis import Diagnosis, diagnose, diagnose_task, observe, page, write_diagnosis
 from coupled_embedding.diagnosis.keypoint_errors import KINDS
@@ -104,6 +105,36 @@ def test_maps_that_are_not_finite_are_refused(crowd) -> None:
         observe_photo(records[0], PhotoMaps(maps.heatmaps, maps.tags), geometry, settings)
 
 
+@pytest.mark.parametrize(("cost", "together"), [("near", 1), ("steps", 2)])
+def test_grouping_is_judged_by_the_settings_of_decode(crowd, cost: str, together: int) -> None:
+    records, _, schema = crowd([crowd.person(4, 8, labels=[2, 2, 0, 0, 0])])
+    geometry = fit_geometry((256, 256), 256)
+    perfect = perfect_maps(records[0], geometry, STRIDES)
+    maps = MergedMaps(merge_resolutions(perfect), perfect.tags).photo(0)
+    # the hand is weak; far below lies a strong one that is no one's, with a tag two thirds of a step away
+    hand = maps.heatmaps[1].copy()
+    maps.heatmaps[1] = 0.2 * hand + 1.4 * np.roll(hand, 80, axis=0)
+    tags = maps.tags[0].values
+    tags[40:, :, 1] = tags[:30, :, 1].max() + 0.66
+    decode = DecodeSettings(schema.grouping_order, cost=cost)
+    found = observe_photo(records[0], maps, geometry, ObserveSettings(decode, STRIDES, 256, schema.sigmas))
+    assert (found.grouping.judged, found.grouping.together) == (2, together)
+    # decode takes the same hand
+    at_hand = [np.hypot(*(pose.keypoints[1, :2] - (9, 58))) < 5 for pose in found.runs[AS_FOUND]]
+    assert at_hand[0] == (cost == "steps")
+
+
+def test_people_beyond_the_limit_are_not_together(crowd) -> None:
+    records, _, schema = crowd([crowd.person(4, 8), crowd.person(90, 30)])
+    geometry = fit_geometry((256, 256), 256)
+    perfect = perfect_maps(records[0], geometry, STRIDES)
+    maps = MergedMaps(merge_resolutions(perfect), perfect.tags).photo(0)
+    for limit, together in ((0, 10), (1, 6)):  # then all joints of the second stay alone
+        decode = DecodeSettings(schema.grouping_order, max_joined=limit)
+        found = observe_photo(records[0], maps, geometry, ObserveSettings(decode, STRIDES, 256, schema.sigmas))
+        assert (found.grouping.judged, found.grouping.together) == (10, together)
+
+
 def look(cfg: CfgNode, progress=lambda photos: None) -> tuple[Diagnosis, PoseEstimator]:
     """Diagnose an untrained network, whose peaks are noise, on the tiny crowd's test split."""
     schema = schema_of(cfg)
@@ -114,7 +145,7 @@ def look(cfg: CfgNode, progress=lambda photos: None) -> tuple[Diagnosis, PoseEst
             torch.nn.init.normal_(parameter, std=0.5)
     estimator = PoseEstimator(network, build_estimator_settings(cfg, schema))
     records = records_of(cfg, schema, "test")
-    settings = build_observe_settings(cfg, schema, estimator.settings.decode)
+    settings = build_observe_settings(cfg, schema, estimator)
     findings = observe(estimator, records, settings, 2, progress=progress)
     assert list(findings) == [record.image_id for record in records]
     truth = load_ground_truth(annotations_of(cfg, schema, "test"), schema, list(findings))
@@ -189,8 +220,32 @@ def test_every_nth_photo_is_diagnosed_and_written(task: TestTask, tmp_path) -> N
     assert (content["name"], content["data_set"], content["split"]) == ("task", "synthetic", "test")
     assert content["by_people"][0]["ap"].keys() == set(RUNS)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the diagnosis there"):
+    with pytest.raises(UserError, match=r"diagnosis\.html: cannot write the diagnosis \("):
         write_diagnosis(d, task, tmp_path / "file" / "below")
+
+
+def test_photos_that_cannot_be_tested_stop_it_or_are_left_out_of_the_truth_too(task: TestTask, tmp_path) -> None:
+    broken, long = replace(task.records[1], path=tmp_path / "none.jpg"), replace(task.records[3], width=9000, height=9)
+    for record, told in ((broken, r"none\.jpg: "), (long, "9000×9 pixels; testing takes photos up to 32 times")):
+        with pytest.raises(DatasetError, match=told):
+            diagnose_task(replace(task, records=[record]))
+    sound = [task.records[number] for number in (0, 2, 4)]
+    bad_input, done = BadInput(tolerant=True, scored=True), []
+    records = [sound[0], broken, sound[1], long, sound[2]]
+    d = diagnose_task(replace(task, records=records, bad_input=bad_input), progress=done.append)
+    assert d.to_dict() == diagnose_task(replace(task, records=sound)).to_dict()
+    assert sum(done) == 4  # of the fifth no input was made
+    assert bad_input.unreadable == {broken.image_id, long.image_id}
+    none_left = diagnose_task(replace(task, records=[broken, long], bad_input=bad_input))
+    assert (none_left.all.photos, none_left.all.people) == (0, 0)
+
+
+def test_strides_are_those_of_the_network(tiny) -> None:
+    cfg = tiny("plain", "MODEL.HEAD", "plain")
+    schema = schema_of(cfg)
+    estimator = PoseEstimator(build_network(cfg, schema.num_joints).eval(), build_estimator_settings(cfg, schema))
+    # a released network's config need not say what its head is
+    assert build_observe_settings(tiny("higher"), schema, estimator).strides == estimator.network.strides == (4,)
 
 
 def test_secret_annotations_are_refused_before_anything_runs(task: TestTask, tiny_crowd, tmp_path) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.errors import DatasetError, UserError
 from coupled_embedding.evaluation import poses_to_results, read_results, results_file_name, write_results
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
@@ -54,14 +54,14 @@ class TestFiles:
         path = tmp_path / "results.json"
         write_results(path, [ENTRY])
         monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(DatasetError, match=r"results\.json.*disk full"):
+        with pytest.raises(UserError, match=r"results\.json.*disk full"):
             write_results(path, [])
         assert json.loads(path.read_text()) == [ENTRY]
         assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
     def test_a_folder_that_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(DatasetError, match="cannot write"):
+        with pytest.raises(UserError, match="cannot write"):
             write_results(tmp_path / "file" / "results.json", [])
 
     def test_nan_is_not_written(self, tmp_path):

@@ -243,6 +243,26 @@ def test_a_checkpoint_does_not_render_into_a_folder_of_its_choice(path: Path, tm
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("WIDTH", 2048), ("HEIGHT", 2048), ("MAX_PEOPLE", 40), ("TEST_SCENES", 10**6)]
+)
+def test_a_checkpoint_does_not_say_how_much_to_render(path: Path, tmp_path: Path, key: str, value: int) -> None:
+    content = own_content()
+    schema = tmp_path / "synthetic.yaml"
+    text = Path("datasets/synthetic.yaml").read_text()
+    schema.write_text(text.replace("root: datasets/synthetic", f"root: {tmp_path / 'own'}"))
+    content["config"]["DATASET"] |= {"SCHEMA": str(schema), "ROOT": ""}
+    content["config"]["SYNTHETIC"] |= {"WIDTH": 96, "HEIGHT": 96, "TEST_SCENES": 2, "MAX_PEOPLE": 3, key: value}
+    torch.save(content, path)
+    for given in ([], ["DATASET.ROOT", str(tmp_path / "given")]):
+        with pytest.raises(UserError, match=rf"renders no more than the defaults: its SYNTHETIC\.{key} is {value}"):
+            prepare_test(None, str(path), given, None, HERE)
+    assert not any((tmp_path / name).exists() for name in ("own", "given"))
+    if key == "TEST_SCENES":  # what the user says counts
+        task = prepare_test(None, str(path), ["SYNTHETIC.TEST_SCENES", "1"], None, HERE)
+        assert len(task.records) == 1
+
+
 def test_a_strip_of_a_photo_takes_no_endless_input() -> None:
     network, cfg, schema = tiny_network()
     predictor = Predictor(network, cfg, schema)

@@ -79,7 +79,7 @@ def test_testing_refuses_a_broken_photo_or_tells_it_and_draws_the_others(broken:
     assert "error: " in (refused := run("test.py", *data, code=2))
     assert "the file ends before its picture does" in refused
     told = run("test.py", *data, "DATASET.BAD_INPUT", "tolerant", "TEST.OVERLAYS", "9")
-    assert "broken photos and annotations, left out: 1\n" in told
+    assert "broken photos, left out: 1\n" in told
     folder = broken / "out/tiny/test_test"
     assert (folder / "bad_input.json").is_file()
     assert len(list(folder.glob("worst_*.jpg"))) == 4
@@ -96,6 +96,9 @@ def test_the_demo_goes_on_behind_a_broken_photo_if_told_to(broken: Path, trained
     printed = run("demo.py", *data, "--options", "DATASET.BAD_INPUT", "tolerant")
     assert "photos that cannot be read: 1\n" in printed
     assert list(json.loads((tmp_path / "out/people.json").read_text())) == [str(tmp_path / "photos/sound.jpg")]
+    nowhere = str(tmp_path / "photos/broken.jpg")
+    told = run("demo.py", *data[:2], "--out", nowhere, nowhere, "--options", "DATASET.BAD_INPUT", "tolerant", code=2)
+    assert f"{nowhere}/people.json: cannot write the people" in told
 
 
 def test_the_check_ends_with_0_1_or_2(broken: Path, tmp_path: Path, run) -> None:

@@ -49,6 +49,10 @@ def test_seeds_of_a_card_are_trained_tested_averaged_and_not_done_again(tmp_path
     again = run("seeds.py", "--model", "tiny_ms", "--seeds", "2", "TRAIN.EPOCHS", "1", folder=tmp_path)
     assert "seed 1" not in again
     assert "seed 2: training" in again
+    (tmp_path / "outputs/tiny_seeds.md").unlink()
+    (tmp_path / "outputs/tiny_seeds.md").mkdir()
+    told = run("seeds.py", "--model", "tiny_ms", "--seeds", "1", "TRAIN.EPOCHS", "1", folder=tmp_path, code=2)
+    assert "tiny_seeds.md: cannot write the table" in told
     records = [
         json.loads((tmp_path / f"outputs/tiny_seed{seed}_ms/test_test/record_test.json").read_text()) for seed in (1, 2)
     ]

@@ -136,6 +136,17 @@ def test_a_record_that_cannot_be_written_is_told(tested, tmp_path):
         write_record(tested, tmp_path / "file")
 
 
+def test_a_record_is_written_whole(tested, tmp_path, monkeypatch):
+    path = write_record(tested, tmp_path)
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(UserError, match="disk full"):
+        write_record(replace(tested, photos=1), tmp_path)
+    assert read_record(path) == tested
+    with pytest.raises(UserError, match="disk full"):
+        keep_record(tested, tmp_path / "kept")
+    assert not list((tmp_path / "kept").iterdir())
+
+
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)

@@ -48,6 +48,13 @@ def test_a_run_is_tested_when_the_record_is_of_its_weights_and_options(run, save
     assert run.tested() is None
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"format": "another"}'])
+def test_a_record_that_cannot_be_read_is_of_no_test(run, save_weights, text):
+    leave_record(run, save_weights(run.train.load(), run.folder / "final.pth"))
+    run.record.write_text(text)
+    assert run.tested() is None
+
+
 def test_the_last_row_is_mean_and_sample_deviation(run, save_weights):
     record = leave_record(run, save_weights(run.train.load(), run.folder / "final.pth"))
     runs = [replace(record, seed=s, figures={"AP": ap, "AP_hard": None}) for s, ap in ((1, 0.2), (2, 0.3), (3, 0.7))]

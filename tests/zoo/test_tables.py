@@ -78,6 +78,16 @@ def test_own_figures_go_by_their_protocol_and_split():
     assert cells(figures_table("crowdpose", CARDS, [unknown]), MODEL)[-2:] == ["–", "–"]
 
 
+def test_last_weights_of_other_splits_are_not_the_papers_protocol():
+    # a validated run whose final.pth was tested in place of best.pth
+    last = record(ap=0.69, protocol=("train", "", "test"))
+    assert cells(figures_table("crowdpose", CARDS, [last]), MODEL)[-2:] == ["–", "–"]
+    paper = record(ap=0.71, protocol=("trainval", "", "test"))
+    assert cells(figures_table("crowdpose", CARDS, [last, paper]), MODEL)[-2:] == ["–", "71.0"]
+    baseline = record("crowdpose_ae_hrhrnet_w48_640", protocol=("train", "", "test"))
+    assert cells(baselines_table(CARDS, [baseline]), baseline.model)[-1] == "–"
+
+
 def test_seeds_are_a_mean_and_a_sample_deviation():
     runs = [record(ap=ap, seed=seed) for seed, ap in enumerate((0.70, 0.71, 0.75))]
     # mean 72, deviations -2, -1, 3: variance 14 / 2

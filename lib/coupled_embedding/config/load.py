@@ -67,6 +67,15 @@ def config_to_dict(cfg: CfgNode) -> dict[str, Any]:
     return {key: config_to_dict(value) if isinstance(value, CfgNode) else value for key, value in cfg.items()}
 
 
+def flat(cfg: CfgNode) -> dict[str, Any]:
+    """Return all options by their whole name, such as ``TRAIN.LR``."""
+    options: dict[str, Any] = {}
+    for key, value in cfg.items():
+        nested = isinstance(value, CfgNode)
+        options |= {f"{key}.{name}": inner for name, inner in flat(value).items()} if nested else {key: value}
+    return options
+
+
 def config_to_yaml(cfg: CfgNode) -> str:
     """Return the resolved config as YAML that `load_config` reads back."""
     return yaml.safe_dump(config_to_dict(cfg), sort_keys=False)

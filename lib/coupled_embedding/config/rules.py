@@ -14,6 +14,7 @@ from coupled_embedding.paths import name_problem, text_problem
 MOST_BLOCKS = 1000
 LARGEST_INPUT = 8192
 MOST_SCALES = 16
+MOST_SCENES = 10**6  # of a split of the synthetic crowd, whose image ids are that far apart
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -103,9 +104,9 @@ RULES: dict[str, Rule] = {
     "SYNTHETIC.MAX_PEOPLE": _between(1, 40),
     "SYNTHETIC.CROWD_INDEX": ((lambda v: v <= 1), "at most 1 (below 0: the natural mix)"),
     "SYNTHETIC.SEED": _between(0, 2**32 - 1),
-    "SYNTHETIC.TRAIN_SCENES": _between(1, 10**7),
-    "SYNTHETIC.VAL_SCENES": _between(1, 10**7),
-    "SYNTHETIC.TEST_SCENES": _between(1, 10**7),
+    "SYNTHETIC.TRAIN_SCENES": _between(1, MOST_SCENES),
+    "SYNTHETIC.VAL_SCENES": _between(1, MOST_SCENES),
+    "SYNTHETIC.TEST_SCENES": _between(1, MOST_SCENES),
     "AUGMENT.SCALE": (
         (lambda v: len(v) == 2 and 0.05 <= v[0] <= v[1] <= 20),
         "two numbers, least and greatest, from 0.05 to 20",

@@ -5,15 +5,16 @@ Strict stops at the first problem; tolerant leaves out what is broken, counts it
 """
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.errors import DatasetError, UserError
+from coupled_embedding.files import write_whole
 
 SHOWN = 5  # problems that a report spells out
 LOG = "bad_input.json"  # all problems of a run, in its folder
@@ -63,7 +64,8 @@ class BadInput:
 
     Args:
         tolerant: leave out what is broken, instead of stopping.
-        scored: whether the annotations are for scoring; only how errors advise depends on it.
+        scored: whether the annotations are for scoring; then ``tolerant`` is of photos alone, as
+            a score on mended annotations would be no score.
     """
 
     def __init__(self, tolerant: bool = False, scored: bool = False) -> None:
@@ -82,8 +84,8 @@ class BadInput:
         return {problem.image_id for problem in self._problems if problem.field == PHOTO}
 
     def judge(self, problem: Problem) -> None:
-        """Raise BadInputError unless tolerant."""
-        if not self.tolerant:
+        """Raise BadInputError unless tolerant of this kind of problem."""
+        if not self.tolerant or (self.scored and problem.field != PHOTO):
             advice = "DATASET.BAD_INPUT tolerant would leave it out"
             if self.scored and problem.field != PHOTO:
                 advice = "annotations that are scored must be sound; tools/check_dataset.py lists all that are not"
@@ -92,7 +94,7 @@ class BadInput:
             raise BadInputError(replace(problem, text=f"{problem.text} ({advice})"))
 
     def meet(self, problem: Problem) -> None:
-        """Raise BadInputError, or remember the problem if tolerant."""
+        """Raise BadInputError, or remember the problem if tolerant of it."""
         self.judge(problem)
         self.remember([problem])
 
@@ -139,12 +141,15 @@ def write_log(problems: Iterable[Problem], folder: Path) -> str:
     entries = [asdict(problem) for problem in problems]
     with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or not one of ours
         earlier = json.loads(path.read_bytes())["problems"]
-        entries = earlier + [entry for entry in entries if entry not in earlier]
-    beside = path.with_name(f".{LOG}.{os.getpid()}.part")
+        known = {_key(entry) for entry in earlier}
+        entries = earlier + [entry for entry in entries if _key(entry) not in known]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"count": len(entries), "problems": entries}, indent=1), encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        return f"{path}, which could not be written ({error.strerror})"
+        write_whole(path, json.dumps({"count": len(entries), "problems": entries}, indent=1), "the log")
+    except UserError as error:
+        return f"{path}, which could not be written ({error.__cause__})"
     return str(path)
+
+
+def _key(entry: Any) -> str:
+    """Return an entry of the log as text: damaged logs hold what no set takes."""
+    return json.dumps(entry, sort_keys=True)

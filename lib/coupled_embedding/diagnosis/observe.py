@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from yacs.config import CfgNode
 
+from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.diagnosis.grouping_accuracy import GroupingTally, grouping_tally
 from coupled_embedding.diagnosis.joint_tags import joint_tags
@@ -13,11 +14,10 @@ from coupled_embedding.diagnosis.oracles import decode_runs
 from coupled_embedding.diagnosis.separation import Separation, separation
 from coupled_embedding.diagnosis.tag_figures import PersonTags, person_tags
 from coupled_embedding.geometry import TestGeometry, fit_geometry
-from coupled_embedding.inference.aggregate import PhotoMaps
-from coupled_embedding.inference.decode import DecodeSettings
+from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps
+from coupled_embedding.inference.decode import DecodeSettings, grouped
 from coupled_embedding.inference.estimator import PoseEstimator
-from coupled_embedding.inference.grouping import ASSIGNMENTS, group
-from coupled_embedding.inference.inputs import InputDataset, input_batches, like_shaped_batches
+from coupled_embedding.inference.inputs import InputBatch, InputDataset, input_batches, like_shaped_batches, testable
 from coupled_embedding.inference.peaks import find_candidates
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
@@ -39,10 +39,10 @@ class ObserveSettings:
     sigmas: tuple[float, ...]
 
 
-def build_observe_settings(cfg: CfgNode, schema: KeypointSchema, decode: DecodeSettings) -> ObserveSettings:
-    """Build the settings of a config."""
-    strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
-    return ObserveSettings(decode, strides, cfg.DATASET.INPUT_SIZE, schema.sigmas)
+def build_observe_settings(cfg: CfgNode, schema: KeypointSchema, estimator: PoseEstimator) -> ObserveSettings:
+    """Build the settings of a config and of the network that it is about."""
+    strides = estimator.network.strides
+    return ObserveSettings(estimator.settings.decode, strides, cfg.DATASET.INPUT_SIZE, schema.sigmas)
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,11 @@ def observe_photo(
     runs = decode_runs(record, maps, geometry, settings.strides, decode)  # first: it refuses maps that are not finite
     size = geometry.base_size[1], geometry.base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, decode.peaks) for k, h in enumerate(maps.heatmaps)]
-    groups = group(candidates, decode.grouping_order, decode.tag_threshold, ASSIGNMENTS[decode.assignment])
     tags = joint_tags(record, maps, geometry, settings.input_size)
     return PhotoFindings(
         person_tags(tags),
         separation(tags, decode.tag_threshold),
-        grouping_tally(record, groups, geometry, settings.sigmas),
+        grouping_tally(record, grouped(candidates, decode), geometry, settings.sigmas),
         runs,
         tags.dims,
         len(maps.tags),
@@ -96,6 +95,7 @@ def observe(
     batch_size: int,
     workers: int = 0,
     progress: Callable[[int], object] = lambda photos: None,
+    bad_input: BadInput | None = None,
 ) -> dict[int, PhotoFindings]:
     """Look at every photo; maps are kept of one batch at a time.
 
@@ -106,33 +106,37 @@ def observe(
         batch_size: photos of like shape per forward pass.
         workers: loader processes.
         progress: called with the number of photos just done.
+        bad_input: what happens to photos that cannot be read or are too long; None: they are
+            errors. A tolerant one leaves them out, and knows of them afterwards.
 
     Returns:
         Findings by image id, in the records' order.
 
     Raises:
-        DatasetError: a photo cannot be read.
+        DatasetError: a photo cannot be read, or is far longer than wide.
         NotFiniteError: the network put out NaN or infinity.
     """
-    sizes = [fit_geometry((r.width, r.height), settings.input_size).base_size for r in records]
+    bad_input = bad_input or BadInput()
+    usable = testable(records, bad_input)
+    sizes = [fit_geometry((r.width, r.height), settings.input_size).base_size for r in usable]
     batches = like_shaped_batches(sizes, batch_size)
-    dataset = InputDataset(records, batches, settings.input_size, estimator.settings.scales)
+    dataset = InputDataset(usable, batches, settings.input_size, estimator.settings.scales, bad_input)
     found: dict[int, PhotoFindings] = {}
     with ThreadPoolExecutor(max(1, estimator.threads)) as pool:
-        for indices, maps, geometries in _maps(estimator, dataset, workers):
-            chosen = [records[index] for index in indices]
-            photos = pool.map(observe_photo, chosen, maps, geometries, [settings] * len(chosen))
+        for batch, maps in _maps(estimator, dataset, workers):
+            read = [number for number, index in enumerate(batch.indices) if index not in batch.skipped]
+            chosen = [usable[batch.indices[number]] for number in read]
+            geometries = [batch.geometries[number] for number in read]
+            photos = pool.map(observe_photo, chosen, map(maps.photo, read), geometries, [settings] * len(chosen))
             found |= {record.image_id: photo for record, photo in zip(chosen, photos, strict=True)}
-            progress(len(chosen))
-    return {record.image_id: found[record.image_id] for record in records}
+            bad_input.remember(batch.skipped.values())
+            progress(len(batch.indices))
+    return {record.image_id: found[record.image_id] for record in usable if record.image_id in found}
 
 
-def _maps(
-    estimator: PoseEstimator, dataset: InputDataset, workers: int
-) -> Iterator[tuple[tuple[int, ...], list[PhotoMaps], tuple[TestGeometry, ...]]]:
-    """Yield each batch's photo numbers, maps and geometries."""
+def _maps(estimator: PoseEstimator, dataset: InputDataset, workers: int) -> Iterator[tuple[InputBatch, MergedMaps]]:
+    """Yield each batch with its maps."""
     if not len(dataset):
         return
     for batch in input_batches(dataset, workers, estimator.device.type == "cuda"):
-        maps = estimator.maps(batch.images, batch.geometries[0].base_size).cpu()
-        yield batch.indices, [maps.photo(number) for number in range(len(batch.indices))], batch.geometries
+        yield batch, estimator.maps(batch.images, batch.geometries[0].base_size).cpu()

@@ -8,8 +8,9 @@ from coupled_embedding.data.prepare import annotations_of
 from coupled_embedding.diagnosis.observe import build_observe_settings, observe
 from coupled_embedding.diagnosis.page import page
 from coupled_embedding.diagnosis.summary import Diagnosis, diagnose
-from coupled_embedding.errors import DatasetError, UserError
+from coupled_embedding.errors import DatasetError
 from coupled_embedding.evaluation import load_ground_truth
+from coupled_embedding.files import write_whole
 from coupled_embedding.inference.estimator import PoseEstimator, build_estimator_settings
 from coupled_embedding.testing import TestTask
 
@@ -23,16 +24,23 @@ def diagnose_task(task: TestTask, every: int = 1, progress: Callable[[int], obje
         progress: called with the number of photos just done.
 
     Raises:
-        DatasetError: the split's annotations are not public, or a photo cannot be read.
+        DatasetError: the split's annotations are not public, or a photo cannot be read and the
+            task's ``bad_input`` is strict; a tolerant one leaves it out, of the truth too.
         NotFiniteError: the network put out NaN or infinity.
     """
     cfg, schema, records = task.cfg, task.schema, task.records[::every]
-    truth = load_ground_truth(annotations_of(cfg, schema, task.split), schema, [r.image_id for r in records])
+    annotations = annotations_of(cfg, schema, task.split)
+    truth = load_ground_truth(annotations, schema, [r.image_id for r in records])
     if not truth.annotated:
         raise DatasetError(f"{truth.path}: the file has no 'annotations'; diagnose a split whose people are public")
     estimator = PoseEstimator(task.network, build_estimator_settings(cfg, schema))
-    settings = build_observe_settings(cfg, schema, estimator.settings.decode)
-    findings = observe(estimator, records, settings, cfg.TEST.IMAGES_PER_BATCH, cfg.TEST.WORKERS, progress)
+    settings = build_observe_settings(cfg, schema, estimator)
+    findings = observe(
+        estimator, records, settings, cfg.TEST.IMAGES_PER_BATCH, cfg.TEST.WORKERS, progress, task.bad_input
+    )
+    if len(findings) < len(records):
+        records = [record for record in records if record.image_id in findings]
+        truth = load_ground_truth(annotations, schema, list(findings))
     return diagnose(findings, records, truth, schema, cfg.TEST.ENGINE, cfg.TEST.MAX_DETECTIONS)
 
 
@@ -47,10 +55,6 @@ def write_diagnosis(diagnosis: Diagnosis, task: TestTask, folder: Path) -> tuple
         "diagnosis.html": page(diagnosis, task.cfg.NAME, f"{task.weights} · {task.schema.name} {task.split}"),
         "diagnosis.json": json.dumps({**about, **diagnosis.to_dict()}, indent=1, allow_nan=False) + "\n",
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the diagnosis there: {error}") from error
+    for name, text in texts.items():
+        write_whole(folder / name, text, "the diagnosis")
     return folder / "diagnosis.html", folder / "diagnosis.json"

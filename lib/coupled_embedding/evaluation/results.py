@@ -1,10 +1,8 @@
 """COCO results files: found people as JSON, as benchmarks and their servers read them."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.errors import DatasetError
+from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
 
@@ -57,21 +56,10 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
     """Write a results file, whole or not at all; an interrupted run leaves an older file as it was.
 
     Raises:
-        DatasetError: the file cannot be written.
+        UserError: the file cannot be written.
         ValueError: a number is not finite, or an entry is not JSON.
     """
-    path = Path(path)
-    text = json.dumps(list(results), allow_nan=False)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot write this results file: {error}") from error
-    finally:
-        with suppress(OSError):  # there is none after a rename
-            beside.unlink()
+    write_whole(Path(path), json.dumps(list(results), allow_nan=False), "this results file")
 
 
 def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any]]:

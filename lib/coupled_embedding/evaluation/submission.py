@@ -1,15 +1,15 @@
 """What a benchmark's server takes: results checked, cut to what it counts, and zipped under its name."""
 
-import os
+import io
 import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.evaluation.results import found_people, write_results
+from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import KeypointSchema
 
 MOST_PEOPLE = 20  # a photo: COCO's keypoint evaluation counts those of the highest scores and no more
@@ -77,21 +77,16 @@ def write_submission(
         schema, image_ids: as of `check_submission`.
 
     Raises:
-        DatasetError: the results are not what the server takes, or a file cannot be written.
+        DatasetError: the results are not what the server takes.
+        UserError: a file cannot be written.
     """
     sent = as_submission(results)
     # written before it is checked: a complaint must not cost an hour's predictions
     write_results(path, sent)
     check_submission(sent, schema, image_ids, path.name)
     target = path.with_suffix(".zip")
-    beside = path.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(path, path.name)
-        beside.replace(target)
-    except OSError as error:
-        raise DatasetError(f"{target}: cannot write this file: {error}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, path.name)
+    write_whole(target, packed.getvalue(), "the submission")
     return target

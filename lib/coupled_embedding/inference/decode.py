@@ -14,7 +14,7 @@ from coupled_embedding.inference.aggregate import PhotoMaps
 from coupled_embedding.inference.bounds import all_finite
 from coupled_embedding.inference.enlarge import Map, grid, value_at
 from coupled_embedding.inference.grouping import ASSIGNMENTS, COST_RULES, Groups, group
-from coupled_embedding.inference.peaks import PeakSettings, find_candidates
+from coupled_embedding.inference.peaks import Candidates, PeakSettings, find_candidates
 from coupled_embedding.inference.refine import TagSearch
 from coupled_embedding.keypoints import KeypointSchema, Pose
 
@@ -97,8 +97,7 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
     if not (all_finite(maps.heatmaps) and search.finite()):
         raise NotFiniteError("the network put out NaN or infinite values; its weights or the input are damaged")
     candidates = [find_candidates(k, h, maps.tags, size, settings.peaks) for k, h in enumerate(maps.heatmaps)]
-    assign, rule = ASSIGNMENTS[settings.assignment], COST_RULES[settings.cost]
-    groups = group(candidates, settings.grouping_order, settings.tag_threshold, assign, rule, settings.max_joined)
+    groups = grouped(candidates, settings)
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, maps.heatmaps, size, search if settings.refine else None)
     joints[..., :2] = apply_affine(to_photo, joints[..., :2])
@@ -107,6 +106,12 @@ def decode(maps: PhotoMaps, base_size: tuple[int, int], to_photo: Array, setting
     if settings.absent_joints == "zero":
         joints[..., 2] = np.maximum(joints[..., 2], 0.0)
     return [Pose(keypoints, float(score)) for keypoints, score in zip(joints, scores, strict=True)]
+
+
+def grouped(candidates: Sequence[Candidates], settings: DecodeSettings) -> Groups:
+    """Group candidates, one entry a joint, as the settings have it."""
+    assign, rule = ASSIGNMENTS[settings.assignment], COST_RULES[settings.cost]
+    return group(candidates, settings.grouping_order, settings.tag_threshold, assign, rule, settings.max_joined)
 
 
 def _locate_joints(groups: Groups, heatmaps: Map, size: tuple[int, int], search: TagSearch | None) -> Joints:

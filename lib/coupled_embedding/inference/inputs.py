@@ -65,6 +65,17 @@ def shape_problem(size: tuple[int, int]) -> str:
     return f"the photo is {size[0]}×{size[1]} pixels; testing takes photos up to {LONGEST} times as long as wide"
 
 
+def testable(records: Sequence[ImageRecord], bad_input: BadInput) -> list[ImageRecord]:
+    """Return the records whose shape can be tested; BadInputError of the first other one unless tolerant."""
+    usable = []
+    for record in records:
+        if too_long := shape_problem((record.width, record.height)):
+            bad_input.meet(Problem(str(record.path), too_long, image_id=record.image_id))
+        else:
+            usable.append(record)
+    return usable
+
+
 class InputDataset(Dataset[InputBatch | DatasetError]):
     """One item is one batch of like-shaped photos.
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image
 
 _PAPER: Color = (255, 255, 255)
@@ -77,11 +78,7 @@ def save_image(path: str | Path, image: Image) -> None:
     done, data = cv2.imencode(path.suffix.lower(), checked_image(image), _ENCODINGS[path.suffix.lower()])
     if not done:
         raise UserError(f"{path}: a picture of {image.shape[1]} x {image.shape[0]} pixels does not fit this format")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot write this picture: {error.strerror or error}") from error
+    write_whole(path, data.tobytes(), "this picture")
 
 
 def captioned(image: Image, label: str) -> Image:

@@ -10,10 +10,11 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from coupled_embedding.config import config_from_dict, config_to_dict, default_config
+from coupled_embedding.config import config_from_dict, default_config, flat
 from coupled_embedding.data.prepare import annotations_of, schema_of
 from coupled_embedding.distributed import World
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.networks.weights import read_weight_file
 from coupled_embedding.paths import resolve
 from coupled_embedding.zoo.jobs import Job
@@ -203,15 +204,8 @@ def _record(
 
 def changed_settings(cfg: CfgNode) -> dict[str, Any]:
     """Return a config's options that differ from the defaults, by their whole name."""
-    defaults = _flat(config_to_dict(default_config()))
-    return {key: value for key, value in _flat(config_to_dict(cfg)).items() if value != defaults[key]}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+    defaults = flat(default_config())
+    return {key: value for key, value in flat(cfg).items() if value != defaults[key]}
 
 
 def write_record(record: RunRecord, folder: Path) -> Path:
@@ -221,12 +215,8 @@ def write_record(record: RunRecord, folder: Path) -> Path:
         UserError: the folder cannot be written.
     """
     path = folder / f"record_{record.kind}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(_as_json(record), encoding="utf-8")
-        path.with_suffix(".md").write_text(record.row() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the run's record ({error.strerror or error})") from error
+    write_whole(path, _as_json(record), "the run's record")
+    write_whole(path.with_suffix(".md"), record.row() + "\n", "the run's record")
     return path
 
 
@@ -267,11 +257,7 @@ def keep_record(record: RunRecord, folder: Path) -> Path:
     path = folder / f"{record.run}_{record.protocol.tested_on}_{weights[:8]}.json"
     if path.exists():
         raise UserError(f"{path}: a record of the same weights and split is there already; delete it first")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(_as_json(record), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot write this record ({error.strerror or error})") from error
+    write_whole(path, _as_json(record), "this record")
     return path
 
 

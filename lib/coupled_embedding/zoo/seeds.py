@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coupled_embedding.checkpoint import check_same_training
+from coupled_embedding.errors import UserError
 from coupled_embedding.networks.weights import read_weight_file
 from coupled_embedding.zoo.jobs import Job
 from coupled_embedding.zoo.provenance import sha256_of
@@ -41,11 +42,14 @@ class SeedRun:
         return True
 
     def tested(self) -> RunRecord | None:
-        """Return the record of the test, if it is of these weights and these options."""
+        """Return the record of the test, if it can be read and is of these weights and these options."""
         weights = next((path for path in (self.folder / "best.pth", self.folder / "final.pth") if path.is_file()), None)
         if not self.record.is_file() or weights is None:
             return None
-        record = read_record(self.record)
+        try:
+            record = read_record(self.record)
+        except UserError:  # a test that is done again writes it anew
+            return None
         wanted = {key: value for key, value in changed_settings(self.test.load()).items() if key.startswith("TEST.")}
         found = {key: value for key, value in record.settings.items() if key.startswith("TEST.")}
         same_weights = record.weights == {weights.name: sha256_of(weights)}

@@ -69,6 +69,8 @@ def own_ap(card: ModelCard, records: Sequence[RunRecord], split: str, kind: str)
         for record in records
         if (record.kind, record.model) == ("test", card.name)
         and (record.protocol.tested_on, record.protocol.kind) == (split, kind)
+        # the last weights of a training that kept a split for choosing are of neither protocol
+        and (kind != "last weights" or record.protocol.trained_on == card.paper.trained_on)
         and (value := record.figures.get("AP")) is not None
     ]
     return mean_and_deviation(found) if found else NOT_MEASURED

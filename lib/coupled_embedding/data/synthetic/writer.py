@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from coupled_embedding.config.rules import MOST_SCENES
 from coupled_embedding.data.synthetic.labels import OUTSIDE
 from coupled_embedding.data.synthetic.scene import Scene, render_scene
 from coupled_embedding.data.synthetic.settings import CrowdSettings
@@ -27,7 +28,6 @@ from coupled_embedding.data.synthetic.skeleton import JOINT_NAMES, SKELETON_EDGE
 from coupled_embedding.errors import DatasetError
 
 GENERATOR_VERSION = 5  # raise it whenever the same seed draws other pixels or labels
-_MOST_SCENES = 1_000_000  # per split: image ids of a split are that far apart
 _ID_BLOCKS = 2_000
 _JPEG_QUALITY = 95
 _CATEGORY = 1
@@ -79,8 +79,8 @@ def _check(split: str, seed: int, count: int, workers: int) -> None:
         raise ValueError(f"split is {split!r}; it must be letters, digits, '-' and '_'")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be 0 or more")
-    if not 1 <= count <= _MOST_SCENES:
-        raise ValueError(f"count is {count}; it must be from 1 to {_MOST_SCENES}")
+    if not 1 <= count <= MOST_SCENES:
+        raise ValueError(f"count is {count}; it must be from 1 to {MOST_SCENES}")
     if workers < 0:
         raise ValueError(f"workers is {workers}; it must be 0 (this process) or more")
 
@@ -126,7 +126,7 @@ def split_seed(split: str, seed: int) -> int:
 
 def first_image_id(split: str) -> int:
     """The id of a split's first image; splits start a million ids apart."""
-    return (zlib.crc32(split.encode()) % _ID_BLOCKS) * _MOST_SCENES + 1
+    return (zlib.crc32(split.encode()) % _ID_BLOCKS) * MOST_SCENES + 1
 
 
 def _rendered(

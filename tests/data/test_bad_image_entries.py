@@ -1,0 +1,87 @@
+"""Broken image entries of annotation files: strict names file, id and field; tolerant leaves the photo out."""
+
+import pytest
+from bad_annotations import HUGE, both, image, person
+
+from coupled_embedding.data.bad_input import BadInput
+from coupled_embedding.errors import DatasetError
+
+pytestmark = pytest.mark.bad_input
+
+# changes of an image's entry -> field
+IMAGES = {
+    "no id": ({"id": None}, "id"),
+    "an id of text": ({"id": "1"}, "id"),
+    "a fractional id": ({"id": 1.5}, "id"),
+    "no name": ({"file_name": None}, "file_name"),
+    "an empty name": ({"file_name": ""}, "file_name"),
+    "a name that is a number": ({"file_name": 12}, "file_name"),
+    "a name with a NUL byte": ({"file_name": "a\0.jpg"}, "file_name"),
+    "a name outside": ({"file_name": "/etc/passwd"}, "file_name"),
+    "a name above": ({"file_name": "../../../etc/passwd"}, "file_name"),
+    "a name that sneaks out": ({"file_name": "a/../../../b.jpg"}, "file_name"),
+    "no width": ({"width": None}, "width"),
+    "a width of 0": ({"width": 0}, "width"),
+    "a width below 0": ({"width": -20}, "width"),
+    "a fractional height": ({"height": 10.5}, "height"),
+    "a height of text": ({"height": "10"}, "height"),
+    "a height that is NaN": ({"height": float("nan")}, "height"),
+    "a height that is true": ({"height": True}, "height"),
+    "a huge width": ({"width": 10**9}, "width"),
+    "a long width": ({"width": 200_000}, "width"),
+    "a width beyond numbers": ({"width": HUGE}, "width"),
+    "a crowd index of text": ({"crowdIndex": "high"}, "crowdIndex"),
+    "a crowd index that is NaN": ({"crowdIndex": float("nan")}, "crowdIndex"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_broken_image_is_named_or_left_out_with_its_people(load, tmp_path, name):
+    changes, field = IMAGES[name]
+    broken = {key: value for key, value in image(1, **changes).items() if value is not None}
+    people = [person(2, 2)] if field == "id" else [person(1, 1), person(2, 2)]
+    problem, (record,), problems = both(load, [broken, image(2)], people)
+    assert (problem.file, problem.field) == (str(tmp_path / "all.json"), field)
+    assert field == "id" or problem.image_id == 1
+    assert (record.image_id, len(record.keypoints), len(problems)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("entry", [3, None, [], "text"])
+def test_an_image_that_is_no_object_is_left_out(load, entry):
+    problem, records, _ = both(load, [entry, image()], [person()])
+    assert problem.field == "id"
+    assert len(records) == 1
+
+
+def test_names_within_the_data_sets_folder_are_fine(load, tmp_path):
+    names = ["a/b.jpg", "../beside/c.jpg", "a/../d.jpg", str(tmp_path / "e.jpg")]
+    records = load([image(n, file_name=name) for n, name in enumerate(names)], [])
+    assert [record.path for record in records] == [tmp_path / "pictures" / name for name in names]
+
+
+def test_whose_annotations_are_they_if_two_images_share_an_id(load):
+    people = [person(1, 1), person(2, 2)]
+    problem, records, _ = both(load, [image(1), image(1, file_name="other.jpg"), image(2)], people)
+    assert (problem.field, problem.image_id) == ("id", 1)
+    assert [record.image_id for record in records] == [2]
+    # the same photo listed twice is no question
+    _, records, problems = both(load, [image(1), image(1), image(2)], people)
+    assert [record.image_id for record in records] == [1, 2]
+    assert len(problems) == 1
+
+
+def test_no_sound_image_is_an_error_even_if_tolerant(load):
+    with pytest.raises(DatasetError, match=r"all\.json: no image of 2 is sound; .*image 1: 'width' must be"):
+        load([image(1, width=0), image(2, width=0)], [], BadInput(tolerant=True))
+    assert load([], [], BadInput(tolerant=True)) == []
+
+
+def test_only_chosen_images_must_be_sound(load):
+    images = [image(1), image(2, width=0)]
+    assert [record.image_id for record in load(images, [], image_ids=[1])] == [1]
+    with pytest.raises(DatasetError, match="image 2: 'width'"):
+        load(images, [], image_ids=[2, 1])
+    bad_input = BadInput(tolerant=True)
+    assert [record.image_id for record in load(images, [], bad_input, image_ids=[2, 1])] == [1]
+    with pytest.raises(DatasetError, match="no image has the id 5"):
+        load(images, [], bad_input, image_ids=[5])
