@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from coupled_embedding.config import config_from_dict, config_to_dict, default_config
+from coupled_embedding.config import config_from_dict, config_to_dict, flat, default_config
 from coupled_embedding.errors import CheckpointError, UserError, shown
 from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
@@ -203,8 +203,7 @@ _HARMLESS = {
 def check_same_training(saved: dict[str, Any], cfg: CfgNode, path: Path) -> None:
     """Raise UserError if a checkpoint's config differs from this one in an option that changes the training."""
     # options that are younger than the checkpoint had what is their default now
-    before = _flat(config_to_dict(config_from_dict(saved, f"{path}, its config")))
-    now = _flat(config_to_dict(cfg))
+    before, now = flat(config_from_dict(saved, f"{path}, its config")), flat(cfg)
     differing = [
         f"{key}: {before[key]!r} before, {now[key]!r} now"
         for key in sorted(now)
@@ -212,10 +211,3 @@ def check_same_training(saved: dict[str, Any], cfg: CfgNode, path: Path) -> None
     ]
     if differing:
         raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

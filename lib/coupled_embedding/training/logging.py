@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 
 
 class RunLog:
@@ -99,6 +100,4 @@ def _drop_lines_after(path: Path, step: int, untested: bool) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    beside = path.with_name(path.name + ".part")
-    beside.write_text("".join(kept), encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, "".join(kept), "the run's log")

@@ -13,6 +13,7 @@ from coupled_embedding.data.loader import build_train_dataset
 from coupled_embedding.data.prepare import records_of, render_missing, schema_of
 from coupled_embedding.distributed import World, gather, on_main
 from coupled_embedding.errors import UserError
+from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
@@ -52,7 +53,8 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
     if start:
         trainer.resume(read_resumable(start), start)
         messages.append(f"continuing from {start} (step {trainer.state.step} of {trainer.total_steps})")
-    on_main(lambda: _write_config(folder, cfg), world)  # now that nothing was refused
+    # now that nothing was refused
+    on_main(lambda: write_whole(folder / "config.yaml", config_to_yaml(cfg), "the run's config"), world)
     if world.is_main:
         records, bad_input = trainer.dataset.records, trainer.dataset.bad_input
         if left_out := bad_input.report("broken annotations, left out", bad_input.problems, folder):
@@ -137,15 +139,6 @@ def _prepare_folder(folder: Path) -> None:
         remove_unfinished(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run's folder ({error.strerror}); see OUTPUT_DIR") from error
-
-
-def _write_config(folder: Path, cfg: CfgNode) -> None:
-    beside = folder / "config.yaml.part"
-    try:
-        beside.write_text(config_to_yaml(cfg), encoding="utf-8")
-        beside.replace(folder / "config.yaml")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write config.yaml ({error.strerror}); see OUTPUT_DIR") from error
 
 
 def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> list[str]:
