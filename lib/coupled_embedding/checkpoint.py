@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from coupled_embedding.config import config_from_dict, config_to_dict, flat, default_config
+from coupled_embedding.config import config_from_dict, config_to_dict, default_config, flat
 from coupled_embedding.errors import CheckpointError, UserError, shown
 from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network

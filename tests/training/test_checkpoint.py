@@ -101,8 +101,8 @@ def test_weights_alone_cannot_continue_a_training(content: dict, tmp_path: Path)
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default(content: dict, tmp_path: Path) -> None:
     present = content["config"]
     saved = {**present, "MODEL": {k: v for k, v in present["MODEL"].items() if k not in ("PIXELS", "BACKBONE")}}
-    checkpoint.check_same_training(saved, present, tmp_path)
-    changed = {**present, "MODEL": {**present["MODEL"], "PIXELS": "unit"}}
+    checkpoint.check_same_training(saved, load_config(None, SMALL), tmp_path)
+    changed = load_config(None, [*SMALL, "MODEL.PIXELS", "unit"])
     with pytest.raises(UserError, match=r"MODEL\.PIXELS: 'imagenet' before, 'unit' now"):
         checkpoint.check_same_training(saved, changed, tmp_path)
 
