@@ -22,6 +22,13 @@ from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_t
 from coupled_embedding.zoo.records import record_of_training, write_record
 
 
+def checkpoint_file(name: str) -> str:
+    """Return the name of a checkpoint, or ``auto``; argparse would take any KEY that follows for one."""
+    if name != "auto" and not name.endswith(".pth"):
+        raise argparse.ArgumentTypeError(f"{name}: expected a .pth file; put --resume last, or before another option")
+    return name
+
+
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,14 +37,13 @@ def parse() -> argparse.Namespace:
         "--resume",
         nargs="?",
         const="auto",
+        type=checkpoint_file,
         metavar="CHECKPOINT",
         help="continue from the run's latest checkpoint, or from the one given",
     )
     add_run_options(parser)
     args = parser.parse_args()
     check_choice(parser, args, ["cfg", "model"])
-    if args.resume and args.resume != "auto" and not args.resume.endswith(".pth"):
-        parser.error(f"--resume {args.resume}: expected a .pth file; put --resume last, or before another option")
     return args
 
 

@@ -56,6 +56,8 @@ def test_train_says_what_it_does_and_ends_with_the_scores(trained: dict[str, str
 def test_a_second_run_is_refused_and_resume_is_offered(trained: dict[str, str]) -> None:
     printed = run("train.py", "--cfg", trained["cfg"], *trained["options"].split(), code=2)
     assert "already holds a run; continue it with --resume" in printed
+    printed = run("train.py", "--cfg", trained["cfg"], "--resume", "TRAIN.LR", "1", code=2)
+    assert "--resume: TRAIN.LR: expected a .pth file; put --resume last, or before another option" in printed
     assert "Traceback" not in printed
 
 
