@@ -16,7 +16,7 @@ from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
 from coupled_embedding.data.prepare import schema_of
 from coupled_embedding.errors import UserError
-from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights
+from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights, splits_of_released
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.networks.weights import load_strictly, read_weight_file
 
@@ -41,7 +41,11 @@ def main() -> None:
     if content.get("format") == FORMAT:
         raise UserError(f"{args.file}: is a checkpoint of this package already")
     weights = released_weights(content, args.file)
-    cfg = load_config(args.cfg or config_of_released(weights, args.file), args.options)
+    if args.cfg:
+        cfg = load_config(args.cfg, args.options)
+    else:
+        config = config_of_released(weights, args.file)
+        cfg = load_config(config, [*splits_of_released(config), *args.options])
     schema = schema_of(cfg)
     network = build_network(cfg, schema.num_joints)
     load_strictly(network, convert_weights(weights, schema.num_joints), args.file)

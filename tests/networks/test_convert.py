@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
+from coupled_embedding.config import load_config
 from coupled_embedding.errors import CheckpointError
-from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights
+from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights, splits_of_released
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.weights import load_strictly
@@ -134,4 +135,9 @@ def test_the_config_of_every_released_network_is_found(state_dict_case):
     shapes = json.loads(state_dict_case.read_text())["state_dict"]
     weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     dataset, name = state_dict_case.stem.split("_", 1)
-    assert config_of_released(weights, "f") == f"config/{dataset}/{name}.yaml"
+    config = config_of_released(weights, "f")
+    assert config == f"config/{dataset}/{name}.yaml"
+    # the released CrowdPose weights are of trainval, whatever our configs train on
+    options = load_config(config, splits_of_released(config)).DATASET
+    expected = ("trainval", "") if dataset == "crowdpose" else ("train2017", "val2017")
+    assert expected == (options.TRAIN, options.VAL)

@@ -97,3 +97,8 @@ def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
     head = "hrhrnet" if "head.deconv_layers.0.weight" in own else "hrnet"
     size = "w48_640" if feature is not None and len(feature) == 48 else "w32_512"
     return f"config/{folder}/{kind}_{head}_{size}.yaml"
+
+
+def splits_of_released(config: str) -> list[str]:
+    """Return the options for the splits that released weights were trained on, where the config has others."""
+    return ["DATASET.TRAIN", "trainval", "DATASET.VAL", ""] if "/crowdpose/" in config else []
