@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -93,3 +95,25 @@ def test_torchs_texts_are_understood(text, told, tmp_path):
 
 def test_other_errors_are_left_alone(tmp_path):
     assert WorkerWatch().explain(RuntimeError("CUDA out of memory"), [tmp_path]) is None
+
+
+UNFINISHED = """
+import sys
+from coupled_embedding.config import load_config
+from coupled_embedding.distributed import process_group
+from coupled_embedding.training.run import build_trainer
+
+with process_group("cpu") as world:
+    trainer, _ = build_trainer(load_config(sys.argv[1], sys.argv[2:]), world)
+batches = trainer._batches(trainer._plan(0, 50))
+next(batches)
+print("ends", flush=True)
+"""
+
+
+def test_a_program_ends_though_its_loader_is_not_at_its_end(tiny_file, tiny_crowd) -> None:
+    options = ["DATASET.ROOT", str(tiny_crowd), "DATASET.VAL", "", "TRAIN.WORKERS", "2", "TRAIN.EPOCHS", "50"]
+    command = [sys.executable, "-c", UNFINISHED, str(tiny_file), *options]
+    # the processes of the loader take SIGTERM for Slurm's and would stay for minutes
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr

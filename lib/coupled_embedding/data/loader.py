@@ -1,5 +1,7 @@
 """Loaders: which photos go to which process at which step, and the worker processes."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -89,6 +91,14 @@ def prepare_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
     single_threaded(worker)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill the loader processes that are left at the end, where multiprocessing would send SIGTERM and wait."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def single_threaded(_worker: int) -> None:
