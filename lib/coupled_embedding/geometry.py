@@ -81,7 +81,8 @@ class TestGeometry:
 
 
 def _round_up(value: float, divisor: int) -> int:
-    return int((value + divisor - 1) // divisor * divisor)
+    # of the fractional value: 768.77 becomes 832, though it is less than a whole pixel above 768
+    return math.ceil(value / divisor) * divisor
 
 
 def fit_geometry(image_size: tuple[int, int], input_size: int, divisor: int = 64) -> TestGeometry:

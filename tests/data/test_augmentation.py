@@ -1,5 +1,6 @@
 """The random draw and its warps against slow loops; the two kinds of mirror."""
 
+import json
 import math
 
 import cv2
@@ -223,3 +224,15 @@ def test_the_map_takes_a_reduced_pixel_where_the_middle_of_its_pixels_goes(size,
     expected = apply_affine(draw.matrix(size, 64), covered.mean(0))
     found = apply_affine(draw.matrix(size, 64, reduction), np.array([x, y], np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.reference
+def test_matrices_equal_the_recorded(reference_dir):
+    cases = json.loads((reference_dir / "parity" / "augmentation_matrices.json").read_text())
+    cases = [case for case in cases if case["scale_type"] == "short"]  # the longer side is no option here
+    assert cases
+    for case in cases:
+        moved = np.array(case["center"]) - np.array(case["image_size"]) / 2
+        draw = AffineDraw(case["scale"], case["rotation"], (int(moved[0]), int(moved[1])), False)
+        matrix = draw.matrix(tuple(case["image_size"]), case["output_size"])
+        np.testing.assert_allclose(matrix, case["matrix"], rtol=0, atol=1e-9)

@@ -32,8 +32,10 @@ class AffineDraw:
 
     def side(self, image_size: tuple[int, int]) -> float:
         """Return the side of the region in pixels of a photo of (width, height)."""
-        # the released program keeps the side in float32, in units of 200 pixels
-        return float(np.float32(min(image_size) * self.scale) / np.float32(200) * np.float32(200))
+        # the released program keeps the side in float32, in units of 200 pixels; each step rounds. A plain
+        # float is rounded before it multiplies a float32, a NumPy float64 is not: its recordings have both
+        side = np.float32(np.float32(min(image_size)) * self.scale)
+        return float(side / np.float32(200) * np.float32(200))
 
     def matrix(self, image_size: tuple[int, int], output_size: int, reduction: int = 1) -> Array:
         """Return the map from photo pixels to a square output, before the flip.
@@ -161,7 +163,7 @@ def warp_joints(
     return warped
 
 
-def person_scales(boxes: NDArray[np.float32], matrix: Array, input_size: int) -> NDArray[np.float64]:
+def person_scales(boxes: NDArray[np.floating], matrix: Array, input_size: int) -> NDArray[np.float64]:
     """Return sqrt(side₁·side₂)/S of boxes (N, 4) after an affine map to the S × S input.
 
     The sides are those of the mapped (rotated) box, so rotation does not change them.
