@@ -15,8 +15,14 @@ from coupled_embedding.checkpoint import FORMAT, describe, save
 from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
 from coupled_embedding.data.prepare import schema_of
-from coupled_embedding.errors import UserError
-from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights, splits_of_released
+from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.networks.convert import (
+    config_of_released,
+    convert_weights,
+    joints_of_released,
+    released_weights,
+    splits_of_released,
+)
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.networks.weights import load_strictly, read_weight_file
 
@@ -40,17 +46,24 @@ def main() -> None:
     content = read_weight_file(args.file)
     if content.get("format") == FORMAT:
         raise UserError(f"{args.file}: is a checkpoint of this package already")
-    weights = released_weights(content, args.file)
+    notes: list[str] = []
+    weights = released_weights(content, args.file, notes)
     if args.cfg:
         cfg = load_config(args.cfg, args.options)
     else:
         config = config_of_released(weights, args.file)
         cfg = load_config(config, [*splits_of_released(config), *args.options])
-    schema = schema_of(cfg)
+    schema, joints = schema_of(cfg), joints_of_released(weights)
+    if joints not in (0, schema.num_joints):
+        raise CheckpointError(
+            f"{args.file}: weights for {joints} joints, data set '{schema.name}' has {schema.num_joints}: convert them "
+            "with a config for their own joints (without --cfg that of the published experiment is found), and carry "
+            "joints over in a training, with MODEL.INIT_FROM"
+        )
     network = build_network(cfg, schema.num_joints)
     load_strictly(network, convert_weights(weights, schema.num_joints), args.file)
     save(describe(cfg, schema, network.state_dict(), {}, 0), args.out)
-    print(f"{args.out}: {len(weights)} tensors of {args.file} as {cfg.NAME}")
+    print("\n".join([f"{args.out}: {len(weights)} tensors of {args.file} as {cfg.NAME}", *notes]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from coupled_embedding.config import config_from_dict, config_to_dict, default_config, flat
 from coupled_embedding.errors import CheckpointError, UserError, shown
 from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
+from coupled_embedding.networks.fit import fitting_config
 from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
 from coupled_embedding.networks.weights import load_strictly, network_weights, read_weight_file
 
@@ -113,9 +114,19 @@ def _read(path: str | Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: not a checkpoint of this package (format {shown(content.get('format'))}, expected '{FORMAT}'); "
-            "a file of weights alone needs a config: give --cfg"
+            f"a file of weights alone needs a config: give --cfg{_which_fits(content, path)} where a command takes it, "
+            f"or make a checkpoint of the file: python tools/convert.py {path} --out models/NAME.pth"
         )
     return content
+
+
+def _which_fits(content: dict[str, Any], path: str | Path) -> str:
+    """Return the published config that a file's weights fit, behind a space; empty: none is known."""
+    try:
+        config = fitting_config(network_weights(content, path), path)
+    except CheckpointError:  # there are no weights in it
+        return ""
+    return f" {config}" if config else ""
 
 
 def _config(content: dict[str, Any], path: str | Path) -> CfgNode:
@@ -146,9 +157,12 @@ def keep_latest(folder: Path, count: int) -> None:
 def read_resumable(path: Path) -> dict[str, Any]:
     """Read a numbered checkpoint; CheckpointError if it is damaged or cannot continue a training."""
     content = read_weight_file(path)
-    _check_sums(path)
     if content.get("format") != FORMAT or "training" not in content:
-        raise CheckpointError(f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth")
+        raise CheckpointError(
+            f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth, or start another run "
+            "from its weights: MODEL.INIT_FROM"
+        )
+    _check_sums(path)
     return content
 
 
@@ -200,14 +214,44 @@ _HARMLESS = {
 }
 
 
-def check_same_training(saved: dict[str, Any], cfg: CfgNode, path: Path) -> None:
-    """Raise UserError if a checkpoint's config differs from this one in an option that changes the training."""
+def check_same_training(saved: dict[str, Any], cfg: CfgNode, path: Path, longer: bool = False) -> None:
+    """Raise UserError if a checkpoint's config differs from this one in an option that changes the training.
+
+    Args:
+        saved: the checkpoint's config.
+        cfg: this one.
+        path: of the checkpoint.
+        longer: whether TRAIN.EPOCHS may have been raised, if no learning rate so far depends on it.
+    """
     # options that are younger than the checkpoint had what is their default now
     before, now = flat(config_from_dict(saved, f"{path}, its config")), flat(cfg)
-    differing = [
-        f"{key}: {before[key]!r} before, {now[key]!r} now"
+    differing = {
+        key: f"{key}: {before[key]!r} before, {now[key]!r} now"
         for key in sorted(now)
         if before[key] != now[key] and key not in _HARMLESS and not key.startswith("TEST.")
-    ]
+    }
+    if longer and "TRAIN.EPOCHS" in differing:
+        reason = _why_not_longer(before, now)
+        differing["TRAIN.EPOCHS"] += f" ({reason})"
+        if not reason:
+            del differing["TRAIN.EPOCHS"]
     if differing:
-        raise UserError(f"{path}: was made with other options; continue with the same:\n  " + "\n  ".join(differing))
+        raise UserError(
+            f"{path}: was made with other options; continue with the same:\n  "
+            + "\n  ".join(differing.values())
+            + f"\nor start another run from its weights: NAME some_name MODEL.INIT_FROM {_weights_beside(path)}"
+        )
+
+
+def _why_not_longer(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say why a run cannot go on to this TRAIN.EPOCHS; empty: it can, as if that had been its end all along."""
+    if now["TRAIN.EPOCHS"] < before["TRAIN.EPOCHS"]:
+        return "a run can be made longer, not shorter"
+    if now["TRAIN.SCHEDULE"] != "step":
+        return f"the learning rates of TRAIN.SCHEDULE {now['TRAIN.SCHEDULE']} depend on it, those so far too"
+    return ""
+
+
+def _weights_beside(path: Path) -> Path:
+    """Return the best weights of a checkpoint's run, or its last, or the checkpoint itself."""
+    return next((file for name in ("best.pth", "final.pth") if (file := path.with_name(name)).is_file()), path)

@@ -175,7 +175,7 @@ def _read_truth(path: Path, evaluator: str) -> None:
     schema = small_schema(path.parent, evaluator)
     truth = load_ground_truth(path, schema)
     found = [result for result in results() if result["image_id"] in truth.known_ids]
-    score_results(truth, [{**result, "category_id": truth.person_category} for result in found], schema)
+    score_results(truth, [{**result, "category_id": truth.categories.result} for result in found], schema)
 
 
 def _read_records(path: Path, evaluator: str) -> None:
@@ -258,7 +258,7 @@ def _write_photo(random: Random, folder: Path) -> tuple[Any, ...]:
 
 
 def _read_photo(path: Path, shrink: float) -> None:
-    read_image(path, honour_orientation=True)
+    read_image(path)
     record = ImageRecord(1, path, 60, 40, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
     read_photo_for_warp(record, shrink)
 

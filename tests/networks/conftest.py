@@ -1,11 +1,10 @@
 """Small networks, and weights made from each key's name as in the recordings."""
 
-import zlib
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
+from named_weights import weight_from_name
 
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
@@ -27,31 +26,12 @@ def tiny_network() -> Callable[..., PoseNetwork]:
     return build
 
 
-def weight_from_name(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Follow reference/README.md's recipe for ``forward_*.npz``."""
-    random = np.random.RandomState(zlib.crc32(name.encode()))
-    if name.endswith("running_var"):
-        values = random.uniform(0.5, 1.5, shape)
-    elif len(shape) == 4:
-        values = random.standard_normal(shape) * np.sqrt(1 / (shape[1] * shape[2] * shape[3]))
-    elif name.endswith("weight"):
-        values = random.uniform(0.2, 0.6, shape)
-    else:
-        values = random.standard_normal(shape) * 0.1
-    return torch.from_numpy(values.astype(np.float32))
-
-
 @pytest.fixture(scope="session")
 def weights_by_name() -> Callable[[dict[str, list[int]]], dict[str, torch.Tensor]]:
     """Make a state dict of names and shapes."""
 
     def make(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-        return {
-            name: torch.zeros((), dtype=torch.long)
-            if name.endswith("num_batches_tracked")
-            else weight_from_name(name, tuple(shape))
-            for name, shape in shapes.items()
-        }
+        return {name: weight_from_name(name, tuple(shape)) for name, shape in shapes.items()}
 
     return make
 

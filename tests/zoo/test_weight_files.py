@@ -173,6 +173,25 @@ def test_start_weights_and_own_weights_are_loaded_too(tiny, tmp_path, save_weigh
         check_fit(WeightFile("models/", path), wider)
 
 
+def test_a_page_that_came_instead_of_the_weights_is_told(tmp_path):
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"<!DOCTYPE html><title>Sign in</title>")
+    for known in ({"bytes": 9}, {"sha256": HASH}):
+        with pytest.raises(
+            CheckpointError, match=r"net\.pth: .* it is an HTML page \('Sign in'\); a server sent a page"
+        ):
+            WeightFile("", path, **known).check()
+
+
+def test_averaged_weights_are_told_where_a_file_is_checked(tiny, tmp_path):
+    cfg = tiny("fit")
+    weights = build_network(cfg, schema_of(cfg).num_joints).state_dict()
+    torch.save({"model": {name: w + 1 for name, w in weights.items()}, "ema": weights}, tmp_path / "net.pth")
+    for option in ("models/", "MODEL.INIT_FROM"):
+        told = check_fit(WeightFile(option, tmp_path / "net.pth"), tiny("fit", "MODEL.INIT_SCHEMA", cfg.DATASET.SCHEMA))
+        assert "the averaged weights (the key 'ema') are taken" in told
+
+
 def test_a_cut_or_damaged_file_is_told(tmp_path):
     path = tmp_path / "net.pth"
     path.write_bytes(CONTENT)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from coupled_embedding.errors import CheckpointError
-from coupled_embedding.networks.weights import network_weights
+from coupled_embedding.networks.state_dict import network_weights
 
 # HigherHRNet's head: its name -> ours; the rest of the network is the backbone
 _HIGHER_HEAD = (
@@ -19,18 +19,25 @@ _HIGHER_HEAD = (
     (re.compile(r"deconv_layers\.0\.0\.([01])\.(\w+)"), r"head.deconv_layers.\1.\2"),
 )
 _HIGHER_BLOCK = re.compile(r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)")
+_MAPS = {  # of the first conv that puts out heatmaps: how many channels a joint
+    "head.hms_pred_layers.weight": 1,
+    "head.hms_pred_layers.0.weight": 1,
+    "final_layers.0.weight": 2,
+    "outs.0.conv.weight": 4,
+    "backbone.outs.0.conv.weight": 4,
+}
 _HOURGLASS = ("pre.", "features.", "outs.", "merge_features.", "merge_preds.")
 
 
-def released_weights(content: Mapping[str, Any], path: Any) -> dict[str, Tensor]:
-    """Return the tensors of a released file, which stand under ``state_dict``, under ``model`` or alone.
+def released_weights(content: Mapping[str, Any], path: Any, notes: list[str] | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a released file, wherever `network_weights` finds them; ``notes`` as there.
 
     mmpose's prefixes ``backbone.`` and ``keypoint_head.`` of HigherHRNet are taken off.
 
     Raises:
         CheckpointError: there are no tensors.
     """
-    weights = network_weights({"model": content["state_dict"]} if "state_dict" in content else content, path)
+    weights = network_weights(content, path, notes)
     if not any(name.startswith("keypoint_head.") for name in weights):
         return weights
     bare = {name.removeprefix("backbone.").removeprefix("keypoint_head."): value for name, value in weights.items()}
@@ -73,27 +80,30 @@ def _higherhrnet_name(name: str) -> str:
     return name
 
 
+def joints_of_released(weights: Mapping[str, Tensor]) -> int:
+    """Return for how many joints `released_weights` are, by their shapes; 0: that cannot be told."""
+    for name, channels in _MAPS.items():
+        if name in weights and weights[name].ndim:
+            return len(weights[name]) // channels
+    return 0
+
+
 def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
     """Return the config file of the published experiment that `released_weights` come from, by their shapes.
 
     Raises:
         CheckpointError: they are of none.
     """
-    channels = {  # of the first conv that puts out heatmaps: how many a joint
-        "head.hms_pred_layers.weight": 1,
-        "head.hms_pred_layers.0.weight": 1,
-        "final_layers.0.weight": 2,
-        "outs.0.conv.weight": 4,
-    }
-    found = [(name, len(weights[name]) // count) for name, count in channels.items() if name in weights]
-    folder = {17: "coco", 14: "crowdpose"}.get(found[0][1]) if found else None
+    joints = joints_of_released(weights)
+    folder = {17: "coco", 14: "crowdpose"}.get(joints)
     if folder is None:
-        raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg")
-    own = convert_weights(weights, found[0][1])
-    if "outs.0.conv.weight" in weights:
+        told = f" (these are weights for {joints} joints)" if joints else ""
+        raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg{told}")
+    own = convert_weights(weights, joints)
+    if "backbone.outs.0.conv.weight" in own:
         return f"config/{folder}/ae_hourglass_512.yaml"
     tags, feature = own.get("head.tms_pred_layers.weight"), own.get("backbone.stage2.0.branches.0.0.conv1.weight")
-    kind = "ae" if tags is not None and len(tags) == found[0][1] else "ce"
+    kind = "ae" if tags is not None and len(tags) == joints else "ce"
     head = "hrhrnet" if "head.deconv_layers.0.weight" in own else "hrnet"
     size = "w48_640" if feature is not None and len(feature) == 48 else "w32_512"
     return f"config/{folder}/{kind}_{head}_{size}.yaml"

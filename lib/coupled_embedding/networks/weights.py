@@ -5,71 +5,59 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from coupled_embedding.errors import CheckpointError, shown
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.errors import CheckpointError
+from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
+from coupled_embedding.networks.fit import CLASSIFICATION, JOINTS, different_options, load_strictly
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
 from coupled_embedding.networks.weight_file import read_weight_file
 
-# what ImageNet files of HRNet carry beyond the backbone used here
-_CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
+__all__ = ["carry_over", "load_backbone", "load_network", "load_strictly", "network_weights", "read_weight_file"]
+
 # layers whose channels belong to joints
 _BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers")
+_MOST_NAMES = 20
 
 
-def network_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors under ``model`` (or the file itself), without ``module.`` prefixes."""
-    weights = content.get("model", content)
-    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise CheckpointError(f"{path}: expected the network's tensors under the key 'model'")
-    named = {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
-    if len(named) != len(weights):
-        raise CheckpointError(f"{path}: holds tensors under the same name with and without 'module.'")
-    return named
+def load_network(
+    network: PoseNetwork, path: str | Path, schema: KeypointSchema | None = None, notes: list[str] | None = None
+) -> tuple[str, ...]:
+    """Load a checkpoint of ours or a released one.
 
-
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load tensors into a module; one without memory (``sketch_network``) gets some first.
-
-    Raises:
-        CheckpointError: lists every missing, extra and misshapen key.
-    """
-    own = module.state_dict()
-    problems = [f"missing: {name} {list(own[name].shape)}" for name in own if name not in weights]
-    problems += [f"not in this network: {name:.200}" for name in weights if name not in own]
-    problems += [
-        f"shape: {name} is {shown(list(weights[name].shape))} in the file, {list(own[name].shape)} in this network"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    problems += [
-        f"not finite: {name:.200}, as after a training that diverged"
-        for name, tensor in weights.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{path}: does not fit this network ({len(problems)} keys); is it of another config?\n  "
-            + "\n  ".join(problems)
-        )
-    if any(parameter.is_meta for parameter in module.parameters()):
-        module.to_empty(device="cpu")
-    module.load_state_dict(dict(weights))
-
-
-def load_network(network: PoseNetwork, path: str | Path) -> tuple[str, ...]:
-    """Load a checkpoint of ours or a released one; CheckpointError lists what does not fit.
+    Args:
+        network: gets the weights.
+        path: of the file.
+        schema: the joints that the network is for; None: they are not compared with the file's.
+        notes: as for `network_weights`.
 
     Returns:
         The joints that it was trained for; empty for a released file, which does not say.
+
+    Raises:
+        CheckpointError: it is of other joints, or lists what does not fit.
     """
     content = read_weight_file(path)
-    load_strictly(network, network_weights(content, path), path)
-    return schema_from_dict(content["schema"], f"{path}, its schema").joints if "schema" in content else ()
+    weights = network_weights(content, path, notes)
+    own = is_own_checkpoint(content)
+    joints = schema_from_dict(content.get("schema"), f"{path}, its schema").joints if own else ()
+    if schema and joints and joints != schema.joints:
+        raise CheckpointError(
+            f"{path}: was trained for the joints {_listed(joints)}, but data set '{schema.name}' has "
+            f"{_listed(schema.joints)}; test it on a data set with its own joints, or train a network for these joints "
+            "from it (MODEL.INIT_FROM)"
+        )
+    load_strictly(network, weights, path, "without --cfg the file's own config applies" if own else "")
+    return joints
 
 
-def load_backbone(network: PoseNetwork, path: str | Path) -> list[str]:
+def _listed(joints: Sequence[str]) -> str:
+    more = f", ... ({len(joints)} in all)" if len(joints) > _MOST_NAMES else f" ({len(joints)})"
+    return ", ".join(joints[:_MOST_NAMES]) + more
+
+
+def load_backbone(network: PoseNetwork, path: str | Path, notes: list[str] | None = None) -> list[str]:
     """Load an ImageNet-trained HRNet into the backbone.
 
     Returns:
@@ -79,10 +67,12 @@ def load_backbone(network: PoseNetwork, path: str | Path) -> list[str]:
     Raises:
         CheckpointError: the file is missing or any other key does not fit.
     """
-    weights = network_weights(read_weight_file(path), path)
+    weights = network_weights(read_weight_file(path), path, notes)
+    if all(any(name.startswith(part) for name in weights) for part in ("backbone.", "head.")):
+        raise CheckpointError(f"{path}: is a whole network, not a backbone; MODEL.INIT_FROM starts from such a file")
     last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
     lower_branches = re.compile(rf"stage4\.{last}\.fuse_layers\.[123]\.")
-    unused = [name for name in weights if _CLASSIFICATION.match(name) or lower_branches.match(name)]
+    unused = [name for name in weights if CLASSIFICATION.match(name) or lower_branches.match(name)]
     used = {name: tensor for name, tensor in weights.items() if name not in set(unused)}
     load_strictly(network.backbone, used, path)
     return unused
@@ -107,7 +97,7 @@ def carry_over(
     for name in own:
         if name in weights and name.startswith("head."):
             adapted[name] = _adapt_channels(name, own[name], weights[name], shared, len(source), len(target))
-    load_strictly(network, adapted, path)
+    load_strictly(network, adapted, path, other_joints=True)
     return [name for name in target if name not in source]
 
 
@@ -120,8 +110,19 @@ def _check_head(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources:
             if channels != sources * per_joint:
                 raise CheckpointError(
                     f"{path}: {name} has {channels} channels, not {sources} joints with {per_joint} each: "
-                    "another MODEL.TAG_DIM, or MODEL.INIT_SCHEMA is not the file's"
+                    + _why_other_channels(own, other, sources)
                 )
+
+
+def _why_other_channels(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sources: int) -> str:
+    differing = different_options(own, other)
+    joints = differing.get(JOINTS, (sources, sources))[0]
+    if joints != sources:
+        return f"weights for {joints} joints, and MODEL.INIT_SCHEMA, or the schema in the file, has {sources}"
+    if "MODEL.TAG_DIM" in differing:
+        theirs, ours = differing["MODEL.TAG_DIM"]
+        return f"MODEL.TAG_DIM is {theirs} in the file, {ours} in this network"
+    return "another MODEL.TAG_DIM, or MODEL.INIT_SCHEMA is not the file's"
 
 
 def _adapt_channels(

@@ -1,5 +1,6 @@
 """The weight files of a run: numbered checkpoints to go on from, the best, the last, a failed step's."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from coupled_embedding.training.guard import BadStep
 from coupled_embedding.training.state import TrainingState
 
 Scores = dict[str, float]
+_EARLIER_END = re.compile(r"final_(\d+)_epochs\.pth")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class RunFiles:
             CheckpointError: it is of another network.
             UserError: its config differs in anything that changes the training.
         """
-        checkpoint.check_same_training(content["config"], self.cfg, path)
+        checkpoint.check_same_training(content["config"], self.cfg, path, longer=True)
         now = {"steps_per_epoch": self.steps_per_epoch, "photos": self.photos, "processes": self.world.size}
         before = {name: content["training"].get(name, value) for name, value in now.items()}
         if before != now:
@@ -98,3 +100,34 @@ class RunFiles:
             raise UserError(f"{path}: had {'; '.join(differing)}; continue with as many photos and processes")
         self.state.restore(content, path)
         return dict(content["metrics"])
+
+
+def set_final_aside(folder: Path, epochs: int, epochs_now: int) -> str:
+    """Rename the last weights of a run that goes on beyond its end, so that ``final.pth`` is always the present end's.
+
+    Args:
+        folder: of the run.
+        epochs: after which it ended, or was to end.
+        epochs_now: after which it ends now.
+
+    Returns:
+        What was done, in words; empty: the run goes on to the same end, or had not ended.
+
+    Raises:
+        UserError: the file cannot be renamed.
+    """
+    final = folder / "final.pth"
+    if epochs == epochs_now or not final.is_file():
+        return ""
+    aside = folder / f"final_{epochs}_epochs.pth"
+    try:
+        final.replace(aside)
+    except OSError as error:
+        raise UserError(f"{final}: cannot be renamed to {aside.name} ({error.strerror})") from error
+    after = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    return f"trained longer: {epochs_now} epochs instead of {epochs}; the weights after {after} are {aside}"
+
+
+def earlier_ends(folder: Path) -> list[int]:
+    """Return after how many epochs a run ended before it was trained longer, in rising order."""
+    return sorted(int(match[1]) for path in folder.iterdir() if (match := _EARLIER_END.fullmatch(path.name)))

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from coupled_embedding.data.prepare import schema_of
 from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.networks.file_kinds import NotWeightsError, refuse_other_kinds
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 from coupled_embedding.networks.weights import load_backbone, load_network
 from coupled_embedding.paths import resolve
@@ -50,11 +51,11 @@ class WeightFile:
             raise CheckpointError(f"{self.path}: no such weight file")
         size = self.path.stat().st_size
         if self.bytes and size != self.bytes:
-            raise CheckpointError(f"{self.path}: has {size} bytes, not {self.bytes}: cut off, or another file")
+            raise CheckpointError(f"{self.path}: has {size} bytes, not {self.bytes}: {_what_it_is(self.path)}")
         found = sha256_of(self.path)
         if not found.startswith(self.sha256):
             raise CheckpointError(
-                f"{self.path}: its SHA-256 begins with {found[:8]}, not {self.sha256}: damaged, or another file"
+                f"{self.path}: its SHA-256 begins with {found[:8]}, not {self.sha256}: {_what_it_is(self.path)}"
             )
 
     def how_to_get(self) -> str:
@@ -65,6 +66,15 @@ class WeightFile:
         if self.url:
             steps.append(f"address {self.url} (--download fetches it)")
         return "; ".join(steps)
+
+
+def _what_it_is(path: Path) -> str:
+    """Return in words what a file that is not the wanted one may be."""
+    try:
+        refuse_other_kinds(path)
+    except NotWeightsError as error:
+        return f"it is {error}"
+    return "cut off, damaged, or another file"
 
 
 def hash_in_name(name: str) -> str:
@@ -115,16 +125,21 @@ def check_fit(file: WeightFile, cfg: CfgNode) -> str:
     Raises:
         CheckpointError: it is damaged or does not fit; the text lists the keys.
     """
+    notes: list[str] = []
+    return "; ".join([_fit(file, cfg, notes), *notes])
+
+
+def _fit(file: WeightFile, cfg: CfgNode, notes: list[str]) -> str:
     schema = schema_of(cfg)
     network: PoseNetwork = build_network(cfg, schema.num_joints)
     if file.option == "MODEL.PRETRAINED":
-        unused = load_backbone(network, file.path)
+        unused = load_backbone(network, file.path, notes)
         used = len(network.backbone.state_dict())
         return f"{used} tensors fit, {len(unused)} of classification and lower branches are not used"
     if file.option == "MODEL.INIT_FROM":
-        fresh = start_from(network, cfg, schema, file.path)
+        fresh = start_from(network, cfg, schema, file.path, notes)
         return f"its tensors fit; fresh head channels: {', '.join(fresh) or 'none'}"
-    load_network(network, file.path)
+    load_network(network, file.path, schema, notes)
     return f"all {len(network.state_dict())} tensors fit"
 
 

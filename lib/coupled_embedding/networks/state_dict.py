@@ -1,0 +1,213 @@
+"""Finding a network's tensors in what a weight file holds: under which key, behind which prefixes.
+
+Programs nest them under ``model``, ``state_dict`` and the like, beside averaged ones perhaps, and
+wrap the network: ``torch.compile`` puts ``_orig_mod.`` in front of every name, distributed training
+``module.``, a class of the program's own ``model.`` or another word. What can mean one network only is
+read; all else is refused with the keys or prefixes that it is about.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coupled_embedding.errors import CheckpointError, shown
+
+Weights = dict[str, Tensor]
+# words that the keys of a network's tensors are made of
+_NETWORK = frozenset(
+    {"model", "module", "net", "network", "state", "dict", "weights", "weight", "params", "parameters", "raw"}
+    | {"best", "final", "last", "checkpoint", "ckpt", "pose"}
+)
+_AVERAGED = frozenset({"ema", "averaged", "average", "avg", "swa", "shadow"})
+# what PyTorch's wrappers put into names, anywhere
+_WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+# what the names of the networks that are read here begin with: ours, HRNet's and HigherHRNet's, the hourglass's
+_BEGINNINGS = frozenset(
+    {"backbone", "head", "keypoint_head", "conv1", "bn1", "conv2", "bn2", "layer1", "final_layers", "deconv_layers"}
+    | {"transition1", "transition2", "transition3", "stage2", "stage3", "stage4"}
+    | {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
+    | {"pre", "features", "outs", "merge_features", "merge_preds"}
+)
+# those of them that no part of another network is likely to have
+_MARKS = frozenset({"backbone", "layer1", "stage2", "stage3", "stage4", "final_layers", "outs", "merge_features"})
+_MOST_PREFIXES = 8
+_DEEPEST = 3  # mappings inside each other
+_PLURAL = {"key": "keys", "prefix": "prefixes"}
+_TAKING_OUT = {
+    "key": "c['KEY']",
+    "prefix": "{k.removeprefix('PREFIX'): v for k, v in c.items() if k.startswith('PREFIX')}",
+}
+
+
+def network_weights(content: Mapping[str, Any], path: str | Path, notes: list[str] | None = None) -> Weights:
+    """Return the network's tensors in a file's content, by their names without a wrapper's prefixes.
+
+    Args:
+        content: what `read_weight_file` returned.
+        path: names the file in errors.
+        notes: gets a line for each choice, such as averaged weights rather than raw ones.
+
+    Raises:
+        CheckpointError: there are none, or several that differ; the text names keys or prefixes.
+    """
+    notes = [] if notes is None else notes
+    weights = _unwrapped(_under_a_key(content, path, notes), path)
+    for _ in range(_MOST_PREFIXES):
+        prefix = _prefix_to_remove(weights, path, notes)
+        if not prefix:
+            break
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    return weights
+
+
+def is_own_checkpoint(content: Mapping[str, Any]) -> bool:
+    """Tell whether a file's content is a checkpoint of this package, with config and schema."""
+    kind = content.get("format")
+    return isinstance(kind, str) and kind.startswith("coupled_embedding/")
+
+
+# ---- keys
+
+
+def _under_a_key(content: Mapping[str, Any], path: Any, notes: list[str]) -> Weights:
+    if is_own_checkpoint(content):
+        return _checked(content.get("model"), path)
+    found = dict(_candidates(content, 0))
+    named = {key: weights for key, weights in found.items() if _is_of_network(key)}
+    if named:
+        return named[_choose(named, "key", path, notes)]
+    bare = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if bare and (len(bare) == len(content) or any("." in name for name in bare)):
+        return bare
+    if not found:
+        return _checked(content.get("model"), path)
+    key = _choose(found, "key", path, notes)
+    notes.append(f"the weights under the key '{key:.60}' are taken")
+    return found[key]
+
+
+def _candidates(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Weights]]:
+    """Yield keys, with dots where they are nested, and the tensors under them."""
+    for key, value in content.items():
+        if not isinstance(value, dict) or not value or not isinstance(key, str):
+            continue
+        if all(isinstance(tensor, Tensor) for tensor in value.values()):
+            yield key, {str(name): tensor for name, tensor in value.items()}
+        elif depth < _DEEPEST and _is_of_network(key):
+            for inner, weights in _candidates(value, depth + 1):
+                yield f"{key}.{inner}", weights
+
+
+def _is_of_network(key: str) -> bool:
+    return _words(key) <= _NETWORK | _AVERAGED
+
+
+def _words(key: str) -> set[str]:
+    return set(key.lower().replace(".", "_").replace("-", "_").split("_"))
+
+
+def _checked(weights: Any, path: Any) -> Weights:
+    if isinstance(weights, dict):
+        strange = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
+        if strange is None:
+            return {str(name): tensor for name, tensor in weights.items()}
+        reason = f"there {shown(strange)} is a {type(weights[strange]).__name__}"
+    else:
+        reason = f"got {'nothing' if weights is None else type(weights).__name__} there"
+    raise CheckpointError(
+        f"{path}: expected the network's tensors under the key 'model' (or 'state_dict', or alone), {reason}"
+    )
+
+
+# ---- one of several
+
+
+def _choose(found: Mapping[str, Weights], what: str, path: Any, notes: list[str]) -> str:
+    """Return the name of the network to take of several: an averaged one's, or any if they are equal."""
+    averaged = [name for name in found if _words(name) & _AVERAGED]
+    raw = [name for name in found if name not in averaged]
+    names = averaged or raw
+    if not _are_equal([found[name] for name in names]):
+        raise _several(names, what, path)
+    if averaged and raw:
+        others = " and ".join(f"'{name:.60}'" for name in raw[:3])
+        notes.append(f"the averaged weights (the {what} '{names[0]:.60}') are taken, not those of {others}")
+    return names[0]
+
+
+def _are_equal(found: Sequence[Weights]) -> bool:
+    first, *others = ({_bare(name): tensor for name, tensor in weights.items()} for weights in found)
+    return all(
+        other.keys() == first.keys() and all(torch.equal(other[name], first[name]) for name in first)
+        for other in others
+    )
+
+
+def _several(names: Sequence[str], what: str, path: Any) -> CheckpointError:
+    listed = ", ".join(f"'{name:.60}'" for name in names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
+    return CheckpointError(
+        f"{path}: holds several networks, under the {_PLURAL[what]} {listed}, and does not say which one counts; write "
+        "that one into a file of its own, with names for FILE "
+        f"and {what.upper()}: python -c \"import torch; c = torch.load('FILE', 'cpu'); "
+        f"torch.save({_TAKING_OUT[what]}, 'weights.pth')\""
+    )
+
+
+# ---- prefixes
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
+
+
+def _unwrapped(weights: Weights, path: Any) -> Weights:
+    """Return tensors without what PyTorch's wrappers put into names, and without an average's counter."""
+    bare: dict[str, str] = {}
+    for name in weights:
+        other = bare.setdefault(_bare(name), name)
+        if other != name:
+            parts = f"{other}.{name}".split(".")
+            prefix = next(part for part in _WRAPPERS if part in parts)
+            raise CheckpointError(f"{path}: holds tensors under the same name with and without '{prefix}.'")
+    if any(name != short for short, name in bare.items()):
+        bare.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel, which wraps too
+    return {short: weights[name] for short, name in bare.items()}
+
+
+def _prefix_to_remove(weights: Weights, path: Any, notes: list[str]) -> str:
+    """Return what to take off the front of the names, with its dot; nothing if they are as they should be."""
+    groups = _by_prefix(weights)
+    networks = {prefix: group for prefix, group in groups.items() if prefix not in _BEGINNINGS and _is_network(group)}
+    if not networks:
+        only = next(iter(groups), "")
+        return f"{only}." if len(groups) == 1 and only in ("model", "network", "net") and "" not in groups[only] else ""
+    if any(prefix in _BEGINNINGS for prefix in groups):
+        prefix, group = next(iter(networks.items()))
+        raise CheckpointError(
+            f"{path}: holds networks with and without the prefix '{prefix:.60}.' ({len(group)} of {len(weights)} "
+            "tensors have it), and does not say which one counts; write that one into a file of its own"
+        )
+    prefix = _choose(networks, "prefix", path, notes)
+    others = [f"{name}.{rest}" for name, group in groups.items() if name not in networks for rest in group]
+    if others:
+        notes.append(
+            f"the {len(groups[prefix])} tensors with the prefix '{prefix:.60}.' are taken; the file's {len(others)} "
+            f"others ({others[0]:.60}, ...) are not of the network"
+        )
+    return f"{prefix}."
+
+
+def _by_prefix(weights: Weights) -> dict[str, Weights]:
+    """Group tensors by the first part of their names; within a group they go by the rest."""
+    groups: dict[str, Weights] = {}
+    for name, tensor in weights.items():
+        prefix, _, rest = name.partition(".")
+        groups.setdefault(prefix, {})[rest] = tensor
+    return groups
+
+
+def _is_network(group: Weights) -> bool:
+    return any(part in _MARKS for name in group for part in name.split(".", _MOST_PREFIXES)[:_MOST_PREFIXES])
