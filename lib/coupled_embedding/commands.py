@@ -5,27 +5,24 @@ import functools
 import sys
 from collections.abc import Callable
 
-from coupled_embedding.distributed import rank_of_environment
-from coupled_embedding.errors import StoppedBySignal, UserError, printable
+from coupled_embedding.errors import StoppedBySignal, UserError
+from coupled_embedding.failures import is_launched, tell
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Make a command print a `UserError`'s text alone and exit with 2; a signal with 128 and its number."""
+    """Make a command print a `UserError`'s text alone and exit with 2; a signal with 128 and its number.
+
+    A rank that was launched by a command leaves all this to its launcher.
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
             main()
-        except UserError as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
-            sys.exit(2)
-        except StoppedBySignal as stop:
-            if rank_of_environment() == 0:
-                print(stop, file=sys.stderr)
-            sys.exit(stop.exit_code)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+        except (UserError, StoppedBySignal, KeyboardInterrupt) as error:
+            if is_launched():
+                raise
+            sys.exit(tell(error))
 
     return run
 

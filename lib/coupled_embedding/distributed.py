@@ -1,4 +1,4 @@
-"""Processes: torchrun's environment is read here and nowhere else."""
+"""Processes: torchrun's environment is read here, and by `failures` where an error is reported."""
 
 import os
 import sys
@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import nn
 
 from coupled_embedding.errors import UserError
+from coupled_embedding.failures import leave_report, rank_of_environment
+from coupled_embedding.launch import launch
 
 Result = TypeVar("Result")
 
@@ -35,11 +37,6 @@ class World:
         return self.rank == 0
 
 
-def rank_of_environment() -> int:
-    """Return this process's number among torchrun's, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextmanager
 def process_group(device: str = "") -> Iterator[World]:
     """Join torchrun's processes, or be the only one; leave when the block ends.
@@ -60,6 +57,9 @@ def process_group(device: str = "") -> Iterator[World]:
         # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
         restarts = max(gather(restarts, World(rank, size, chosen)))
         yield World(rank, size, chosen, restarts)
+    except (Exception, KeyboardInterrupt) as error:
+        leave_report(error)  # now: the others fail as soon as this process leaves the group
+        raise
     finally:
         if size > 1:
             dist.destroy_process_group()
@@ -100,16 +100,16 @@ def _choose_device(name: str, local_rank: int) -> torch.device:
         raise UserError("--device cuda: torch sees no GPU on this machine; use --device cpu")
     if local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"process {local_rank} of this machine has no GPU of its own: torch sees {torch.cuda.device_count()}; "
+            f"not every process of this machine has a GPU of its own: torch sees {torch.cuda.device_count()}; "
             "start at most so many processes, or use --device cpu"
         )
     return torch.device("cuda", local_rank)
 
 
 def launch_if_asked(processes: int, arguments: list[str]) -> None:
-    """Start this command again under torchrun with so many processes on this machine.
+    """Run this command again in so many processes on this machine, and exit as they do.
 
-    Does not return when it does; returns at once for fewer than 2 or when torchrun already runs.
+    Returns at once for fewer than 2, or in one of those processes or torchrun's.
 
     Args:
         processes: one per GPU.
@@ -117,11 +117,8 @@ def launch_if_asked(processes: int, arguments: list[str]) -> None:
     """
     if processes < 2 or "WORLD_SIZE" in os.environ:
         return
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    # so that each process does not take all cores: torchrun would set 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     sys.stdout.flush()
-    os.execv(sys.executable, [*launcher, *arguments])
+    sys.exit(launch(processes, arguments))
 
 
 def gather(value: Any, world: World) -> list[Any]:
@@ -141,18 +138,21 @@ def on_main(compute: Callable[[], Result], world: World) -> Result:
     """
     if world.size == 1:
         return compute()
-    message: list[Any] = [None, ""]
+    message: list[Any] = [None, "", ""]
     failure: BaseException | None = None
     if world.is_main:
         try:
             message[0] = compute()
         except BaseException as error:  # told before it is raised, or the others would wait for ever
             failure, message[1] = error, f"process 0 failed: {type(error).__name__}: {error}"
+            message[2] = str(error) if isinstance(error, UserError) else ""
     dist.broadcast_object_list(message, 0)
     if failure:
         raise failure
     if message[1]:
-        raise UserError(message[1])
+        passed_on = UserError(message[1])
+        passed_on.origin = message[2]
+        raise passed_on
     return message[0]
 
 

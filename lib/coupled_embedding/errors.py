@@ -6,7 +6,14 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: the text names the file, the field and what to do."""
+    """Something the user gave is wrong: the text names the file, the field and what to do.
+
+    Attributes:
+        origin: of an error that rank 0 had and this one passes on: its text; empty: it was none of the user's;
+            None: this error is its own.
+    """
+
+    origin: str | None = None
 
 
 class ConfigError(UserError):
