@@ -96,8 +96,8 @@ def main() -> None:
     records = [run_seed(args, cfg.NAME, seed) for seed in range(args.first, args.first + args.seeds)]
     table = seeds_table(records)
     path = Path(cfg.OUTPUT_DIR) / f"{cfg.NAME}_seeds.md"
-    write_whole(path, f"{records[0].protocol}\n\n{table}\n", "the table")
-    print(f"\n{records[0].protocol} ({path})\n\n{table}")
+    write_whole(path, f"{records[0].splits}\n\n{table}\n", "the table")
+    print(f"\n{records[0].splits} ({path})\n\n{table}")
 
 
 if __name__ == "__main__":

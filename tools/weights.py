@@ -12,7 +12,14 @@ import argparse
 from coupled_embedding.commands import command
 from coupled_embedding.errors import CheckpointError, UserError
 from coupled_embedding.zoo.cards import find_card
-from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, job_of_training, weight_places
+from coupled_embedding.zoo.jobs import (
+    Job,
+    add_model_options,
+    check_choice,
+    job_of_card,
+    job_of_training,
+    weight_places,
+)
 from coupled_embedding.zoo.weight_files import WeightFile, check_fit, download, start_files, trained_file
 
 
@@ -34,7 +41,7 @@ def find_job(args: argparse.Namespace) -> Job:
         return job_of_training(args)
     except CheckpointError as error:
         print(error)
-        return Job(find_card(args.model).config_of(args.protocol), tuple(args.overrides), None, args.model)
+        return job_of_card(find_card(args.model), args.protocol, args.overrides)
 
 
 def tell(file: WeightFile, job: Job) -> bool:

@@ -132,13 +132,14 @@ def test_data_sets_and_splits_are_the_papers(network):
 
 
 @pytest.mark.parametrize("network", [*NETWORKS, "ce_hrhrnet_w48_640_plus"])
-def test_the_papers_protocol_differs_in_the_splits_alone(network):
+def test_the_papers_protocol_differs_in_splits_and_precision_alone(network):
     ours, papers = full_size("crowdpose", network), full_size("crowdpose", f"{network}_paper")
     splits = papers.DATASET.TRAIN, papers.DATASET.VAL, papers.DATASET.TEST
     assert splits == ("trainval", "", "test")
     assert f"{ours.NAME}_paper" == papers.NAME
-    same = override(ours, ["NAME", papers.NAME, "DATASET.TRAIN", "trainval", "DATASET.VAL", ""])
-    assert same == papers
+    splits = ["DATASET.TRAIN", "trainval", "DATASET.VAL", ""]
+    assert (ours.TRAIN.PRECISION, papers.TRAIN.PRECISION) == ("bf16", "fp32")
+    assert override(ours, ["NAME", papers.NAME, *splits, "TRAIN.PRECISION", "fp32"]) == papers
 
 
 def test_plus_differs_in_its_start_weights_alone():

@@ -13,6 +13,7 @@ from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.paths import resolve
 from coupled_embedding.zoo.cards import find_card, load_card, load_cards
 from coupled_embedding.zoo.cost import forward_gflop
+from coupled_embedding.zoo.protocols import config_of
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 CARDS = load_cards(MODELS)
@@ -87,7 +88,7 @@ def test_a_card_says_what_its_config_has(name):
     elif card.starts_from != "scratch":
         assert card.starts_from in CARDS
     if card.row:
-        splits = load_config(card.config_of("paper")).DATASET
+        splits = config_of(card, "paper").DATASET
         assert (card.paper.trained_on, "val2017" if name.startswith("coco") else "") == (splits.TRAIN, splits.VAL)
         assert cfg.DATASET.VAL in {"val", "val2017"}
 

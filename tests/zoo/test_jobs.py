@@ -80,12 +80,12 @@ def test_a_model_that_starts_from_another_finds_it(zoo):
     assert given.load().MODEL.INIT_FROM == "mine.pth"
 
 
-def test_the_papers_protocol_takes_its_config_and_weights_of_its_own(zoo):
+def test_the_papers_protocol_takes_a_cards_config_of_it_and_weights_of_its_own(zoo):
     card = zoo / "models/tiny.yaml"
     (zoo / "paper.yaml").write_text("_BASE_: tiny.yaml\nNAME: tiny_paper\nDATASET: {TRAIN: val, VAL: ''}\n")
     text = card.read_text().replace("trained_on: train", "trained_on: val")
     card.write_text(text)
-    with pytest.raises(UserError, match="has no paper_config"):
+    with pytest.raises(UserError, match=r"training on 'val', not on 'train'.*has no paper_config"):
         job_of_training(asked(model="tiny", protocol="paper"))
     card.write_text(text + f"paper_config: {zoo / 'paper.yaml'}\n")
     assert job_of_training(asked(model="tiny", protocol="paper")).load().DATASET.TRAIN == "val"
@@ -94,6 +94,49 @@ def test_the_papers_protocol_takes_its_config_and_weights_of_its_own(zoo):
         job_of_test(asked(model="tiny", protocol="paper"))
     touch(zoo / "outputs/tiny_paper/final.pth")
     assert job_of_test(asked(model="tiny", protocol="paper")).weights == "outputs/tiny_paper/final.pth"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "ending"),
+    [
+        ("paper", "coco_ce_hrnet_w32_512", "paper"),
+        ("released", "coco_ce_hrnet_w32_512", "paper"),
+        ("paper", "crowdpose_ce_hrnet_w32_512", "paper"),
+        ("released", "crowdpose_ce_hrnet_w32_512", "released"),
+    ],
+)
+def test_a_protocols_run_is_found_again(monkeypatch, tmp_path, checkout, protocol, model, ending):
+    monkeypatch.chdir(checkout)
+    out = ("OUTPUT_DIR", str(tmp_path))
+    training = job_of_training(asked(*out, model=model, protocol=protocol)).load()
+    assert (f"{model}_{ending}", "fp32") == (training.NAME, training.TRAIN.PRECISION)
+    weights = touch(tmp_path / training.NAME / "final.pth")
+    job = job_of_test(asked(*out, model=model, protocol=protocol))
+    assert (job.weights, job.load().NAME) == (str(weights), training.NAME)
+    # the default protocol's run is another one
+    with pytest.raises(CheckpointError, match=f"{model}/best.pth nor .* is there. Train it: .* --model {model} --gpus"):
+        job_of_test(asked(*out, model=model))
+
+
+def test_what_the_user_gives_goes_before_the_protocol(checkout, monkeypatch):
+    monkeypatch.chdir(checkout)
+    given = ("TRAIN.PRECISION", "fp16", "NAME", "mine")
+    cfg = job_of_training(asked(*given, model="crowdpose_ce_hrnet_w32_512", protocol="released")).load()
+    assert (cfg.TRAIN.PRECISION, cfg.NAME, cfg.DATASET.VAL) == ("fp16", "mine", "test")
+
+
+def test_a_model_starts_from_the_other_one_of_its_protocol(checkout, monkeypatch, tmp_path):
+    monkeypatch.chdir(checkout)
+    plus = asked("OUTPUT_DIR", str(tmp_path), model="crowdpose_ce_hrhrnet_w48_640_plus", protocol="released")
+    with pytest.raises(CheckpointError, match="--model coco_ce_hrhrnet_w48_640 --protocol paper"):
+        job_of_training(plus)
+    default = touch(tmp_path / "coco_ce_hrhrnet_w48_640/best.pth")
+    job = job_of_training(plus)
+    assert str(default) == job.load().MODEL.INIT_FROM
+    assert f"starts from {default}, which is not of --protocol released" in job.warning
+    own = touch(tmp_path / "coco_ce_hrhrnet_w48_640_paper/best.pth")
+    job = job_of_training(plus)
+    assert (job.load().MODEL.INIT_FROM, job.warning) == (str(own), "")
 
 
 @pytest.mark.parametrize(

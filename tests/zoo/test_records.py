@@ -90,6 +90,16 @@ def test_a_trainings_record_has_its_start_weights_and_its_results(tiny, save_wei
     assert (record.protocol.selected_on, record.resumed) == ("val", True)
 
 
+def test_records_say_that_the_split_of_the_figures_chose_the_checkpoint(tiny, save_weights, tmp_path):
+    cfg = tiny("chosen", "DATASET.VAL", "test", "TRAIN.SELECT_ON_TEST", "True")
+    best, last = save_weights(cfg, tmp_path / "best.pth", "test"), save_weights(cfg, tmp_path / "final.pth")
+    records = [record_of_test(Job("x.yaml"), cfg, HERE, weights, "test", 5, {}, 1) for weights in (best, last)]
+    trained = record_of_training(Job("x.yaml"), cfg, HERE, tmp_path, {}, 1, False)
+    assert [record.notes for record in (*records, trained)] == ["selected on test", "", "selected on test"]
+    assert "| train → best by test → test (selected on test) |" in records[0].row()
+    assert records[0].protocol.kind == "selected on the tested split"
+
+
 def test_records_are_read_as_they_were_written(tested, tmp_path):
     path = write_record(tested, tmp_path / "new")
     assert path.name == "record_test.json"

@@ -9,6 +9,7 @@ from coupled_embedding.config import load_config
 from coupled_embedding.errors import UserError
 from coupled_embedding.zoo.cards import load_cards
 from coupled_embedding.zoo.cost import Gpus, training_hours, training_photos
+from coupled_embedding.zoo.protocols import config_of
 from coupled_embedding.zoo.records import Protocol, RunRecord, changed_settings, load_records
 from coupled_embedding.zoo.tables import all_tables, baselines_table, figures_table, fill, misfits, own_table
 
@@ -18,18 +19,19 @@ RECORDS = load_records(CHECKOUT / "models/records")
 MODEL = "crowdpose_ce_hrhrnet_w48_640_ms"
 
 
-def record(model=MODEL, ap=0.7, protocol=("train", "val", "test"), seed=1, **changes):
+def record(model=MODEL, ap=0.7, protocol=("train", "val", "test"), seed=1, by="", **changes):
     card = CARDS[model]
-    config = card.config_of("paper" if protocol[0] == card.paper.trained_on else "validated")
+    known = {("trainval", ""): "paper", ("trainval", "test"): "released"}
+    by = by or known.get(protocol[:2], "validated")
     made = RunRecord(
         kind="test",
         model=model,
         run=model,
         data_set=model.split("_", 1)[0],
         protocol=Protocol(*protocol),
-        config=config,
+        config=card.config,
         overrides=[],
-        settings=changed_settings(load_config(config, card.test_options())),
+        settings=changed_settings(config_of(card, by, card.test_options())),
         code={"commit": "0123456789abcdef", "dirty": False},
         packages={},
         data={},
@@ -64,26 +66,39 @@ def test_committed_records_are_of_the_cards_rows():
 
 def test_the_papers_figures_stand_beside_ours():
     row = cells(figures_table("crowdpose", CARDS, [record(ap=0.7012)]), MODEL)
-    assert row[1:] == ["640", "✓", "71.6", "90.1", "77.3", "79.0", "72.2", "63.3", "70.1", "–"]
+    assert row[1:] == ["640", "✓", "71.6", "90.1", "77.3", "79.0", "72.2", "63.3", "70.1", "–", "–"]
 
 
 def test_own_figures_go_by_their_protocol_and_split():
     paper = record(ap=0.71, protocol=("trainval", "", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [paper]), MODEL)[-2:] == ["–", "71.0"]
-    name = "coco_ce_hrnet_w32_512"
-    val = record(name, 0.661, ("train2017", "val2017", "val2017"))
-    dev = record(name, 0.668, ("train2017", "val2017", "test-dev2017"))
-    assert cells(figures_table("coco", CARDS, [val, dev]), name)[-2:] == ["66.8", "66.1"]
+    released = record(ap=0.72, protocol=("trainval", "test", "test"))
+    validated = record(ap=0.70)
+    table = figures_table("crowdpose", CARDS, [released, paper, validated])
+    assert table.splitlines()[0].endswith("| own, best by val | own, paper's protocol | own, selected on test |")
+    assert cells(table, MODEL)[-3:] == ["70.0", "71.0", "72.0"]
     unknown = record(protocol=(None, None, "test"))
-    assert cells(figures_table("crowdpose", CARDS, [unknown]), MODEL)[-2:] == ["–", "–"]
+    assert cells(figures_table("crowdpose", CARDS, [unknown]), MODEL)[-3:] == ["–", "–", "–"]
+
+
+def test_own_figures_of_coco_go_by_their_precision():
+    name, splits = "coco_ce_hrnet_w32_512", ("train2017", "val2017")
+    val, dev = (record(name, ap, (*splits, split)) for ap, split in ((0.661, "val2017"), (0.668, "test-dev2017")))
+    assert cells(figures_table("coco", CARDS, [val, dev]), name)[-4:] == ["66.8", "66.1", "–", "–"]
+    float32 = record(name, 0.67, (*splits, "test-dev2017"), by="paper")
+    assert "TRAIN.PRECISION" not in float32.settings  # float32 is the options' default
+    assert cells(figures_table("coco", CARDS, [float32, val, dev]), name)[-4:] == ["66.8", "66.1", "67.0", "–"]
+    assert misfits(float32, CARDS) == misfits(dev, CARDS) == []
 
 
 def test_last_weights_of_other_splits_are_not_the_papers_protocol():
     # a validated run whose final.pth was tested in place of best.pth
     last = record(ap=0.69, protocol=("train", "", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [last]), MODEL)[-2:] == ["–", "–"]
+    assert cells(figures_table("crowdpose", CARDS, [last]), MODEL)[-3:] == ["–", "–", "–"]
     paper = record(ap=0.71, protocol=("trainval", "", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [last, paper]), MODEL)[-2:] == ["–", "71.0"]
+    assert cells(figures_table("crowdpose", CARDS, [last, paper]), MODEL)[-3:] == ["–", "71.0", "–"]
+    # nor is what test chose in a training by other options
+    chosen = record(ap=0.73, protocol=("train", "test", "test"))
+    assert cells(figures_table("crowdpose", CARDS, [chosen]), MODEL)[-3:] == ["–", "–", "–"]
     baseline = record("crowdpose_ae_hrhrnet_w48_640", protocol=("train", "", "test"))
     assert cells(baselines_table(CARDS, [baseline]), baseline.model)[-1] == "–"
 
@@ -91,7 +106,7 @@ def test_last_weights_of_other_splits_are_not_the_papers_protocol():
 def test_seeds_are_a_mean_and_a_sample_deviation():
     runs = [record(ap=ap, seed=seed) for seed, ap in enumerate((0.70, 0.71, 0.75))]
     # mean 72, deviations -2, -1, 3: variance 14 / 2
-    assert cells(figures_table("crowdpose", CARDS, runs), MODEL)[-2] == "72.0 ± 2.6"
+    assert cells(figures_table("crowdpose", CARDS, runs), MODEL)[-3] == "72.0 ± 2.6"
 
 
 def test_baselines_have_a_row_a_split():
@@ -105,10 +120,12 @@ def test_baselines_have_a_row_a_split():
 def test_all_own_figures_are_listed_with_their_origin():
     row = cells(own_table([record()]), MODEL)
     assert row == [f"`{MODEL}`", "train → best by val → test", "AP 70.0", "1", "0123456789", "8 x some GPU"]
+    chosen = replace(record(protocol=("trainval", "test", "test")), notes="selected on test")
+    assert cells(own_table([chosen]), MODEL)[1] == "trainval → best by test → test (selected on test)"
     assert own_table([]).startswith("None yet")
 
 
-@pytest.mark.parametrize("protocol", [("train", "val", "test"), ("trainval", "", "test")])
+@pytest.mark.parametrize("protocol", [("train", "val", "test"), ("trainval", "", "test"), ("trainval", "test", "test")])
 def test_a_record_of_the_cards_options_is_taken(protocol):
     free = {"SEED": 3, "TRAIN.IMAGES_PER_GPU": 20, "DATASET.ROOT": "/data", "NAME": "x_seed3"}
     made = record(protocol=protocol)
@@ -136,11 +153,18 @@ def test_a_record_of_something_else_is_turned_away(change, told):
         ("TEST.FLIP", False, "TEST.FLIP is False"),
         ("DATASET.IMAGE_IDS", [1], "DATASET.IMAGE_IDS is [1]"),
         ("LOSS.BETA", None, "LOSS.BETA is the default, the card has 0.55"),
+        ("TRAIN.PRECISION", None, "TRAIN.PRECISION is the default, the card has bf16"),
     ],
 )
 def test_other_options_are_named(key, value, told):
     settings = {k: v for k, v in (record().settings | {key: value}).items() if v is not None}
     assert "\n".join(misfits(replace(record(), settings=settings), CARDS)).startswith(told)
+
+
+def test_the_papers_protocol_is_not_bf16():
+    made = record(protocol=("trainval", "", "test"))
+    told = misfits(replace(made, settings={**made.settings, "TRAIN.PRECISION": "bf16"}), CARDS)
+    assert told == ["TRAIN.PRECISION is bf16, the card has the default by --protocol paper"]
 
 
 def test_markers_are_filled_and_all_else_stays():
@@ -167,7 +191,13 @@ def test_wrong_markers_are_named(text, told):
 
 def test_hours_follow_from_operations():
     # 3,600,000 photos x 3 passes x 100 GFLOP = 1.08e18; 8 x 100e12 x 0.25 = 2e14 a second: 5,400 s
-    assert training_hours(3_600_000, 100, Gpus("x", 8, 100, 0.25)) == pytest.approx(1.5)
+    gpus = Gpus("x", 8, 100, 0.25, 50)
+    assert training_hours(3_600_000, 100, gpus) == pytest.approx(1.5)
+    assert training_hours(3_600_000, 100, gpus, "fp32") == pytest.approx(3)
     assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512.yaml")) == 3_000_000
+    coco = CHECKOUT / "config/coco/ce_hrnet_w32_512.yaml"
+    assert training_photos(load_config(coco)) == 64_115 * 300  # METHOD.md §2
+    assert training_photos(load_config(coco, ["DATASET.TRAIN_IMAGES", "all"])) == 118_287 * 300
+    assert training_photos(load_config(coco, ["DATASET.TRAIN_IMAGES", "labelled"])) == 0  # not known
     assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512_paper.yaml")) == 3_600_000
     assert training_photos(load_config(CHECKOUT / "config/synthetic/ce_small.yaml")) == 0

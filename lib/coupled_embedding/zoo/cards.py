@@ -13,9 +13,6 @@ from coupled_embedding.errors import ConfigError
 from coupled_embedding.paths import resolve
 
 FOLDER = "models"
-# "validated": no photo of the test split, nor of the one that chooses the checkpoint, is trained on;
-# "paper": the splits that the published figures were trained on
-PROTOCOLS = ("validated", "paper")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class ModelCard:
         weights: of the config's run.
         paper: the figures to reproduce.
         row: of METHOD.md's table, from 1; 0: a baseline.
-        paper_config: the same with the paper's splits; empty: ``config`` has them.
+        paper_config: of the paper's protocol, for a data set whose splits `protocols` does not know; else empty.
         parameters: of the network; 0: the authors do not say.
         gflop: 10^9 operations of one photo's forward pass, a multiplication and an addition being two; 0: not counted.
         test: options of TEST that this row changes.
@@ -86,10 +83,6 @@ class ModelCard:
     def is_multi_scale(self) -> bool:
         """Whether it is tested at several scales."""
         return "TEST.SCALES" in self.test
-
-    def config_of(self, protocol: str) -> str:
-        """Return the config file of a protocol."""
-        return self.paper_config if protocol == "paper" and self.paper_config else self.config
 
     def test_options(self) -> list[str]:
         """Return ``[key, value, ...]`` of this row's way to test."""

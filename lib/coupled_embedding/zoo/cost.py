@@ -19,6 +19,8 @@ PHOTOS = {
     ("crowdpose", "trainval"): 12_000,
     ("crowdpose", "test"): 8_000,
 }
+# of them, those with an annotation of a person, which DATASET.TRAIN_IMAGES annotated trains on; CrowdPose: all
+ANNOTATED = {("coco", "train2017"): 64_115}
 PASSES = 3  # a training step: forward, and about twice as much backward
 
 
@@ -29,18 +31,24 @@ class Gpus:
     Attributes:
         name: of one.
         count: how many.
-        tflops: peak of one in 10^12 operations a second, in the training's precision, dense.
+        tflops: peak of one in 10^12 operations a second, in bf16 or fp16, dense.
         use: share of the peak that a training reaches; assumed, not measured.
+        tf32: the peak of float32's multiplications as TF32, which PyTorch lets convolutions use.
     """
 
     name: str
     count: int
     tflops: float
     use: float
+    tf32: float = 0.0
+
+    def peak(self, precision: str) -> float:
+        """Return the peak of one in a precision of TRAIN.PRECISION."""
+        return self.tf32 if precision == "fp32" else self.tflops
 
 
-# bf16 peaks by their maker's data sheets; many small convolutions keep HRNet far below
-ASSUMED = (Gpus("A100", 8, 312, 0.15), Gpus("H100 or H200", 8, 989, 0.10))
+# peaks by their maker's data sheets; many small convolutions keep HRNet far below
+ASSUMED = (Gpus("A100", 8, 312, 0.15, 156), Gpus("H100 or H200", 8, 989, 0.10, 495))
 
 
 def forward_gflop(cfg: CfgNode) -> float:
@@ -52,10 +60,12 @@ def forward_gflop(cfg: CfgNode) -> float:
 
 
 def training_photos(cfg: CfgNode) -> int:
-    """Return photos a training looks at: those of its split times epochs; 0 where the split's size is not known."""
-    return PHOTOS.get((schema_of(cfg).name, cfg.DATASET.TRAIN), 0) * int(cfg.TRAIN.EPOCHS)
+    """Return images a training looks at: those of its split times epochs; 0 where their number is not known."""
+    split, chosen = (schema_of(cfg).name, cfg.DATASET.TRAIN), cfg.DATASET.TRAIN_IMAGES
+    count = PHOTOS.get(split, 0) if chosen == "all" or split[0] != "coco" else 0
+    return (ANNOTATED.get(split, count) if chosen == "annotated" else count) * int(cfg.TRAIN.EPOCHS)
 
 
-def training_hours(photos: int, gflop: float, gpus: Gpus) -> float:
+def training_hours(photos: int, gflop: float, gpus: Gpus, precision: str = "bf16") -> float:
     """Return hours of a training, estimated from operations; validation is not counted."""
-    return photos * PASSES * gflop / (gpus.count * gpus.tflops * 1000 * gpus.use) / 3600
+    return photos * PASSES * gflop / (gpus.count * gpus.peak(precision) * 1000 * gpus.use) / 3600

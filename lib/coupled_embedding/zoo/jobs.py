@@ -8,9 +8,10 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.errors import CheckpointError
 from coupled_embedding.paths import resolve
-from coupled_embedding.zoo.cards import FOLDER, PROTOCOLS, ModelCard, find_card
+from coupled_embedding.zoo.cards import FOLDER, ModelCard, find_card
+from coupled_embedding.zoo.protocols import PROTOCOLS, VALIDATED, config_of, configs_of, recipe_of
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Job:
         overrides: ``[key, value, ...]``, a card's before the user's.
         weights: file, or None for the run's own.
         model: the card's name; empty without one.
+        warning: what to print when it starts; empty: nothing.
     """
 
     config: str | None
     overrides: tuple[str, ...] = ()
     weights: str | None = None
     model: str = ""
+    warning: str = ""
 
     def load(self) -> CfgNode:
         """Return the config; errors as `load_config`."""
@@ -41,8 +44,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
-        default=PROTOCOLS[0],
-        help="with --model: train and choose the checkpoint on different splits (%(default)s), or the paper's splits",
+        default=VALIDATED,
+        help="with --model: train and choose the checkpoint on different splits, neither of them the tested one "
+        "(validated, the default); the paper's splits, in float32 (paper); as the authors' released program, which on "
+        "CrowdPose chooses by the test split (released; on COCO the same as paper)",
     )
 
 
@@ -55,13 +60,31 @@ def job_of_training(args: argparse.Namespace) -> Job:
     if not args.model:
         return Job(args.cfg, tuple(args.overrides))
     card = find_card(args.model)
-    job = Job(_config(card, args.protocol), tuple(args.overrides), None, card.name)
+    job = job_of_card(card, args.protocol, args.overrides)
     if card.starts_from == "scratch" or card.starts_from.endswith(".pth") or "MODEL.INIT_FROM" in args.overrides[::2]:
         return job
-    source = find_card(card.starts_from)
-    source_cfg = load_config(source.config, ["OUTPUT_DIR", job.load().OUTPUT_DIR])
-    start = find_weights(source, source_cfg, f"{card.name} starts from it")
-    return Job(job.config, ("MODEL.INIT_FROM", str(start), *job.overrides), None, card.name)
+    start, warning = _start_weights(card, args.protocol, job.load().OUTPUT_DIR)
+    return Job(job.config, ("MODEL.INIT_FROM", str(start), *job.overrides), None, card.name, warning)
+
+
+def job_of_card(card: ModelCard, protocol: str, overrides: Sequence[str] = ()) -> Job:
+    """Return the training of a card as its config names it, start weights included; errors as `recipe_of`."""
+    config, options = recipe_of(card, protocol)
+    return Job(config, (*options, *overrides), None, card.name)
+
+
+def _start_weights(card: ModelCard, protocol: str, output_dir: str) -> tuple[Path, str]:
+    """Return the weights that a card starts from, and a warning if they are of another protocol than its training."""
+    source, options = find_card(card.starts_from), ["OUTPUT_DIR", output_dir]
+    cfg = config_of(source, protocol, options)
+    if not any(path.is_file() for path in weight_places(source, cfg)):
+        for path in weight_places(source, config_of(source, VALIDATED, options)):
+            if path.is_file():
+                return path, (
+                    f"warning: {card.name} starts from {path}, which is not of --protocol {protocol}; to keep to it "
+                    f"throughout, train {source.name} by it first"
+                )
+    return find_weights(source, cfg, f"{card.name} starts from it"), ""
 
 
 def job_of_test(args: argparse.Namespace) -> Job:
@@ -73,22 +96,13 @@ def job_of_test(args: argparse.Namespace) -> Job:
     if not args.model:
         return Job(args.cfg, tuple(args.overrides), args.weights)
     card = find_card(args.model)
-    config = _config(card, args.protocol)
-    cfg = load_config(config, args.overrides)
+    job = job_of_card(card, args.protocol, args.overrides)
+    cfg = job.load()
     weights = args.weights or str(find_weights(card, cfg))
     # tests of the same network in another way get a folder and a results file of their own
     name = cfg.NAME + card.name.removeprefix(load_config(card.config).NAME)
-    return Job(config, (*card.test_options(), *args.overrides, "NAME", name), weights, card.name)
-
-
-def _config(card: ModelCard, protocol: str) -> str:
-    """Return a protocol's config file; UserError if the card knows no config with the splits of the publication."""
-    path = card.config_of(protocol)
-    if protocol == "paper" and card.paper.trained_on != load_config(path).DATASET.TRAIN:
-        raise UserError(
-            f"--protocol paper: the card {card.name} has no paper_config; give DATASET.TRAIN, DATASET.VAL and a NAME"
-        )
-    return path
+    config, options = recipe_of(card, args.protocol)
+    return Job(config, (*options, *card.test_options(), *args.overrides, "NAME", name), weights, card.name)
 
 
 def find_weights(card: ModelCard, cfg: CfgNode, reason: str = "") -> Path:
@@ -107,7 +121,8 @@ def find_weights(card: ModelCard, cfg: CfgNode, reason: str = "") -> Path:
         if path.is_file():
             return path
     places = " nor ".join(map(str, candidates))
-    protocol = " --protocol paper" if cfg.NAME == _name_of(card, "paper") != _name_of(card, "validated") else ""
+    of = next((name for name, known in configs_of(card).items() if known.NAME == cfg.NAME), VALIDATED)
+    protocol = "" if of == VALIDATED else f" --protocol {of}"
     raise CheckpointError(
         f"{cfg.NAME}: no weights{f' ({reason})' if reason else ''}: neither {places} is there. Train it: python "
         f"tools/train.py --model {card.name}{protocol} --gpus 8 "
@@ -119,12 +134,9 @@ def weight_places(card: ModelCard, cfg: CfgNode) -> list[Path]:
     """Return where a model's weights may lie, the first choice first."""
     run = Path(cfg.OUTPUT_DIR) / cfg.NAME
     places = [run / "best.pth", run / "final.pth"]
-    files = {_name_of(card, "paper"): f"{_name_of(card, 'paper')}.pth", _name_of(card, "validated"): card.weights.file}
+    files = {known.NAME: f"{known.NAME}.pth" for known in configs_of(card).values()}
+    files[load_config(card.config).NAME] = card.weights.file
     return [resolve(FOLDER) / files[cfg.NAME], *places] if cfg.NAME in files else places
-
-
-def _name_of(card: ModelCard, protocol: str) -> str:
-    return str(load_config(card.config_of(protocol)).NAME)
 
 
 def check_choice(parser: argparse.ArgumentParser, args: argparse.Namespace, choices: Sequence[str]) -> None:
@@ -133,5 +145,5 @@ def check_choice(parser: argparse.ArgumentParser, args: argparse.Namespace, choi
         parser.error("give --cfg or --model, not both")
     if not any(getattr(args, name) for name in choices):
         parser.error(f"give {' or '.join('--' + name for name in choices)}")
-    if args.protocol != PROTOCOLS[0] and not args.model:
+    if args.protocol != VALIDATED and not args.model:
         parser.error("--protocol needs --model; without a card, DATASET.TRAIN and DATASET.VAL say as much")

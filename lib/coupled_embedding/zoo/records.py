@@ -74,7 +74,8 @@ class RunRecord:
         weights: SHA-256 by file: a training's start weights and results, or what was tested.
         device: what it ran on; ``processes`` of them.
         seed: of the training; None: not known.
-        notes: what else to know.
+        notes: what else to know, such as "selected on test" where the split that figures are reported on chose the
+            checkpoint.
         photos: tested; 0 in a training's.
         seconds: it took; of the last part, if the training was ``resumed``.
         figures: score -> in [0, 1], None where nothing could be scored; empty: not public.
@@ -104,6 +105,11 @@ class RunRecord:
     notes: str = ""
     format: str = field(default=FORMAT)
 
+    @property
+    def splits(self) -> str:
+        """What the figures rest on, notes included."""
+        return f"{self.protocol}{f' ({self.notes})' if self.notes else ''}"
+
     def row(self) -> str:
         """Return what matters as a Markdown table of one row."""
         code = self.code.get("commit", self.code.get("version", "unknown"))[:10] + (
@@ -111,7 +117,7 @@ class RunRecord:
         )
         cells = {
             "model": self.model or self.run,
-            "splits": str(self.protocol),
+            "splits": self.splits,
             **{name: percent(value) for name, value in self.figures.items()},
             "photos": str(self.photos),
             "seed": "" if self.seed is None else str(self.seed),
@@ -199,6 +205,7 @@ def _record(
         figures={name: None if math.isnan(value) else value for name, value in figures.items()},
         date=datetime.now(UTC).date().isoformat(),
         resumed=resumed,
+        notes=f"selected on {protocol.selected_on}" if protocol.selected_on in schema.held_out else "",
     )
 
 
