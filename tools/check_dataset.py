@@ -18,10 +18,11 @@ from tqdm import tqdm
 from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
 from coupled_embedding.data.prepare import render_missing
-from coupled_embedding.data_check import as_json, as_text, check_split, draw_statistics
+from coupled_embedding.data_check import SplitCheck, as_json, as_text, check_split, plot_statistics
+from coupled_embedding.errors import UserError
 from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import load_schema
-from coupled_embedding.visualize import save_image
+from coupled_embedding.visualize import save_figure
 
 
 def parse() -> argparse.Namespace:
@@ -40,6 +41,17 @@ def parse() -> argparse.Namespace:
     if not 0 <= args.workers <= 256:
         parser.error(f"--workers {args.workers}: expected 0 to 256")
     return args
+
+
+def plotted(check: SplitCheck, path: Path) -> str:
+    """Save the histograms and say where; a plot that fails must not cost the report."""
+    try:
+        save_figure(path, plot_statistics(check))
+    except UserError:
+        raise
+    except Exception as error:
+        return f"; warning: the histograms could not be drawn ({type(error).__name__}: {error})"
+    return f"; histograms: {path}"
 
 
 @command
@@ -62,9 +74,8 @@ def main() -> None:
         )
     print(as_text(check))
     folder = args.out or Path(cfg.OUTPUT_DIR) / f"check_{schema.name}_{split}"
-    save_image(folder / "check.png", draw_statistics(check))
     write_whole(folder / "check.json", json.dumps(as_json(check), indent=1), "the findings")
-    print(f"everything: {folder / 'check.json'}; histograms: {folder / 'check.png'}")
+    print(f"everything: {folder / 'check.json'}{plotted(check, folder / 'check.png')}")
     sys.exit(1 if check.findings else 0)
 
 

@@ -19,6 +19,8 @@ from coupled_embedding.safe_yaml import parse_yaml, read_text
 
 EVALUATORS = ("coco", "crowdpose")
 MOST_JOINTS = 1000
+# "auto": upright, unless the annotated size is that of the stored pixels; "upright"; "stored": never turned
+ORIENTATIONS = ("auto", "upright", "stored")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class KeypointSchema:
         splits: name -> files.
         synthetic: whether the files are rendered by this package when they are missing.
         held_out: splits that figures are reported on, so that nothing may be chosen by them.
+        categories: names or ids of the annotation file's categories that count as people, where it has
+            several with these joints; empty: all of them.
+        orientation: how an EXIF orientation is read, a key of `ORIENTATIONS`.
     """
 
     name: str
@@ -60,6 +65,8 @@ class KeypointSchema:
     splits: dict[str, Split] = field(default_factory=dict)
     synthetic: bool = False
     held_out: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    orientation: str = "auto"
 
     @property
     def num_joints(self) -> int:
@@ -92,6 +99,7 @@ class KeypointSchema:
         named["sigmas"] = list(self.sigmas)
         named["colors"] = [list(color) for color in self.colors]
         named["held_out"] = list(self.held_out)
+        named["categories"] = list(self.categories)
         return named
 
 
@@ -140,8 +148,10 @@ _FIELDS = {
     "splits": dict,
     "synthetic": bool,
     "held_out": list,
+    "categories": list,
+    "orientation": str,
 }
-_OPTIONAL = {"colors", "evaluator", "root", "splits", "synthetic", "held_out", "grouping_order"}
+_REQUIRED = {"name", "joints", "flip_pairs", "skeleton", "sigmas"}
 
 
 def schema_from_dict(content: Any, source: str) -> KeypointSchema:
@@ -165,9 +175,7 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
     problem = name_problem(name) if name else "it is empty"
     if problem:
         raise DatasetError(f"{source}: name: {shown(name)} cannot stand in file names: {problem}")
-    evaluator = fields.get("evaluator", "coco")
-    if evaluator not in EVALUATORS:
-        raise DatasetError(f"{source}: evaluator: {shown(evaluator)} is not one of {', '.join(EVALUATORS)}")
+    evaluator = _one_of(fields.get("evaluator", "coco"), EVALUATORS, f"{source}: evaluator")
     return KeypointSchema(
         name=name,
         joints=joints,
@@ -181,7 +189,15 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
         splits=_splits(fields.get("splits", {}), source),
         synthetic=fields.get("synthetic", False),
         held_out=tuple(_strings(fields.get("held_out", []), f"{source}: held_out")),
+        categories=tuple(_strings([str(c) for c in fields.get("categories", [])], f"{source}: categories")),
+        orientation=_one_of(fields.get("orientation", "auto"), ORIENTATIONS, f"{source}: orientation"),
     )
+
+
+def _one_of(value: str, allowed: Sequence[str], where: str) -> str:
+    if value not in allowed:
+        raise DatasetError(f"{where}: {shown(value)} is not one of {', '.join(allowed)}")
+    return value
 
 
 def _checked_fields(content: Any, source: str) -> dict[str, Any]:
@@ -191,7 +207,7 @@ def _checked_fields(content: Any, source: str) -> dict[str, Any]:
     if unknown:
         raise DatasetError(f"{source}: unknown field {', '.join(unknown):.200}; allowed: {', '.join(_FIELDS)}")
     for key, kind in _FIELDS.items():
-        if key not in content and key not in _OPTIONAL:
+        if key not in content and key in _REQUIRED:
             raise DatasetError(f"{source}: field '{key}' is missing")
         if key in content and not isinstance(content[key], kind):
             raise DatasetError(f"{source}: {key}: expected a {kind.__name__}, got {shown(content[key])}")

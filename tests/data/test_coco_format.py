@@ -152,7 +152,7 @@ def test_categories_with_the_schemas_joints_or_none_pass(load):
 @pytest.mark.parametrize("names", [JOINTS[::-1], JOINTS[:2], [*JOINTS, "tail"]])
 def test_other_joints_than_the_schemas_are_an_error(load, names):
     with pytest.raises(DatasetError, match=r"all\.json: the joints of category 'animal'.*'animals' expects .*nose"):
-        load([image()], [person()], categories=[{"name": "animal", "keypoints": names}])
+        load([image()], [person()], categories=[{"id": 1, "name": "animal", "keypoints": names}])
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from coupled_embedding.data.images import normalise, read_image, read_photo
+from coupled_embedding.data.images import normalise, read_image, read_photo, read_photo_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.errors import DatasetError
 
 TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90° clockwise
+HALF_TURN = 3
 
 
 @pytest.fixture
@@ -33,14 +34,57 @@ def test_channels_are_blue_green_red(tmp_path, picture):
     assert image.dtype == np.uint8
 
 
-def test_exif_orientation_counts_only_when_asked(tmp_path, picture):
+def stored_with(path, picture, orientation):
     exif = Image.Exif()
-    exif[0x0112] = TURN_RIGHT
-    path = write(tmp_path / "a.jpg", picture, exif=exif, quality=100)
-    stored, turned = read_image(path), read_image(path, honour_orientation=True)
-    assert stored.shape == (16, 24, 3)
-    assert np.abs(stored.astype(int) - picture).mean() < 3
-    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+    exif[0x0112] = orientation
+    return write(path, picture, exif=exif, **({} if path.suffix == ".png" else {"quality": 100}))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_exif_orientation_is_followed_as_pillow_does(tmp_path, picture, suffix, orientation):
+    path = stored_with(tmp_path / f"a{suffix}", picture, orientation)
+    with Image.open(path) as file:
+        expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))[..., ::-1]
+    assert np.abs(read_image(path).astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("content", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"eXIf" * 50])
+def test_damaged_exif_says_nothing(tmp_path, picture, content):
+    path = stored_with(tmp_path / "a.jpg", picture, TURN_RIGHT)
+    whole = path.read_bytes()
+    start = whole.index(b"Exif\0\0")
+    path.write_bytes(whole[:start] + content[:30].ljust(30, b"\0") + whole[start + 30 :])
+    assert read_image(path).shape == (16, 24, 3)
+
+
+def record_of(path, size, orientation="auto"):
+    people = np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32)
+    return ImageRecord(7, path, *size, *people, orientation=orientation)
+
+
+@pytest.mark.parametrize(
+    ("policy", "size", "turned"),
+    [("auto", (16, 24), True), ("auto", (24, 16), False), ("upright", (16, 24), True), ("stored", (24, 16), False)],
+)
+def test_the_annotated_size_says_whether_a_quarter_turn_was_annotated_upright(tmp_path, picture, policy, size, turned):
+    record = record_of(stored_with(tmp_path / "a.jpg", picture, TURN_RIGHT), size, policy)
+    photo = read_photo_for_warp(record, 1.0)
+    assert (photo.turned, photo.orientation, photo.pixels.shape) == (turned, TURN_RIGHT, (*size[::-1], 3))
+
+
+@pytest.mark.parametrize(("policy", "turned"), [("auto", True), ("upright", True), ("stored", False)])
+def test_a_half_turn_is_followed_unless_the_pixels_count_as_stored(tmp_path, picture, policy, turned):
+    stored = read_image(write(tmp_path / "b.png", picture))
+    record = record_of(stored_with(tmp_path / "a.png", picture, HALF_TURN), (24, 16), policy)
+    np.testing.assert_array_equal(read_photo(record), stored[::-1, ::-1] if turned else stored)
+
+
+@pytest.mark.parametrize(("policy", "size"), [("upright", (24, 16)), ("stored", (16, 24)), ("auto", (24, 24))])
+def test_a_size_that_the_policy_cannot_give_is_an_error_with_both(tmp_path, picture, policy, size):
+    record = record_of(stored_with(tmp_path / "a.jpg", picture, TURN_RIGHT), size, policy)
+    with pytest.raises(DatasetError, match=rf"EXIF orientation 6: stored as 24×16.*annotated as {size[0]}×{size[1]}"):
+        read_photo(record)
 
 
 def test_grey_pictures_get_three_equal_channels(tmp_path, picture):

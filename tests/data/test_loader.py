@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -101,6 +100,20 @@ def test_a_remainder_with_less_than_one_photo_each_is_left_out():
     assert StepPlan(15, 4, 1, 0, 3).steps_per_epoch == 2
 
 
+@given(**COUNTS, processes=st.integers(1, 4))
+def test_a_partial_step_is_dropped_on_demand_unless_it_is_all_there_is(num_images, images, accumulate, processes):
+    whole = images * accumulate * processes
+    dropped = StepPlan(num_images, images, accumulate, 0, processes, drop_last=True)
+    assert dropped.steps_per_epoch == max(1, num_images // whole)
+    ranks = plans(num_images, images, accumulate, processes, 2 * dropped.steps_per_epoch, drop_last=True)
+    for step in range(2 * dropped.steps_per_epoch):
+        assert len(step_photos(ranks, step, accumulate)) == min(whole, num_images)
+
+
+def test_cocos_epoch_has_the_released_programs_iterations():
+    assert StepPlan(64115, 10, 1, 0, 8, drop_last=True).steps_per_epoch == 801
+
+
 def test_epochs_and_seeds_have_other_orders():
     def order(seed, epoch):
         (batches,) = plans(20, 20, last_step=2, seed=seed)
@@ -176,17 +189,27 @@ SCHEMA = schema_from_dict(
 
 def test_the_config_builds_the_samples(make_records):
     options = ["DATASET.INPUT_SIZE", "64", "DATASET.MAX_PEOPLE", "4", "SEED", "8", "AUGMENT.EXACT_FLIP", "True"]
-    dataset = build_train_dataset(load_config(None, options), make_records(2), SCHEMA, (4, 2))
+    dataset = build_train_dataset(load_config(None, options), make_records(3), SCHEMA, (4, 2))
     assert (dataset.input_size, dataset.strides, dataset.max_people, dataset.seed) == (64, (4, 2), 4, 8)
     assert dataset.flip_index == (0, 2, 1)
     assert dataset.augmentation == Augmentation(exact_flip=True)
     assert len(dataset) == 2
 
 
-def test_photos_without_labelled_joints_can_be_left_out(make_records):
+@pytest.mark.parametrize(
+    ("option", "kept"),
+    [
+        (["DATASET.TRAIN_IMAGES", "all"], [100, 101, 102, 103, 104, 105]),
+        (["DATASET.TRAIN_IMAGES", "annotated"], [101, 102, 103, 104, 105]),
+        (["DATASET.TRAIN_IMAGES", "labelled"], [102, 104, 105]),
+        ([], [101, 102, 103, 104, 105]),
+        (["DATASET.ONLY_WITH_PEOPLE", "True"], [102, 104, 105]),
+        (["DATASET.ONLY_WITH_PEOPLE", "False"], [100, 101, 102, 103, 104, 105]),
+    ],
+)
+def test_photos_are_chosen_by_what_is_annotated(make_records, option, kept):
     records = make_records(6)  # 0, 1, 2, 0, 1, 2 people
     records[1].keypoints[..., 2] = 0
-    kept = build_train_dataset(load_config(None, ["DATASET.ONLY_WITH_PEOPLE", "True"]), records, SCHEMA, (4,))
-    assert [record.image_id for record in kept.records] == [102, 104, 105]
-    assert len(build_train_dataset(load_config(), records, SCHEMA, (4,))) == 6
-    assert np.all([record.keypoints[..., 2].any() for record in kept.records])
+    records[3] = replace(records[3], annotations=1)  # a crowd region
+    dataset = build_train_dataset(load_config(None, option), records, SCHEMA, (4,))
+    assert [record.image_id for record in dataset.records] == kept

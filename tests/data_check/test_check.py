@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bad_photos import encoded, picture
 
-from coupled_embedding.data_check import as_json, as_text, check_split, draw_statistics, photos
+from coupled_embedding.data_check import as_json, as_text, check_split, photos, plot_statistics
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.keypoints import load_schema, schema_from_dict
 
@@ -118,6 +118,7 @@ def test_people_who_are_elsewhere_or_there_twice_are_listed(check):
     result = check([person(1), far, twice], photos=False)
     assert found(result) == {
         "joints outside the photo": [(1, 2)],
+        "people without a joint inside the photo": [(1, 2)],
         "people outside the photo": [(1, 2)],
         "people annotated twice": [(1, 3)],
     }
@@ -149,21 +150,36 @@ def test_photos_that_are_broken_patched_up_or_there_twice_are_listed(check, tmp_
 
 
 def test_a_photo_that_kills_the_reader_is_named(check, monkeypatch):
-    real = photos.read_photo
+    real = photos.read_photo_for_warp
 
-    def deadly(record):
+    def deadly(record, shrink):
         if record.image_id == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(record)
+        return real(record, shrink)
 
-    monkeypatch.setattr(photos, "read_photo", deadly)
+    monkeypatch.setattr(photos, "read_photo_for_warp", deadly)
     with pytest.raises(DatasetError, match=r"while reading \S*/2\.jpg"):
         check([], workers=1)
 
 
 def test_a_photo_too_long_to_test_is_listed(check):
-    result = check([], {"width": 4000}, photos=False)
+    result = check([person(1)], {"width": 4000}, photos=False)
     assert found(result) == {"photos too long to test": [(1, None)]}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "kind"),
+    [
+        ([], "nobody to learn from"),
+        ([person(1, keypoints=[0] * 9, num_keypoints=0, segmentation=[[0, 0, 5, 0, 5, 5]])], "nobody to learn from"),
+        ([person(1, num_keypoints=0)], "nobody for an evaluator to find"),
+        ([person(1, iscrowd=1)], "nobody for an evaluator to find"),
+    ],
+)
+def test_a_split_without_anybody_is_never_clean(check, annotations, kind):
+    result = check(annotations, photos=False)
+    assert found(result)[kind] == [(None, None)]
+    assert str(result.file) in str(result.findings[kind][0])
 
 
 def test_everything_is_in_the_json(check):
@@ -175,16 +191,19 @@ def test_everything_is_in_the_json(check):
 
 
 @pytest.mark.parametrize("annotations", [[], [person(n, 1 + n % 3) for n in range(120)]])
-def test_the_picture_has_a_card_for_each_figure(check, annotations):
-    image = draw_statistics(check(annotations, photos=False))
-    assert (image.shape, image.dtype) == ((1024, 1168, 3), np.uint8)
-    # two columns and three rows of white cards on grey
-    white = (image == 255).all(2)
-    assert white[:, 30].sum() > 800
-    for top in (16, 352, 688):
-        for left in (16, 592):
-            card = image[top : top + 320, left : left + 560]
-            assert 0.005 < (card < 200).any(2).mean() < 0.9
+def test_the_plots_show_what_was_counted(check, annotations):
+    result = check(annotations, photos=False)
+    axes = {a.get_title(): a for a in plot_statistics(result).axes}
+    assert set(axes) >= {"People an image", "Person scale", "Crowd index", "Joints", "Labelled joints a person"}
+    for title, values in (
+        ("People an image", result.statistics.people_per_photo),
+        ("Person scale", result.statistics.scales),
+        ("Labelled joints a person", result.statistics.joints_per_person),
+    ):
+        assert sum(bar.get_height() for bar in axes[title].patches) == len(values)
+    # each person has the nose seen, the left paw hidden
+    widths = [bar.get_width() for bar in axes["Joints"].patches]
+    assert widths == pytest.approx([1, 0, 0, 0, 1, 0] if annotations else [0] * 6)
 
 
 @pytest.mark.photos

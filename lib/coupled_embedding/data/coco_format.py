@@ -10,6 +10,7 @@ import numpy as np
 
 from coupled_embedding.data.bad_input import BadInput, BadInputError, Problem
 from coupled_embedding.data.entries import AnnotationEntry, EntryReader, ImageEntry
+from coupled_embedding.data.people import person_categories
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.errors import DatasetError, shown
 from coupled_embedding.keypoints import KeypointSchema
@@ -68,7 +69,7 @@ def load_records(
         DatasetError: the file is missing or malformed, an id is not in it, or no image is sound.
     """
     photos = read_split(schema, split, root, image_ids, bad_input or BadInput())
-    return [record_of(image, [entry for _, entry in entries], schema.num_joints) for image, entries in photos]
+    return [record_of(image, entries, schema) for image, entries in photos]
 
 
 def read_split(
@@ -77,9 +78,9 @@ def read_split(
     """Yield each photo's entry with its annotations, as they stand in the file and as read; see `load_records`."""
     path = annotation_file(schema, split, root)
     content = read_json(path, ["images"], optional=["annotations", "categories"])
-    check_categories(content, schema, path)
+    categories = person_categories(content, schema, path)
     folder = dataset_root(schema, root)
-    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, _category_ids(content))
+    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories)
     images, known = _images(content["images"], reader, bad_input)
     by_image = _by_image(content.get("annotations", []), known, reader, bad_input)
     missing = [i for i in image_ids if i not in known]
@@ -97,11 +98,6 @@ def read_split(
             yield image, [(a, _annotation(a, image, reader, bad_input)) for a in by_image.get(image_id, [])]
     if bad_input.problems and not sound:
         raise DatasetError(f"{path}: no image of {len(content['images'])} is sound; {bad_input.problems[0]}")
-
-
-def _category_ids(content: dict[str, Any]) -> frozenset[Any]:
-    categories = [c for c in content.get("categories", []) if isinstance(c, dict)]
-    return frozenset(c["id"] for c in categories if isinstance(c.get("id"), int | str))
 
 
 def _images(entries: list[Any], reader: EntryReader, bad_input: BadInput) -> tuple[dict[int, Any], set[int]]:
@@ -128,10 +124,12 @@ def _images(entries: list[Any], reader: EntryReader, bad_input: BadInput) -> tup
 def _by_image(
     annotations: list[Any], known: set[int], reader: EntryReader, bad_input: BadInput
 ) -> dict[int, list[dict[str, Any]]]:
-    """Return the annotations by image id; those of no image, and copies of another one, are left out."""
+    """Return the people's annotations by image id; those of no image, and copies of another one, are left out."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     seen: dict[Any, Any] = {}
     for annotation in annotations:
+        if reader.is_of_others(annotation):
+            continue
         try:
             image_id = reader.whole(annotation, "image_id", "annotation")
             if image_id not in known:
@@ -148,17 +146,6 @@ def _by_image(
     return by_image
 
 
-def check_categories(content: dict[str, Any], schema: KeypointSchema, path: Path) -> None:
-    """Raise DatasetError if the file names other joints, or another order, than the schema."""
-    for category in content.get("categories", []):
-        names = category.get("keypoints") if isinstance(category, dict) else None
-        if names and (not isinstance(names, list) or names != list(schema.joints)):
-            raise DatasetError(
-                f"{path}: the joints of category '{category.get('name')}' are {names!s:.400}, but the schema "
-                f"'{schema.name}' expects {list(schema.joints)}; give DATASET.SCHEMA a schema that fits the file"
-            )
-
-
 def _annotation(annotation: Any, image: ImageEntry, reader: EntryReader, bad_input: BadInput) -> AnnotationEntry:
     try:
         return reader.annotation(annotation, image)
@@ -167,13 +154,14 @@ def _annotation(annotation: Any, image: ImageEntry, reader: EntryReader, bad_inp
         return AnnotationEntry(None, reader.region_of_broken(annotation, image))
 
 
-def record_of(image: ImageEntry, entries: Sequence[AnnotationEntry], num_joints: int) -> ImageRecord:
-    """Return a photo's record."""
-    people = [entry.person for entry in entries if entry.person]
-    keypoints = np.zeros((len(people), num_joints, 3), np.float32)
+def record_of(image: ImageEntry, entries: Sequence[tuple[Any, AnnotationEntry]], schema: KeypointSchema) -> ImageRecord:
+    """Return a photo's record, from its annotations as in the file and as read."""
+    people = [(raw, entry) for raw, entry in entries if entry.person]
+    keypoints = np.zeros((len(people), schema.num_joints, 3), np.float32)
     boxes = np.zeros((len(people), 4), np.float32)
-    for number, person in enumerate(people):
-        keypoints[number], boxes[number] = person
+    for number, (_, entry) in enumerate(people):
+        assert entry.person
+        keypoints[number], boxes[number] = entry.person
     return ImageRecord(
         image.image_id,
         image.path,
@@ -181,8 +169,14 @@ def record_of(image: ImageEntry, entries: Sequence[AnnotationEntry], num_joints:
         image.height,
         keypoints,
         boxes,
-        tuple(entry.ignored for entry in entries if entry.ignored is not None),
+        tuple(entry.ignored for _, entry in entries if entry.ignored is not None),
         image.crowd_index,
+        len(entries),
+        schema.orientation,
+        tuple(raw.get("id") for raw, _ in people),
+        tuple(entry.is_crowd for _, entry in people),
+        tuple(entry.num_keypoints for _, entry in people),
+        tuple(entry.area for _, entry in people),
     )
 
 

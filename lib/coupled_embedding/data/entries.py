@@ -1,5 +1,6 @@
 """The entries of a COCO-format annotation file, field by field: what is wrong is named with file, id and field."""
 
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.bad_input import BadInputError, Problem
+from coupled_embedding.data.people import PersonCategories, whole_number
 from coupled_embedding.data.records import MAX_PIXELS
 from coupled_embedding.data.segmentation import MAX_COORDINATE, check_segmentation
 from coupled_embedding.errors import shown
@@ -35,10 +37,16 @@ class AnnotationEntry:
     Attributes:
         person: keypoints (K, 3) and box (4,), float32; None: nobody to learn from.
         ignored: a COCO segmentation, or None.
+        is_crowd: iscrowd.
+        num_keypoints: as the file has it, else counted.
+        area: square image pixels; NaN: the file has none.
     """
 
     person: tuple[NDArray[np.float32], NDArray[np.float32]] | None
     ignored: Any
+    is_crowd: bool = False
+    num_keypoints: int = 0
+    area: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,14 @@ class EntryReader:
         root: of the data set: its photos lie there.
         folder: of the split's photos, or a zip file.
         num_joints: K.
-        categories: ids that the file lists; empty: it lists none.
+        categories: which of its annotations are people.
     """
 
     path: Path
     root: Path
     folder: Path
     num_joints: int
-    categories: frozenset[Any] = frozenset()
+    categories: PersonCategories
 
     def fault(self, entry: Any, kind: str, field: str, text: str) -> BadInputError:
         """Return the error of an entry; its ids go before ``text``. Kinds: ``image``, ``annotation``."""
@@ -75,15 +83,19 @@ class EntryReader:
     def whole(self, entry: Any, key: str, kind: str, least: float = -np.inf) -> int:
         """Return the whole number of a field."""
         value = self._field(entry, key, kind)
-        is_whole = type(value) is int or (type(value) is float and value.is_integer())
-        if not is_whole or value < least or abs(value) >= 2**63:  # ids stand in arrays of 64 bits
+        number = whole_number(value)
+        if number is None or number < least:
             raise self.fault(entry, kind, key, f": '{key}' must be a whole number, got {shown(value)}")
-        return int(value)
+        return number
 
     def _field(self, entry: Any, key: str, kind: str) -> Any:
         if not isinstance(entry, dict) or key not in entry:
             raise self.fault(entry, kind, key, f" has no '{key}'")
         return entry[key]
+
+    def is_of_others(self, entry: Any) -> bool:
+        """Whether an annotation is of something else than people."""
+        return isinstance(entry, dict) and self.categories.is_person(entry.get("category_id")) is False
 
     def identity(self, entry: Any) -> int | float | str | None:
         """Return an annotation's own id, which some files lack."""
@@ -129,22 +141,30 @@ class EntryReader:
         people with ``num_keypoints`` 0 become ignore regions.
         """
         category = entry.get("category_id")
-        if self.categories and category is not None and _plain(category) not in self.categories:
+        if self.categories.is_person(category) is None:
             raise self.fault(entry, "annotation", "category_id", f": no category has the id {shown(category)}")
         crowd = entry.get("iscrowd") or 0
         if crowd not in (0, 1):
             raise self.fault(entry, "annotation", "iscrowd", f": iscrowd must be 0 or 1, got {shown(crowd)}")
         count = self._num_keypoints(entry)
-        person = None
-        if not crowd or count > 0:
-            person = self._keypoints(entry), self._box(entry)
+        # read for crowds too: an evaluator needs their boxes
+        known = self._keypoints(entry), self._box(entry)
+        person = known if not crowd or count > 0 else None
         ignored = (entry.get("segmentation") or None) if crowd or count == 0 else None
         if ignored is not None:
             try:
                 check_segmentation(ignored, image.height, image.width)
             except ValueError as error:
                 raise self.fault(entry, "annotation", "segmentation", f": segmentation: {error}") from error
-        return AnnotationEntry(person, ignored)
+        return AnnotationEntry(person, ignored, bool(crowd), count, self._area(entry))
+
+    def _area(self, entry: Any) -> float:
+        value = entry.get("area")
+        if value is None:
+            return math.nan
+        if not _is_finite(value):
+            raise self.fault(entry, "annotation", "area", f": area must be a finite number, got {shown(value)}")
+        return float(value)
 
     def region_of_broken(self, entry: Any, image: ImageEntry) -> Any:
         """Return what is known of where a broken annotation is: its segmentation, else its box as a polygon.

@@ -1,7 +1,11 @@
-"""What a picture file says of itself, without decoding it: its size, and whether its end is there."""
+"""What a picture file says of itself, without decoding it: size, orientation, and whether its end is there."""
 
+import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from PIL import Image
 
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -34,6 +38,22 @@ def read_header(content: bytes) -> Header:
     if content[:2] == b"BM":
         return Header(_size(content, 18, 22, 4, "little"))
     return Header()
+
+
+_EXIF_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF")
+_ORIENTATION_TAG = 0x0112
+
+
+def read_orientation(content: bytes) -> int:
+    """Return a file's EXIF orientation, 1 to 8; 1, upright as stored, where it says nothing that can be read."""
+    if not any(mark in content for mark in _EXIF_MARKS):
+        return 1
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as picture:
+            value = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # Pillow raises many kinds for damaged files; the decoder has the last word on those
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _png_ends(content: bytes) -> bool:

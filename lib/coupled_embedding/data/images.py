@@ -2,7 +2,9 @@
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from coupled_embedding.data.archives import inside_archive, read_member
 from coupled_embedding.data.bad_input import BadInputError, Problem
-from coupled_embedding.data.headers import Header, read_header
+from coupled_embedding.data.headers import Header, read_header, read_orientation
 from coupled_embedding.data.records import MAX_PIXELS, ImageRecord
 
 MAX_BYTES = 2**30  # of a photo's file
@@ -24,30 +26,58 @@ STD = (58.395, 57.12, 57.375)
 # what is subtracted from and what divides the values 0..255 of red, green, blue
 PIXELS = {"imagenet": (MEAN, STD), "unit": ((0.0,) * 3, (255.0,) * 3)}
 
-# OpenCV's flag for decoding a JPEG so many times smaller
+# OpenCV's flag for decoding a JPEG so many times smaller; an orientation is left to `upright`
 REDUCED_FLAGS = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    1: cv2.IMREAD_COLOR,
+    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
+    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
+    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
+    1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
 }
 
 
-def read_image(path: Path, honour_orientation: bool = False) -> NDArray[np.uint8]:
-    """Read a photo as (height, width, 3) uint8, blue, green, red; the first picture of an animation.
+@dataclass(frozen=True)
+class Photo:
+    """A decoded image.
+
+    Attributes:
+        pixels: (⌈height/reduction⌉, ⌈width/reduction⌉, 3) uint8, blue, green, red.
+        reduction: 8, 4, 2 or 1.
+        orientation: the file's EXIF orientation, 1 to 8.
+        turned: whether the pixels were turned as it says.
+    """
+
+    pixels: NDArray[np.uint8]
+    reduction: int = 1
+    orientation: int = 1
+    turned: bool = False
+
+
+def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn stored pixels (h, w, 3) as an EXIF orientation of 1 to 8 says."""
+    turned: Any = image
+    if orientation >= 5:
+        turned = cv2.transpose(turned)
+    if orientation in (3, 7):
+        turned = cv2.flip(turned, -1)
+    elif orientation in (2, 6):
+        turned = cv2.flip(turned, 1)
+    elif orientation in (4, 8):
+        turned = cv2.flip(turned, 0)
+    return np.asarray(turned, np.uint8)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as (height, width, 3) uint8, blue, green, red, upright; the first picture of an animation.
 
     Args:
         path: a file, or ``archive.zip/name`` inside a zip file.
-        honour_orientation: turn the picture as its EXIF tag says. Annotations of COCO and
-            CrowdPose belong to the pixels as stored.
 
     Raises:
         BadInputError: the file is missing, not a picture, cut off or larger than `MAX_PIXELS`.
     """
     content = read_file(path)
-    _check_header(path, read_header(content), None)
-    flags = cv2.IMREAD_COLOR if honour_orientation else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return _decode(path, content, flags)
+    _check_header(path, read_header(content))
+    return upright(_decode(path, content, REDUCED_FLAGS[1]), read_orientation(content))
 
 
 def read_file(path: Path) -> bytes:
@@ -78,23 +108,37 @@ def _fault(path: Path, text: str) -> BadInputError:
     return BadInputError(Problem(str(path), text))
 
 
-def _check_header(path: Path, header: Header, record: ImageRecord | None) -> None:
+def _check_header(path: Path, header: Header) -> None:
     """Raise BadInputError for what shows before decoding: a file of a few bytes may claim any size."""
-    if header.size and record:
-        _check_size(header.size, record)
     if header.size and header.size[0] * header.size[1] > MAX_PIXELS:
         raise _fault(path, f"the photo is {header.size[0]}×{header.size[1]} pixels; at most {MAX_PIXELS} are read")
     if header.cut:
         raise _fault(path, "the file ends before its picture does (cut off)")
 
 
-def _check_size(size: tuple[int, int], record: ImageRecord) -> None:
-    if size != (record.width, record.height):
+def is_turned(record: ImageRecord, size: tuple[int, int], orientation: int) -> bool:
+    """Whether a file's pixels have to be turned to lie under their annotations.
+
+    Args:
+        record: with the annotated size and the policy for orientations.
+        size: (width, height) as stored.
+        orientation: of EXIF, 1 to 8.
+
+    Raises:
+        BadInputError: neither the stored nor the turned size is the annotated one.
+    """
+    annotated = (record.width, record.height)
+    turned = size[::-1] if orientation >= 5 else size
+    wanted = {"auto": (turned, size), "upright": (turned,), "stored": (size,)}[record.orientation]
+    if annotated not in wanted:
+        exif = f" (EXIF orientation {orientation}: stored as {size[0]}×{size[1]})" if orientation > 1 else ""
+        shown = wanted[0]
         raise _fault(
             record.path,
-            f"the photo is {size[0]}×{size[1]} pixels, but image {record.image_id} is annotated as "
+            f"the photo is {shown[0]}×{shown[1]} pixels{exif}, but image {record.image_id} is annotated as "
             f"{record.width}×{record.height}",
         )
+    return orientation > 1 and record.orientation != "stored" and annotated == turned
 
 
 def _decode(path: Path, content: bytes, flags: int) -> NDArray[np.uint8]:
@@ -108,39 +152,41 @@ def _decode(path: Path, content: bytes, flags: int) -> NDArray[np.uint8]:
 
 
 def read_photo(record: ImageRecord) -> NDArray[np.uint8]:
-    """Read a record's photo; BadInputError also if its size is not the annotated one."""
-    image, _ = read_photo_for_warp(record, 1.0)
-    return image
+    """Read a record's image; BadInputError also if its size is not the annotated one."""
+    return read_photo_for_warp(record, 1.0).pixels
 
 
-def read_photo_for_warp(record: ImageRecord, shrink: float) -> tuple[NDArray[np.uint8], int]:
-    """Read a record's photo, as small as a warp that shrinks it anyway can do with.
+def read_photo_for_warp(record: ImageRecord, shrink: float) -> Photo:
+    """Read a record's image, as small as a warp that shrinks it anyway can do with.
 
     A JPEG decodes faster at a half, a quarter or an eighth of its size, from the low
     frequencies of its blocks. The warp then still shrinks, so it shows all detail that it
     could show; a bilinear warp of the whole photo would skip pixels instead (aliasing).
 
-    Args:
-        shrink: photo pixels per pixel of the warp's result.
+    An EXIF orientation is followed, as the released program does, unless the annotated size says
+    that annotations were made on the stored pixels.
 
-    Returns:
-        (⌈height/r⌉, ⌈width/r⌉, 3) uint8, blue, green, red, and r: 8, 4, 2 or 1, at most
-        ``shrink``; 1 for files that are no JPEG.
+    Args:
+        shrink: photo pixels per pixel of the warp's result; the reduction is at most that, and 1
+            for files that are no JPEG.
 
     Raises:
         BadInputError: the file is missing, not a picture, cut off or not of the annotated size.
     """
     content = read_file(record.path)
-    header = read_header(content)
-    _check_header(record.path, header, record)
+    header, orientation = read_header(content), read_orientation(content)
+    if header.size:
+        is_turned(record, header.size, orientation)
+    _check_header(record.path, header)
     reduction = max((r for r in REDUCED_FLAGS if r <= shrink), default=1)
     # other formats would be decoded whole anyway
     if not header.is_jpeg:
         reduction = 1
-    image = _decode(record.path, content, REDUCED_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
-    if reduction == 1:  # a reduced picture cannot tell its whole size
-        _check_size((image.shape[1], image.shape[0]), record)
-    return image, reduction
+    pixels = _decode(record.path, content, REDUCED_FLAGS[reduction])
+    # a reduced picture cannot tell its whole size
+    size = header.size if reduction > 1 and header.size else (pixels.shape[1], pixels.shape[0])
+    turned = is_turned(record, size, orientation)
+    return Photo(upright(pixels, orientation) if turned else pixels, reduction, orientation, turned)
 
 
 def normalise(images: Tensor, pixels: str = "imagenet") -> Tensor:

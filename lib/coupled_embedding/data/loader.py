@@ -26,9 +26,10 @@ class StepPlan(Sampler[list[SampleKey]]):
 
     A step takes the next ``processes · accumulate · images`` photos of the epoch's random
     order and deals them out evenly, first to its forward passes and then to the processes, so
-    each pass of n processes with b images holds the photos of one process's with n·b. An
-    epoch's last step has what is left; too few for every process to get one in every pass are
-    left out of that epoch.
+    each pass of n processes with b images holds the photos of one process's with n·b. What an
+    epoch has left at its end makes no step, as in the released program, unless it is all that
+    there is or ``drop_last`` is off; too few for every process to get one in every pass are left
+    out in any case.
 
     Args:
         num_images: photos in the data set.
@@ -37,6 +38,10 @@ class StepPlan(Sampler[list[SampleKey]]):
         rank, processes: this process and their number.
         seed: of the random order.
         first_step, last_step: steps to plan: ``first_step`` to ``last_step - 1``.
+        drop_last: whether an epoch's last, partial step is left out.
+
+    Raises:
+        DatasetError: there are fewer photos than processes times passes.
     """
 
     def __init__(
@@ -49,12 +54,15 @@ class StepPlan(Sampler[list[SampleKey]]):
         seed: int = 0,
         first_step: int = 0,
         last_step: int = 0,
+        drop_last: bool = False,
     ) -> None:
         self.num_images, self.accumulate = num_images, accumulate
         self.rank, self.processes, self.seed = rank, processes, seed
         self.parts = processes * accumulate
         self.step_size = self.parts * images
-        self.steps_per_epoch = num_images // self.step_size + (num_images % self.step_size >= self.parts)
+        self.steps_per_epoch, left = divmod(num_images, self.step_size)
+        if left >= self.parts and not (drop_last and self.steps_per_epoch):
+            self.steps_per_epoch += 1
         if not self.steps_per_epoch:
             raise DatasetError(
                 f"{num_images} photos are too few for {processes} processes with {accumulate} forward passes a step: "
@@ -107,6 +115,20 @@ def single_threaded(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def training_records(records: list[ImageRecord], which: str) -> list[ImageRecord]:
+    """Return the photos to train on.
+
+    Args:
+        which: ``"annotated"``: with at least one annotation of a person or a crowd region, as the
+            released program has it; ``"labelled"``: with at least one labelled joint; ``"all"``.
+    """
+    if which == "all":
+        return records
+    if which == "annotated":
+        return [r for r in records if r.annotations or len(r.keypoints)]
+    return [r for r in records if (r.keypoints[..., 2] > 0).any()]
+
+
 def build_train_dataset(
     cfg: CfgNode,
     records: list[ImageRecord],
@@ -115,10 +137,8 @@ def build_train_dataset(
     bad_input: BadInput | None = None,
 ) -> TrainDataset:
     """Build the training samples of a config."""
-    if cfg.DATASET.ONLY_WITH_PEOPLE:
-        records = [r for r in records if (r.keypoints[..., 2] > 0).any()]
     return TrainDataset(
-        records,
+        training_records(records, cfg.DATASET.TRAIN_IMAGES),
         schema.flip_index,
         build_augmentation(cfg),
         cfg.DATASET.INPUT_SIZE,

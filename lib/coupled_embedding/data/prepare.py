@@ -1,6 +1,7 @@
 """The data sets of a config: schema, photos, and the synthetic crowd rendered when missing."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -14,8 +15,10 @@ from coupled_embedding.keypoints import KeypointSchema, load_schema
 
 
 def schema_of(cfg: CfgNode) -> KeypointSchema:
-    """Read the schema that a config names."""
-    return load_schema(cfg.DATASET.SCHEMA)
+    """Read the schema that a config names; DATASET.CATEGORIES and DATASET.ORIENTATION go before its own."""
+    schema = load_schema(cfg.DATASET.SCHEMA)
+    chosen = tuple(cfg.DATASET.CATEGORIES) or schema.categories
+    return replace(schema, categories=chosen, orientation=cfg.DATASET.ORIENTATION or schema.orientation)
 
 
 def records_of(

@@ -27,6 +27,9 @@ class ImageRecord:
         ignored: COCO segmentations (polygons or RLE) of crowd regions and of people without
             keypoints, where heatmaps are not trained.
         crowd_index: CrowdPose's figure, None where the file has none.
+        annotations: of people, crowd regions and what could not be read, in the file.
+        orientation: how an EXIF orientation is read: see `images.ORIENTATIONS`.
+        ids, crowds, num_keypoints, areas: of each person, as the file has them; empty: not known.
     """
 
     image_id: int
@@ -37,6 +40,12 @@ class ImageRecord:
     boxes: NDArray[np.float32]
     ignored: tuple[Any, ...] = ()
     crowd_index: float | None = None
+    annotations: int = 0
+    orientation: str = "auto"
+    ids: tuple[Any, ...] = ()
+    crowds: tuple[bool, ...] = ()
+    num_keypoints: tuple[int, ...] = ()
+    areas: tuple[float, ...] = ()
 
     def valid_mask(self) -> NDArray[np.uint8]:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.

@@ -21,7 +21,8 @@ from coupled_embedding.data.augmentation import (
     warp_mask,
 )
 from coupled_embedding.data.bad_input import BadInput, Problem, photo_problem
-from coupled_embedding.data.images import read_photo_for_warp
+from coupled_embedding.data.images import Photo, read_photo_for_warp
+from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.data.workers import WorkerWatch
@@ -56,6 +57,7 @@ class Sample:
         dropped_people: people above M.
         step_images: see `SampleKey`.
         skipped: photos that could not be read, in whose place this one is.
+        oriented: the photo, if it has an EXIF orientation.
     """
 
     image: NDArray[np.uint8]
@@ -66,13 +68,15 @@ class Sample:
     dropped_people: int
     step_images: int
     skipped: tuple[Problem, ...] = ()
+    oriented: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainBatch:
     """B samples as tensors; `step_images` is the optimizer step's number of photos.
 
-    `skipped` are photos that could not be read; others stand in their places.
+    `skipped` are photos that could not be read; others stand in their places. `oriented` are those with an
+    EXIF orientation.
     """
 
     images: Tensor  # (B, S, S, 3) uint8
@@ -83,6 +87,7 @@ class TrainBatch:
     dropped_people: int
     step_images: int
     skipped: list[Problem] = field(default_factory=list)
+    oriented: list[Problem] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
@@ -190,11 +195,12 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         rng = np.random.default_rng((self.seed, key.epoch, key.photo))
         draw = self.augmentation.draw(rng, size)
         shrink = draw.side(size) / self.input_size if self.reduced_decode else 1.0
-        image, reduction = read_photo_for_warp(record, shrink)
+        photo = read_photo_for_warp(record, shrink)
         # colours after the warp: fewer pixels
-        warped = cv2.cvtColor(warp_image(image, draw, self.input_size, size, reduction), cv2.COLOR_BGR2RGB)
+        warped = cv2.cvtColor(warp_image(photo.pixels, draw, self.input_size, size, photo.reduction), cv2.COLOR_BGR2RGB)
         warped = self.augmentation.jitter_color(rng, np.asarray(warped, np.uint8))
-        return self.assemble(record, draw, warped, key.step_images)
+        sample = self.assemble(record, draw, warped, key.step_images)
+        return replace(sample, oriented=(orientation_notice(record, photo),)) if photo.orientation > 1 else sample
 
     def assemble(self, record: ImageRecord, draw: AffineDraw, image: NDArray[np.uint8], step_images: int) -> Sample:
         """Build the sample of a warped RGB image from its record and draw."""
@@ -211,9 +217,17 @@ class TrainDataset(Dataset[Sample | DatasetError]):
             joints.append(padded)
             masks.append(warp_mask(mask, draw, cells))
         scales = np.zeros(self.max_people)
-        scales[:count] = person_scales(record.boxes[kept], draw.matrix(size, self.input_size), self.input_size)
+        boxes = usable_boxes(record.boxes[kept], record.keypoints[kept])
+        scales[:count] = person_scales(boxes, draw.matrix(size, self.input_size), self.input_size)
         dropped = len(record.keypoints) - count
         return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
+
+
+def orientation_notice(record: ImageRecord, photo: Photo) -> Problem:
+    """Say how a photo with an EXIF orientation was read."""
+    how = "turned upright" if photo.turned else "read as stored, whose size the annotations have"
+    text = f"EXIF orientation {photo.orientation}: {how} (DATASET.ORIENTATION stored or upright chooses)"
+    return Problem(str(record.path), text, "orientation", record.image_id)
 
 
 def _people_rows(sample: Sample) -> int:
@@ -243,4 +257,5 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
         dropped_people=sum(s.dropped_people for s in good),
         step_images=good[0].step_images,
         skipped=[problem for s in good for problem in s.skipped],
+        oriented=[problem for s in good for problem in s.oriented],
     )

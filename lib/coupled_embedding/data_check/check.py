@@ -10,7 +10,7 @@ import numpy as np
 from coupled_embedding.data.bad_input import BadInput
 from coupled_embedding.data.coco_format import annotation_file, read_split, record_of
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data_check.findings import Findings, broken, suspicious
+from coupled_embedding.data_check.findings import Findings, broken, of_people, of_shapes, of_split
 from coupled_embedding.data_check.photos import PhotoState, photo_findings, read_photos
 from coupled_embedding.data_check.statistics import Statistics
 from coupled_embedding.keypoints import KeypointSchema
@@ -63,11 +63,11 @@ def check_split(
     findings: Findings = defaultdict(list)
     records: list[ImageRecord] = []
     for image, entries in read_split(schema, split, root, image_ids, bad_input):
-        record = record_of(image, [entry for _, entry in entries], schema.num_joints)
+        record = record_of(image, entries, schema)
         records.append(record)
         statistics.add(record, entries)
-        for kind, problem in suspicious(image, entries, schema.evaluator != "crowdpose"):
-            findings[kind].append(problem)
+    file = annotation_file(schema, split, root)
+    findings |= of_split(records, schema, file) | of_shapes(records) | of_people(records, schema)
     states: list[PhotoState] = []
     for state in read_photos(records, workers) if photos and records else ():
         states.append(state)
@@ -76,4 +76,4 @@ def check_split(
     for kind, problem in photo_findings(records[: len(states)], states):
         findings[kind].append(problem)
     found = {**broken(bad_input.problems), **findings}
-    return SplitCheck(schema, split, annotation_file(schema, split, root), statistics, found, len(states))
+    return SplitCheck(schema, split, file, statistics, found, len(states))

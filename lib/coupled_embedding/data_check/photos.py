@@ -12,9 +12,10 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from coupled_embedding.data.bad_input import Problem, photo_problem
-from coupled_embedding.data.images import read_file, read_photo
+from coupled_embedding.data.images import read_file, read_photo_for_warp
 from coupled_embedding.data.loader import single_threaded
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.train_dataset import orientation_notice
 from coupled_embedding.data.workers import STALLED_SECONDS, WorkerWatch
 from coupled_embedding.errors import DatasetError
 
@@ -30,11 +31,13 @@ class PhotoState:
         problem: why it cannot be read, or None.
         complaint: what the decoder said of it; empty: nothing.
         digest: of the file's bytes.
+        oriented: how its EXIF orientation is read, or None if it has none.
     """
 
     problem: Problem | None
     complaint: str = ""
     digest: bytes = b""
+    oriented: Problem | None = None
 
 
 class _Photos(Dataset[PhotoState]):
@@ -56,11 +59,12 @@ def photo_state(record: ImageRecord) -> PhotoState:
     try:
         digest = hashlib.blake2b(read_file(record.path), digest_size=16).digest()
         with _printed_by_decoders(lines):
-            read_photo(record)
+            photo = read_photo_for_warp(record, 1.0)
     except DatasetError as error:
         return PhotoState(photo_problem(error, record.path, record.image_id))
     told = [line for line in lines if any(word in line.lower() for word in _COMPLAINTS)]
-    return PhotoState(None, "; ".join(told)[:200], digest)
+    oriented = orientation_notice(record, photo) if photo.orientation > 1 else None
+    return PhotoState(None, "; ".join(told)[:200], digest, oriented)
 
 
 @contextmanager
@@ -107,6 +111,8 @@ def photo_findings(records: Sequence[ImageRecord], states: Sequence[PhotoState])
         if state.complaint:
             text = f"the decoder patched it up: {state.complaint}"
             yield "damaged photos", Problem(str(record.path), text, image_id=record.image_id)
+        if state.oriented:
+            yield "photos with an EXIF orientation", state.oriented
         if state.digest:
             same[state.digest].append(record)
     for first, *others in same.values():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from coupled_embedding.errors import UserError
-from coupled_embedding.evaluation.ground_truth import GroundTruth
+from coupled_embedding.evaluation.ground_truth import PERSON, GroundTruth
 from coupled_embedding.evaluation.results import FoundPeople
 
 ENGINES = ("pycocotools", "fast", "crowdposetools")
@@ -65,7 +65,7 @@ def build_engine(name: str, truth: GroundTruth, found: FoundPeople, sigmas: Arra
     def match(image_ids: Sequence[int], area_ranges: Sequence[tuple[float, float]]) -> Curves:
         with redirect_stdout(io.StringIO()):
             evaluator = eval_class(true_people, people, "keypoints")
-            _choose(evaluator.params, image_ids, truth.people_categories, area_ranges)
+            _choose(evaluator.params, image_ids, area_ranges)
             evaluator.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
             evaluator.evaluate()
             evaluator.accumulate()
@@ -75,12 +75,10 @@ def build_engine(name: str, truth: GroundTruth, found: FoundPeople, sigmas: Arra
     return match
 
 
-def _choose(
-    params: Any, image_ids: Sequence[int], categories: Sequence[int], area_ranges: Sequence[tuple[float, float]]
-) -> None:
+def _choose(params: Any, image_ids: Sequence[int], area_ranges: Sequence[tuple[float, float]]) -> None:
     # curves depend on the order of equal scores: all programs go by the image's number
     params.imgIds = sorted(set(image_ids))
-    params.catIds = list(categories)
+    params.catIds = [PERSON]
     params.maxDets = [MAX_DETECTIONS]
     params.areaRng = [list(limits) for limits in area_ranges]
     params.areaRngLbl = [str(limits) for limits in area_ranges]
@@ -93,9 +91,9 @@ def detections(found: FoundPeople) -> list[dict[str, Any]]:
     results is dropped: pycocotools would take areas from it and move people between AP_M and AP_L.
     """
     columns = (found.keypoints, found.scores, found.boxes(), found.areas())
-    names = ("id", "image_id", "category_id", "keypoints", "score", "bbox", "area")
-    rows = zip(found.image_ids, found.category_ids, *(column.tolist() for column in columns), strict=True)
-    return [dict(zip(names, (number, *row), strict=True)) for number, row in enumerate(rows, 1)]
+    names = ("id", "category_id", "image_id", "keypoints", "score", "bbox", "area")
+    rows = zip(found.image_ids, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, (number, PERSON, *row), strict=True)) for number, row in enumerate(rows, 1)]
 
 
 def _indexed(coco_class: Any, dataset: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,11 @@ class Scores:
     Attributes:
         values: name -> score in [0, 1], in the order in which the benchmark prints them; NaN
             where nobody is to be found, so that nothing can be scored (COCO's tools say -1).
+        reasons: name -> why a score is NaN.
     """
 
     values: dict[str, float]
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> float:
@@ -37,12 +39,17 @@ class Scores:
         return {name: None if math.isnan(value) else value for name, value in self.values.items()}
 
     def table(self) -> str:
-        """Return a Markdown table of one row, in percent as papers print them; n/a for NaN."""
+        """Return a Markdown table of one row, in percent as papers print them; n/a for NaN, with the reason below."""
         cells = ["n/a" if math.isnan(value) else f"{100 * value:.1f}" for value in self.values.values()]
         widths = [max(len(name), len(cell), 3) for name, cell in zip(self.values, cells)]
         rows = [list(self.values), ["-" * (width - 1) + ":" for width in widths], cells]
         lines = (" | ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
-        return "\n".join(f"| {line} |" for line in lines)
+        table = "\n".join(f"| {line} |" for line in lines)
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.reasons.items():
+            by_reason.setdefault(reason, []).append(name)
+        notes = [f"n/a: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+        return "\n".join([table, *([""] if notes else []), *notes])
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,13 @@ _COCO_SCORES = (
 )
 _CROWDPOSE_SCORES = (*_PRECISIONS, *_RECALLS)
 _BANDS = ("easy", "medium", "hard")
+_REASONS = {
+    "M": "nobody to be found has an area from 32² to 96² pixels",
+    "L": "nobody to be found has an area above 96² pixels",
+    "easy": "nobody to be found in images of a crowd index below 0.2",
+    "medium": "nobody to be found in images of a crowd index from 0.2 to 0.8",
+    "hard": "nobody to be found in images of a crowd index from 0.8",
+}
 
 
 def evaluate_keypoints(
@@ -132,6 +146,13 @@ def score_results(
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
     counted = _counted(found_people(results, schema, "results"), truth)
+    scores = _scores(truth, counted, schema, engine)
+    missing = [name for name, value in scores.values.items() if math.isnan(value)]
+    nobody = truth.why_nothing_is_found() if missing else ""
+    return replace(scores, reasons={name: nobody or _REASONS[name.rpartition("_")[2]] for name in missing})
+
+
+def _scores(truth: GroundTruth, counted: FoundPeople, schema: KeypointSchema, engine: str) -> Scores:
     # that program cannot read empty lists; such scores are 0 or NaN whoever computes them
     if engine == "crowdposetools" and counted.image_ids and truth.image_ids:
         return _from_crowdposetools(crowdposetools_scores(truth, counted, schema.sigmas))
@@ -139,6 +160,8 @@ def score_results(
     if schema.evaluator == "coco":
         curves = match(list(truth.images), _AREA_RANGES)
         return Scores({score.name: score.of(curves) for score in _COCO_SCORES})
+    if schema.evaluator != "crowdpose":
+        raise UserError(f"no rules to score by: evaluator '{schema.evaluator}' of schema '{schema.name}'")
     curves = match(list(truth.images), _ALL_AREAS)
     values = {score.name: score.of(curves) for score in _CROWDPOSE_SCORES}
     for band, ids in crowd_bands(truth.images).items():
@@ -181,8 +204,8 @@ def _counted(found: FoundPeople, truth: GroundTruth) -> FoundPeople:
     for index, (image_id, category_id) in enumerate(zip(found.image_ids, found.category_ids, strict=True)):
         if image_id not in truth.known_ids:
             raise DatasetError(f"results: entry {index}: {truth.path} has no image of id {image_id}")
-        if category_id not in truth.people_categories:
-            ids = ", ".join(map(str, truth.people_categories))
+        if truth.categories.listed and category_id not in truth.categories.people:
+            ids = ", ".join(map(str, truth.categories.people))
             raise DatasetError(
                 f"results: entry {index}: category_id {category_id} is none of the people's "
                 f"categories of {truth.path}, which are: {ids}"

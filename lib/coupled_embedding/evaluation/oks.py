@@ -12,23 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from coupled_embedding.keypoints import Pose
 
-# CrowdPose annotates no segments; a person fills about half of the box (METHOD.md 6)
-BOX_FILL = 0.53
-
-
-def box_areas(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Estimate the areas of people from their boxes: 0.53 · width · height.
-
-    Args:
-        boxes: (N, 4) x, y, width, height in photo pixels.
-
-    Returns:
-        (N,) square photo pixels.
-    """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    # in the benchmark's order of factors: the last bit decides on which side of a limit an area lies
-    return boxes[:, 3] * boxes[:, 2] * BOX_FILL
-
 
 def oks_matrix(
     true_keypoints: ArrayLike, areas: ArrayLike, predicted: ArrayLike, sigmas: ArrayLike

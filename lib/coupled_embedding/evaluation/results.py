@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coupled_embedding.data.people import whole_number
 from coupled_embedding.errors import DatasetError
 from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import KeypointSchema, Pose
@@ -130,7 +131,7 @@ def found_people(results: Sequence[Any], schema: KeypointSchema, source: str) ->
             if key not in entry:
                 raise DatasetError(f"{source}: entry {index}: '{key}' is missing")
         for key in ("image_id", "category_id"):
-            if type(entry[key]) is not int and (isinstance(entry[key], bool) or not isinstance(entry[key], Integral)):
+            if type(entry[key]) is not int and _whole(entry[key]) is None:
                 raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number, got {entry[key]!r:.80}")
     size = 3 * schema.num_joints
     return FoundPeople(
@@ -139,6 +140,11 @@ def found_people(results: Sequence[Any], schema: KeypointSchema, source: str) ->
         checked_table([e["keypoints"] for e in results], size, lambda row: f"{source}: entry {row}: keypoints"),
         checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score"),
     )
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number, of NumPy too."""
+    return whole_number(int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value)
 
 
 def _identities(results: Sequence[Any], key: str, source: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from coupled_embedding.visualize.fields import draw_tags, heatmap_grid, heatmap_overlay
 from coupled_embedding.visualize.palette import person_color
-from coupled_embedding.visualize.panels import contact_sheet, save_image, side_by_side
+from coupled_embedding.visualize.panels import contact_sheet, save_figure, save_image, side_by_side
 from coupled_embedding.visualize.people import draw_poses
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "heatmap_grid",
     "heatmap_overlay",
     "person_color",
+    "save_figure",
     "save_image",
     "side_by_side",
 ]

@@ -1,10 +1,12 @@
 """Pictures put together and saved."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from coupled_embedding.errors import UserError
 from coupled_embedding.files import write_whole
@@ -115,3 +117,10 @@ def fitted(image: Image, cell: tuple[int, int]) -> Image:
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     smaller = size[0] < image.shape[1]
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8)
+
+
+def save_figure(path: str | Path, figure: Figure) -> None:
+    """Write a figure of matplotlib's as an image file, whole; UserError if it cannot be written."""
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix.lstrip(".") or "png", dpi=110)
+    write_whole(Path(path), content.getvalue(), "this plot")
