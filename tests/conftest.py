@@ -24,6 +24,7 @@ REFERENCE_CASES = {
     "targets_case": "parity/targets_*.npz",
     "train_transform_case": "parity/train_transform_*.npz",
     "decode_case": "parity/decode_*.npz",
+    "end_to_end_case": "end_to_end/*.npz",
     "baseline_state_dict_case": "baselines/*_state_dict.json",
     "baseline_forward_case": "baselines/*_forward.npz",
     "baseline_losses_case": "baselines/*_losses_*.npz",
@@ -97,7 +98,8 @@ TINY = """
 DATASET: {SCHEMA: datasets/synthetic.yaml, TRAIN: train, VAL: val, TEST: test, INPUT_SIZE: 64}
 SYNTHETIC: {WIDTH: 96, HEIGHT: 96, TRAIN_SCENES: 10, VAL_SCENES: 3, TEST_SCENES: 5}
 MODEL: {WIDTH: 4, STEM_WIDTH: 8, STEM_BLOCKS: 1, STAGE_MODULES: [1, 1, 1], STAGE_BLOCKS: 1, HEAD_BLOCKS: 1, TAG_DIM: 4}
-TRAIN: {IMAGES_PER_GPU: 4, EPOCHS: 2, WARMUP_STEPS: 2, WORKERS: 0, LOG_EVERY: 2, PICTURES_EVERY: 3, EVAL_EVERY: 1}
+TRAIN: {IMAGES_PER_GPU: 4, DROP_LAST: False, EPOCHS: 2, WARMUP_STEPS: 2, WORKERS: 0, LOG_EVERY: 2,
+        PICTURES_EVERY: 3, EVAL_EVERY: 1}
 TEST: {WORKERS: 0, OVERLAYS: 1}
 """
 

@@ -73,7 +73,7 @@ def main() -> None:
         except DatasetError as error:
             bad_input.meet(photo_problem(error, path, None))
             continue
-        image = read_image(path, honour_orientation=True)
+        image = read_image(path)
         save_image(
             args.out / f"{len(found):04d}_{path.stem}_people.jpg",
             draw_poses(image, people, model.schema, min_score=SHOWN_JOINT),

@@ -56,6 +56,7 @@ def main() -> None:
         job = job_of_test(args)
         task = prepare_test(job.config, job.weights, job.overrides, args.split, world)
         if world.is_main:
+            print("".join(f"warning: {line}\n" for line in task.warnings), end="")
             print(
                 f"testing {task.weights} on {len(task.records)} photos of {task.schema.name} {task.split}", flush=True
             )

@@ -12,11 +12,14 @@ Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
 import argparse
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.commands import add_run_options, command
 from coupled_embedding.distributed import launch_if_asked, process_group
 from coupled_embedding.profiling import profile_training
+from coupled_embedding.training.files import earlier_ends
 from coupled_embedding.training.run import run_folder, train
 from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_training
 from coupled_embedding.zoo.records import record_of_training, write_record
@@ -47,6 +50,13 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def told_of_earlier_ends(folder: Path) -> str:
+    """Return what a record says of a run that was trained longer than first planned; nothing of others."""
+    ends = earlier_ends(folder)
+    epochs = " and ".join(map(str, ends)) + (" epoch" if ends == [1] else " epochs")
+    return f"trained longer: it had ended after {epochs}, and went on from there" if ends else ""
+
+
 @command
 def main() -> None:
     """Parse, launch, train."""
@@ -55,6 +65,8 @@ def main() -> None:
     cfg = job.load()
     launch_if_asked(args.gpus, sys.argv)
     with process_group(args.device) as world:
+        if world.is_main and job.warning:
+            print(job.warning, flush=True)
         if args.profile:
             report = profile_training(cfg, world)
             if world.is_main:
@@ -70,6 +82,7 @@ def main() -> None:
             print(f"{run_folder(cfg)}: was finished before; nothing to do")
             return
         record = record_of_training(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
+        record = replace(record, notes="; ".join(filter(None, (record.notes, told_of_earlier_ends(run_folder(cfg))))))
         print(f"record: {write_record(record, run_folder(cfg))}")
         if scores:
             print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))

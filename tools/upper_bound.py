@@ -39,6 +39,8 @@ def print_table(rows: dict[str, Scores]) -> None:
     for label, scores in rows.items():
         cells = (f"{100 * v:.1f}" if np.isfinite(v) else "n/a" for v in scores.values.values())
         print(f"| {label} | " + " | ".join(cells) + " |")
+    for reason in dict.fromkeys(reason for scores in rows.values() for reason in scores.reasons.values()):
+        print(f"n/a: {reason}")
 
 
 @command
@@ -62,7 +64,8 @@ def main() -> None:
         progress = tqdm(records, desc=label, unit="photo")
         rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
-    print_table({k: score_results(truth, poses_to_results(v, truth.person_category), schema) for k, v in rows.items()})
+    category = truth.categories.result
+    print_table({label: score_results(truth, poses_to_results(v, category), schema) for label, v in rows.items()})
 
 
 if __name__ == "__main__":

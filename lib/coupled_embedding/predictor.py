@@ -58,7 +58,7 @@ class Predictor:
         """
         name = str(image) if isinstance(image, str | Path) else "picture"
         if isinstance(image, str | Path):
-            image = read_image(Path(image), honour_orientation=True)
+            image = read_image(Path(image))
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected a (height, width, 3) uint8 picture, got {image.shape} {image.dtype}")
         if too_long := shape_problem((image.shape[1], image.shape[0])):

@@ -12,8 +12,9 @@ from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import config_of
 from coupled_embedding.config import default_config, flat, load_config, override
+from coupled_embedding.data.audit import unpaired_joints, warnings
 from coupled_embedding.data.bad_input import BadInput, build_bad_input
-from coupled_embedding.data.images import read_image
+from coupled_embedding.data.images import read_photo
 from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.distributed import World, barrier, gather, on_main
@@ -132,7 +133,7 @@ def run_test(
 
     def score() -> Scores | None:
         known = truth or ground_truth_of(cfg, schema, records, split)
-        results.extend(poses_to_results(people, known.person_category, cfg.TEST.MAX_DETECTIONS))
+        results.extend(poses_to_results(people, known.categories.result, cfg.TEST.MAX_DETECTIONS))
         return score_results(known, results, schema, cfg.TEST.ENGINE) if known.annotated else None
 
     scores = on_main(score, world)
@@ -185,7 +186,7 @@ def _quality(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema)
 
 
 def _overlay(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema, label: str) -> np.ndarray:
-    image = read_image(record.path)
+    image = read_photo(record)
     shown = likely_people(poses)
     return side_by_side(
         [draw_poses(image, record.keypoints, schema), draw_poses(image, shown, schema, min_score=SHOWN_JOINT)],
@@ -201,7 +202,7 @@ def likely_people(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1)
 
 @dataclass(frozen=True)
 class TestTask:
-    """A network and what to test it on."""
+    """A network and what to test it on; `warnings` are what looks wrong with the annotations."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
     network: PoseNetwork
@@ -212,6 +213,7 @@ class TestTask:
     weights: Path
     folder: Path
     bad_input: BadInput = field(default_factory=BadInput)
+    warnings: tuple[str, ...] = ()
 
 
 def prepare_test(
@@ -234,12 +236,10 @@ def prepare_test(
     cfg = cfg or override(config_of(path), overrides)
     schema = schema_of(cfg)
     network = sketch_network(cfg, schema.num_joints)
-    joints = load_network(network, path)
-    if joints and joints != schema.joints:
-        raise CheckpointError(
-            f"{path}: was trained for the joints {', '.join(joints)}, but data set '{schema.name}' has "
-            f"{', '.join(schema.joints)}; test it on a data set with its own joints"
-        )
+    notes: list[str] = []
+    load_network(network, path, schema, notes)
+    if world.is_main and notes:
+        print("\n".join(f"{path}: {note}" for note in notes), flush=True)
     network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     split = split or cfg.DATASET.TEST
     if world.is_main:
@@ -250,7 +250,8 @@ def prepare_test(
     bad_input = build_bad_input(cfg, training=False)
     records = records_of(cfg, schema, split, bad_input)
     folder = Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}"
-    return TestTask(network, cfg, schema, records, split, path, folder, bad_input)
+    said = warnings(records, schema) + (unpaired_joints(schema) if cfg.TEST.FLIP else [])
+    return TestTask(network, cfg, schema, records, split, path, folder, bad_input, tuple(said))
 
 
 def _check_rendered(cfg: CfgNode, schema: KeypointSchema, split: str, given: Sequence[str]) -> None:

@@ -2,14 +2,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import decoded_case
 
 from coupled_embedding.config import load_config
 from coupled_embedding.errors import ConfigError, NotFiniteError
-from coupled_embedding.geometry import TestGeometry, fit_geometry
-from coupled_embedding.inference.aggregate import MergedMaps, PhotoMaps, merge_flip, merge_scales
+from coupled_embedding.geometry import fit_geometry
+from coupled_embedding.inference.aggregate import PhotoMaps
 from coupled_embedding.inference.decode import DecodeSettings, build_decode_settings, decode
 from coupled_embedding.inference.peaks import PeakSettings
 from coupled_embedding.inference.tags import TagLayer
@@ -21,33 +21,9 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 # ---- recordings
 
 
-def recorded_maps(npz, options):
-    """Cast, merge the mirror and the scales, as METHOD.md 5.2."""
-    merged = []
-    for suffix in ("", "_0", "_1"):
-        if f"heatmaps{suffix}" in npz:
-            heatmaps, tags = (torch.from_numpy(npz[n + suffix].astype(np.float32)) for n in ("heatmaps", "tagmaps"))
-            maps = MergedMaps(heatmaps[:1], tags[:1])
-            if options["with_flip"]:
-                maps = merge_flip(maps, MergedMaps(heatmaps[1:], tags[1:]), options["flip_index"])
-            merged.append(maps)
-    width, height = options["base_size"]
-    return merge_scales(merged, 0, (height, width))
-
-
 @pytest.mark.reference
 def test_people_equal_the_recorded_ones_in_order(decode_case):
-    npz = np.load(decode_case)
-    options = json.loads(str(npz["settings"]))
-    maps = recorded_maps(npz, options)
-    settings = DecodeSettings(
-        tuple(options["inference_channel"]),
-        PeakSettings(options["nms_kernel_size"], options["max_num_people"], options["val_th"]),
-        options["tag_th"],
-        refine=options["with_refine"],
-    )
-    geometry = TestGeometry(tuple(options["base_size"]), tuple(options["center"]), options["scale"][0] * 200)
-    people = decode(maps.photo(0), geometry.base_size, geometry.to_photo(), settings)
+    npz, people = np.load(decode_case), decoded_case(decode_case)
     assert len(people) == len(npz["keypoints"])
     for pose, keypoints, score in zip(people, npz["keypoints"], npz["scores"], strict=True):
         np.testing.assert_allclose(pose.keypoints[:, :2], keypoints[:, :2], rtol=0, atol=1e-3)

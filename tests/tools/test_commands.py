@@ -12,8 +12,11 @@ import torch
 
 from coupled_embedding.checkpoint import load_model
 from coupled_embedding.config import load_config
+from coupled_embedding.data.coco_format import annotation_file, load_records
+from coupled_embedding.evaluation import poses_to_results, write_results
 from coupled_embedding.keypoints import load_schema
 from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.upper_bound import annotated_poses
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -204,3 +207,36 @@ def test_mistakes_are_told_without_a_traceback(tool: str, arguments: list[str], 
     assert told in printed
     assert printed.startswith("error: ")
     assert "Traceback" not in printed
+
+
+@pytest.fixture
+def scored(tmp_path: Path, tiny_crowd: Path) -> list[str]:
+    """The annotations of the tiny crowd's test split as results, and how to score them."""
+    schema = load_schema("datasets/synthetic.yaml")
+    records = load_records(schema, "test", str(tiny_crowd))
+    write_results(tmp_path / "results.json", poses_to_results({r.image_id: annotated_poses(r) for r in records}))
+    return [str(tmp_path / "results.json"), "--schema", "datasets/synthetic.yaml"]
+
+
+def test_a_results_file_is_scored_by_split_or_by_annotations(
+    scored: list[str], tiny_crowd: Path, tmp_path: Path
+) -> None:
+    root = ["DATASET.ROOT", str(tiny_crowd)]
+    by_split = run("score.py", *scored, "--split", "test", "--out", str(tmp_path / "scores.json"), *root)
+    file = annotation_file(load_schema("datasets/synthetic.yaml"), "test", str(tiny_crowd))
+    by_file = run("score.py", *scored, "--annotations", str(file))
+    assert table(by_split) == table(by_file)
+    assert table(by_split)[2].split("|")[1].strip() == "100.0"
+    assert json.loads((tmp_path / "scores.json").read_text())["AP"] == pytest.approx(1)
+    assert "rules of crowdpose" in by_split
+
+
+def test_scoring_says_what_is_missing_and_why_a_score_is_not_available(scored: list[str], tmp_path: Path) -> None:
+    assert "--split: which one of train, val, test?" in run("score.py", *scored, code=2)
+    assert "no such results file" in run("score.py", "gone.json", *scored[1:], "--split", "test", code=2)
+    nobody = tmp_path / "nobody.json"
+    nobody.write_text(json.dumps({"images": [{"id": 1}], "annotations": []}))
+    (tmp_path / "none.json").write_text("[]")
+    printed = run("score.py", str(tmp_path / "none.json"), *scored[1:], "--annotations", str(nobody))
+    assert "n/a: AP, AP50" in printed
+    assert "none of the 1 images has an annotated person" in printed

@@ -16,6 +16,20 @@ def test_choosing_by_the_test_split_is_refused(tiny):
         build_trainer(tiny("cheat", "DATASET.VAL", "test"), HERE)
 
 
+def test_choosing_by_the_test_split_is_an_option_that_the_error_does_not_name(tiny):
+    with pytest.raises(UserError) as refused:
+        build_trainer(tiny("cheat", "DATASET.VAL", "test"), HERE)
+    assert "SELECT_ON_TEST" not in str(refused.value)
+    _, messages = build_trainer(tiny("chosen", "DATASET.VAL", "test", "TRAIN.SELECT_ON_TEST", "True"), HERE)
+    (warning,) = [message for message in messages if message.startswith("warning")]
+    assert "chosen by 'test', which figures of synthetic are reported on" in warning
+
+
+def test_where_another_split_chooses_the_option_changes_nothing(tiny):
+    _, messages = build_trainer(tiny("honest", "TRAIN.SELECT_ON_TEST", "True"), HERE)
+    assert not [message for message in messages if message.startswith("warning")]
+
+
 def test_training_on_the_test_split_is_warned_of(tiny):
     _, messages = build_trainer(tiny("cheat", "DATASET.TRAIN", "test"), HERE)
     assert any(message.startswith("warning: training on 'test'") for message in messages)

@@ -1,12 +1,12 @@
 """Twelve full training steps in float64 against the released program's recording."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from named_weights import weight_from_name
 
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.criterion import PoseCriterion
@@ -21,18 +21,7 @@ NAMES = {"total": "total", "hms_loss": "heatmap", "pull_loss": "pull", "push_los
 def recorded_weights(network: torch.nn.Module) -> None:
     """Fill a network by the rule of the reference's README: from each key's name."""
     for key, tensor in network.state_dict().items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        random, shape = np.random.RandomState(zlib.crc32(key.encode())), tuple(tensor.shape)
-        if key.endswith("running_var"):
-            values = random.uniform(0.5, 1.5, shape)
-        elif len(shape) == 4:
-            values = random.standard_normal(shape) * np.sqrt(1 / (shape[1] * shape[2] * shape[3]))
-        elif key.endswith("weight"):
-            values = random.uniform(0.2, 0.6, shape)
-        else:
-            values = random.standard_normal(shape) * 0.1
-        tensor.copy_(torch.from_numpy(values.astype(np.float32)))
+        tensor.copy_(weight_from_name(key, tuple(tensor.shape)))
 
 
 def recorded_batch(folder: Path, samples: list[str]) -> tuple[torch.Tensor, Targets]:

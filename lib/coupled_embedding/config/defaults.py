@@ -28,7 +28,11 @@ def _dataset() -> Node:
     node.TEST = "val2017"  # what tools/test.py scores unless told otherwise
     node.INPUT_SIZE = 512  # S, pixels: side of the training crop, short side at test time
     node.MAX_PEOPLE = 30  # M: people per image that training keeps, those with most joints first
-    node.ONLY_WITH_PEOPLE = False  # train only on photos with at least one labelled person
+    node.CATEGORIES = []  # names or ids of the categories that are people, of several; empty: the schema's, or all
+    # photos to train on: "annotated": with an annotation of a person or a crowd; "labelled": with a labelled joint
+    node.TRAIN_IMAGES = "annotated"  # or "all", also those where nobody is
+    # photos with an EXIF orientation: "upright"; "stored": never turned; empty: the schema's choice, which is upright
+    node.ORIENTATION = ""  # unless the annotated size is that of the stored pixels
     # broken photos and annotations: "strict" stops with the file's name, "tolerant" leaves them out and tells;
     node.BAD_INPUT = "auto"  # "auto": tolerant in training, strict in testing
     node.IMAGE_IDS = []  # train and test only on these image ids; empty: all
@@ -104,6 +108,7 @@ def _train() -> Node:
     node = Node()
     node.IMAGES_PER_GPU = 10  # per process and forward pass
     node.ACCUMULATE = 1  # forward passes per optimizer step
+    node.DROP_LAST = True  # leave out what an epoch has left for a partial step; False: a smaller last step
     node.EPOCHS = 300
     node.OPTIMIZER = "adam"  # "adam", as the paper; "muon": orthogonalised updates, more learned per photo
     node.LR = 1.5e-3
@@ -125,6 +130,8 @@ def _train() -> Node:
     node.LOG_EVERY = 50  # steps
     node.PICTURES_EVERY = 1000  # steps between TensorBoard pictures; 0: none
     node.EVAL_EVERY = 5  # epochs; 0: only after the last
+    # True: DATASET.VAL may be the split that figures are reported on, which makes them too good; for measuring how much
+    node.SELECT_ON_TEST = False
     node.SAVE_EVERY = 1  # epochs between checkpoints to continue from
     node.SAVE_STEPS = 0  # steps between checkpoints within an epoch; 0: none
     node.KEEP = 2  # checkpoints kept beside the best one

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from coupled_embedding.config.aliases import as_before, renamed
 from coupled_embedding.config.defaults import default_config
 from coupled_embedding.config.rules import check_values, coerce
 from coupled_embedding.errors import ConfigError, shown
@@ -32,7 +33,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     cfg = default_config()
     if path is not None:
         for file, content in _with_bases(resolve(path), ()):
-            _merge(cfg, content, str(file), "")
+            _merge(cfg, renamed(content), str(file), "")
             check_values(cfg, str(file))
         cfg.NAME = cfg.NAME or f"{Path(path).resolve().parent.name}_{Path(path).stem}"
     _merge_overrides(cfg, overrides)
@@ -56,7 +57,7 @@ def config_from_dict(content: Any, source: str) -> CfgNode:
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected groups of options, got {shown(content)}")
     cfg = default_config()
-    _merge(cfg, content, source, "")
+    _merge(cfg, as_before(content), source, "")
     check_values(cfg, source)
     cfg.freeze()
     return cfg
@@ -142,4 +143,4 @@ def _merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         content: Any = "" if value is None else value
         for part in reversed(key.split(".")):
             content = {part: content}
-        _merge(cfg, content, source, "")
+        _merge(cfg, renamed(content), source, "")

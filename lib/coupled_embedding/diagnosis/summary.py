@@ -144,7 +144,7 @@ def diagnose(
     bins = [PhotoBin("all", tuple(findings)), *by_crowd, *bins_by_people(records)]
 
     def results_of(run: str) -> Results:
-        return poses_to_results({i: f.runs[run] for i, f in findings.items()}, truth.person_category, max_detections)
+        return poses_to_results({i: f.runs[run] for i, f in findings.items()}, truth.categories.result, max_detections)
 
     runs: dict[str, dict[str, float]] = {}
     ap: dict[str, list[float]] = {}

@@ -7,18 +7,22 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from coupled_embedding.checkpoint import latest_sound, list_checkpoints, read_resumable, remove_unfinished
-from coupled_embedding.config import config_to_yaml
+from coupled_embedding.config import config_from_dict, config_to_yaml
+from coupled_embedding.data.audit import people_of, unpaired_joints, warnings
 from coupled_embedding.data.bad_input import BadInput, build_bad_input
 from coupled_embedding.data.loader import build_train_dataset
-from coupled_embedding.data.prepare import records_of, render_missing, schema_of
+from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.distributed import World, gather, on_main
 from coupled_embedding.errors import UserError
 from coupled_embedding.files import write_whole
 from coupled_embedding.keypoints import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.state_dict import is_own_checkpoint
 from coupled_embedding.networks.weights import carry_over, load_backbone, network_weights, read_weight_file
 from coupled_embedding.paths import resolve
 from coupled_embedding.testing import ground_truth_of, run_test
+from coupled_embedding.training.files import set_final_aside
 from coupled_embedding.training.trainer import Evaluate, Trainer
 
 
@@ -51,7 +55,11 @@ def train(cfg: CfgNode, world: World, resume: str | None = None) -> dict[str, fl
     trainer, messages = build_trainer(cfg, world, fresh=start is None)
     messages += [f"warning: {problem}; using the checkpoint before it" for problem in problems]
     if start:
-        trainer.resume(read_resumable(start), start)
+        content = read_resumable(start)
+        trainer.resume(content, start)
+        epochs = config_from_dict(content["config"], f"{start}, its config").TRAIN.EPOCHS
+        longer = on_main(lambda: set_final_aside(folder, epochs, cfg.TRAIN.EPOCHS), world)
+        messages += [longer] if longer else []
         messages.append(f"continuing from {start} (step {trainer.state.step} of {trainer.total_steps})")
     # now that nothing was refused
     on_main(lambda: write_whole(folder / "config.yaml", config_to_yaml(cfg), "the run's config"), world)
@@ -92,9 +100,40 @@ def build_trainer(cfg: CfgNode, world: World, fresh: bool = True) -> tuple[Train
         messages.append(f"warning: training on '{cfg.DATASET.TRAIN}', which figures of {schema.name} are reported on")
     bad_input = build_bad_input(cfg, training=True)
     records = records_of(cfg, schema, cfg.DATASET.TRAIN, bad_input)
+    messages += [f"warning: {line}" for line in _suspicions(cfg, records, schema)]
     dataset = build_train_dataset(cfg, records, schema, network.strides, bad_input)
     evaluate = _validation(cfg, schema, world, bad_input)
+    if evaluate and cfg.DATASET.VAL in schema.held_out:
+        messages.append(
+            f"warning: TRAIN.SELECT_ON_TEST: the best checkpoint is chosen by '{cfg.DATASET.VAL}', which figures of "
+            f"{schema.name} are reported on: those of best.pth will be too good"
+        )
     return Trainer(cfg, schema, network, dataset, run_folder(cfg), world, evaluate), messages
+
+
+def _suspicions(cfg: CfgNode, records: list[ImageRecord], schema: KeypointSchema) -> list[str]:
+    """Return what looks wrong with the data before it is trained on, a line each.
+
+    Raises:
+        UserError: there is nobody to learn from.
+    """
+    people = people_of(records, schema)
+    if not people.labelled.any():
+        count = sum(record.annotations for record in records)
+        raise UserError(
+            f"{annotations_of(cfg, schema, cfg.DATASET.TRAIN)}: nobody to learn from: {count} annotations of people in "
+            f"{len(records)} images, none with a labelled joint (keypoints x, y, label above 0); "
+            "tools/check_dataset.py says more"
+        )
+    lines = warnings(records, schema)
+    crowded = [r for r in records if (r.keypoints[..., 2] > 0).any(1).sum() > cfg.DATASET.MAX_PEOPLE]
+    if crowded:
+        lines.append(
+            f"{len(crowded)} images have more labelled people than DATASET.MAX_PEOPLE {cfg.DATASET.MAX_PEOPLE}, such "
+            f"as {crowded[0].path}: those with fewest joints are left out"
+        )
+    lines += unpaired_joints(schema) if cfg.AUGMENT.FLIP else []
+    return lines
 
 
 def _start_checkpoint(folder: Path, resume: str | None, restarted: bool) -> tuple[Path | None, list[str]]:
@@ -151,8 +190,10 @@ def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> li
                 f"MODEL.PRETRAINED: {path} is missing; tools/weights.py says where it comes from (and see "
                 "pretrained/README.md), or train from scratch with MODEL.PRETRAINED ''"
             )
-        unused = load_backbone(network, path)
+        notes: list[str] = []
+        unused = load_backbone(network, path, notes)
         messages.append(f"backbone from {path} ({len(unused)} classification and lower-branch tensors not used)")
+        messages += [f"{path}: {note}" for note in notes]
     if cfg.MODEL.INIT_FROM:
         path = resolve(cfg.MODEL.INIT_FROM)
         if not path.is_file():
@@ -160,29 +201,36 @@ def initialise(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema) -> li
                 f"MODEL.INIT_FROM: {path} is missing, whose weights this network starts from. Train that one and name "
                 "its best.pth here (tools/train.py --model NAME finds it by itself); tools/weights.py says more"
             )
-        fresh = start_from(network, cfg, schema, path)
+        notes = []
+        fresh = start_from(network, cfg, schema, path, notes)
         messages.append(f"weights from {path}; fresh head channels: {', '.join(fresh) or 'none'}")
+        messages += [f"{path}: {note}" for note in notes]
     return messages
 
 
-def start_from(network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema, path: Path) -> list[str]:
+def start_from(
+    network: PoseNetwork, cfg: CfgNode, schema: KeypointSchema, path: Path, notes: list[str] | None = None
+) -> list[str]:
     """Give a network the weights of another one, of other joints too; return the joints that it has not.
+
+    Args:
+        notes: gets a line for each choice among the file's weights.
 
     Raises:
         CheckpointError: the file is damaged or does not fit.
     """
     content = read_weight_file(path)
-    if "schema" in content:
-        source = schema_from_dict(content["schema"], f"{path}, its schema")
+    if is_own_checkpoint(content):
+        source = schema_from_dict(content.get("schema"), f"{path}, its schema")
     else:
         source = load_schema(cfg.MODEL.INIT_SCHEMA)
-    return carry_over(network, network_weights(content, path), source.joints, schema.joints, path)
+    return carry_over(network, network_weights(content, path, notes), source.joints, schema.joints, path)
 
 
 def _validation(cfg: CfgNode, schema: KeypointSchema, world: World, bad_input: BadInput) -> Evaluate | None:
     if not cfg.DATASET.VAL:
         return None
-    if cfg.DATASET.VAL in schema.held_out:
+    if cfg.DATASET.VAL in schema.held_out and not cfg.TRAIN.SELECT_ON_TEST:
         raise UserError(
             f"DATASET.VAL: '{cfg.DATASET.VAL}' is the split that figures of {schema.name} are reported on; a "
             "checkpoint chosen by it flatters them. Choose by another split, or keep the last weights: DATASET.VAL ''"
@@ -192,6 +240,11 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, world: World, bad_input: B
     truth = ground_truth_of(cfg, schema, records, cfg.DATASET.VAL)
     if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{cfg.DATASET.VAL}' has no public annotations to score against")
+    if nobody := truth.why_nothing_is_found():
+        raise UserError(
+            f"DATASET.VAL: {truth.path}: {nobody}. No checkpoint can be chosen by it; choose another split, or keep "
+            "the last weights: DATASET.VAL ''"
+        )
 
     def evaluate(network: PoseNetwork) -> dict[str, float]:
         photos = BadInput(bad_input.tolerant)

@@ -86,7 +86,7 @@ class Trainer:
     def _plan(self, first_step: int, last_step: int) -> StepPlan:
         train, world = self.cfg.TRAIN, self.world
         dealt = (train.IMAGES_PER_GPU, train.ACCUMULATE, world.rank, world.size)
-        return StepPlan(len(self.dataset), *dealt, self.cfg.SEED, first_step, last_step)
+        return StepPlan(len(self.dataset), *dealt, self.cfg.SEED, first_step, last_step, train.DROP_LAST)
 
     def train(self) -> dict[str, float]:
         """Train to the last epoch; return the last validation's scores (empty without one).
