@@ -70,7 +70,7 @@ def weights_of(path: Path) -> str:
     content = torch.load(path, weights_only=True)["model"]
     total = hashlib.sha256()
     for name, tensor in content.items():
-        total.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        total.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
 
 
