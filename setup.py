@@ -2,7 +2,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="coupled-embedding",
-    version="0.1.0",
+    version="0.2.0",
     description="Bottom-up multi-person pose estimation with coupled embeddings",
     package_dir={"": "lib"},
     packages=find_packages("lib"),

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from common import ROOT
 
-from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.analysis.upper_bound import perfect_maps
+from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.geometry import fit_geometry
+from coupled_embedding.data.schema import Pose, Split, load_schema
+from coupled_embedding.decode.aggregate import MergedMaps, merge_resolutions
+from coupled_embedding.decode.decode import DecodeSettings, decode
 from coupled_embedding.evaluation import evaluate_keypoints, poses_to_results
-from coupled_embedding.geometry import fit_geometry
-from coupled_embedding.inference.aggregate import MergedMaps, merge_resolutions
-from coupled_embedding.inference.decode import DecodeSettings, decode
-from coupled_embedding.keypoints import Pose, Split, load_schema
-from coupled_embedding.upper_bound import perfect_maps
 
 INPUT_SIZE = 512
 DIMENSIONS = 8

@@ -18,12 +18,12 @@ import torch
 from common import ROOT, Record, arguments, record, report
 from torch import Tensor
 
-from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
 from coupled_embedding.data.loader import single_threaded
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 SIZE, STRIDES = 512, (4, 2)
 BATCH = 10

@@ -8,10 +8,10 @@ import torch
 from common import ROOT, Record, arguments, record, report
 from plain_decode import candidates, grouped, merged_at_full_size, refined
 
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import gaussian_heatmaps
-from coupled_embedding.inference.aggregate import MergedMaps, merge_flip
-from coupled_embedding.inference.decode import DecodeSettings, decode
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.decode.aggregate import MergedMaps, merge_flip
+from coupled_embedding.decode.decode import DecodeSettings, decode
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 

@@ -19,9 +19,9 @@ from common import ROOT, Record, arguments, report
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.evaluation import evaluate_keypoints, read_results
 from coupled_embedding.evaluation.keypoint_ap import crowd_bands
-from coupled_embedding.keypoints import KeypointSchema, load_schema
 
 PEOPLE = 20  # a photo, annotated and found: as many as both benchmarks count
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from common import ROOT, machine
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import records_of, schema_of
+from coupled_embedding.prepare import records_of, schema_of
 
 NETWORKS = ("ce_hrnet_w32_512", "ce_hrhrnet_w32_512", "ce_hrnet_w48_640", "ce_hrhrnet_w48_640")
 SPLITS = {"coco": ("train2017", "val2017"), "crowdpose": ("test", "test")}

@@ -14,7 +14,7 @@ from common import ROOT, Record, arguments, record, report
 from torch import Tensor
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
 from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.losses.criterion import PoseCriterion, build_criterion
 from coupled_embedding.networks.pose_network import build_network

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from decode import made_up_maps
 from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from coupled_embedding.data.images import normalise
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
 from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from decode import made_up_maps
 
 JOINTS, PEOPLE = 14, 10  # people a photo
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

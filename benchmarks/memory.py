@@ -13,7 +13,7 @@ from common import ROOT
 from torch import Tensor
 
 from coupled_embedding.config import load_config
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 
 CONFIGS = ("ce_hrnet_w32_512", "ce_hrhrnet_w32_512", "ce_hrnet_w48_640", "ce_hrhrnet_w48_640")

@@ -25,13 +25,13 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
+from coupled_embedding.data.geometry import fit_geometry
 from coupled_embedding.data.images import normalise
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.geometry import fit_geometry
-from coupled_embedding.inference.decode import build_decode_settings
-from coupled_embedding.inference.estimator import PRECISIONS, EstimatorSettings, PoseEstimator
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.decode.decode import build_decode_settings
+from coupled_embedding.decode.pipeline import PRECISIONS, EstimatorSettings, PoseEstimator
 from coupled_embedding.losses.criterion import build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork
 from losses import listed

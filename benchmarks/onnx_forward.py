@@ -19,11 +19,11 @@ from network import Drawn, on_host, relative_difference
 from torch import Tensor, nn
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.maps import PoseMaps
-from coupled_embedding.geometry import fit_geometry
-from coupled_embedding.inference.decode import build_decode_settings
-from coupled_embedding.inference.estimator import PRECISIONS, EstimatorSettings, PoseEstimator
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.geometry import fit_geometry
+from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.decode.decode import build_decode_settings
+from coupled_embedding.decode.pipeline import PRECISIONS, EstimatorSettings, PoseEstimator
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PoseNetwork
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from coupled_embedding.data.augmentation import AffineDraw
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.transforms import AffineDraw
 
 MAX_PEOPLE = 30
 SIGMA = 2

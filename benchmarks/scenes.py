@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from common import ROOT
 
-from coupled_embedding.data.synthetic import CrowdSettings, Scene, render_scene, write_dataset
-from coupled_embedding.data.synthetic.writer import split_seed
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.evaluation import evaluate_keypoints
-from coupled_embedding.keypoints import load_schema
+from synthetic_crowd import CrowdSettings, Scene, render_scene, write_dataset
+from synthetic_crowd.writer import split_seed
 
 
 def facing_and_size(path: Path) -> str:

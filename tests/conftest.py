@@ -10,7 +10,7 @@ import pytest
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.synthetic import CrowdSettings, write_dataset
+from synthetic_crowd import CrowdSettings, write_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(os.environ.get("CE_REFERENCE", CHECKOUT.parent / "shared" / "reference"))

@@ -11,7 +11,7 @@ import torch
 from named_weights import weight_from_name
 
 from coupled_embedding.config import load_config
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.pose_network import build_network
 
 PIXELS, SCORES = 1e-3, 1e-4

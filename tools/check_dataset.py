@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from coupled_embedding.commands import command
+from coupled_embedding.analysis.dataset_validation import SplitCheck, as_json, as_text, check_split, plot_statistics
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import render_missing
-from coupled_embedding.data_check import SplitCheck, as_json, as_text, check_split, plot_statistics
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.prepare import render_missing
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.visualize import save_figure
 
 

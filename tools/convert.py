@@ -11,11 +11,8 @@ with such weights. Every tensor must fit.
 import argparse
 from pathlib import Path
 
-from coupled_embedding.checkpoint import FORMAT, describe, save
-from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import schema_of
-from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.engine.checkpoint_files import FORMAT, describe, save
 from coupled_embedding.networks.convert import (
     config_of_released,
     convert_weights,
@@ -25,6 +22,9 @@ from coupled_embedding.networks.convert import (
 )
 from coupled_embedding.networks.pose_network import build_network
 from coupled_embedding.networks.weights import load_strictly, read_weight_file
+from coupled_embedding.prepare import schema_of
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import CheckpointError, UserError
 
 
 def parse() -> argparse.Namespace:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from coupled_embedding.checkpoint import load_model
-from coupled_embedding.commands import command
 from coupled_embedding.config import override
-from coupled_embedding.data.bad_input import build_bad_input, photo_problem
 from coupled_embedding.data.images import read_image
-from coupled_embedding.errors import DatasetError, UserError
-from coupled_embedding.files import write_whole
-from coupled_embedding.keypoints import Pose
+from coupled_embedding.data.io.data_errors import build_bad_input, photo_problem
+from coupled_embedding.data.schema import Pose
+from coupled_embedding.engine.checkpoint_files import load_model
+from coupled_embedding.engine.evaluate import SHOWN_JOINT, likely_people
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.testing import SHOWN_JOINT, likely_people
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import DatasetError, UserError
 from coupled_embedding.visualize import draw_poses, save_image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

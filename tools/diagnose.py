@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from coupled_embedding.commands import command
-from coupled_embedding.diagnosis import diagnose_task, write_diagnosis
-from coupled_embedding.distributed import process_group
+from coupled_embedding.analysis.error_analysis import diagnose_task, write_diagnosis
+from coupled_embedding.engine.evaluate import prepare_test
 from coupled_embedding.evaluation import Scores
-from coupled_embedding.testing import prepare_test
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.distributed import process_group
 
 
 def parse() -> argparse.Namespace:

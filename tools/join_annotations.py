@@ -8,10 +8,10 @@ import argparse
 import json
 from pathlib import Path
 
-from coupled_embedding.commands import command
-from coupled_embedding.data.coco_format import join_annotations
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
+from coupled_embedding.data.coco import join_annotations
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import UserError
 
 
 @command

@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from coupled_embedding.data.synthetic import CrowdSettings, draw_labels, render_scene, write_dataset
-from coupled_embedding.data.synthetic.writer import split_seed
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.errors import UserError
+from synthetic_crowd import CrowdSettings, draw_labels, render_scene, write_dataset
+from synthetic_crowd.writer import split_seed
 
 SHEET_SCENES = 24  # at most; more would not be looked at
 

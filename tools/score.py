@@ -12,12 +12,12 @@ import argparse
 import json
 from pathlib import Path
 
-from coupled_embedding.commands import command
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import annotations_of, schema_of
-from coupled_embedding.errors import UserError
 from coupled_embedding.evaluation import evaluate_keypoints, read_results
-from coupled_embedding.files import write_whole
+from coupled_embedding.prepare import annotations_of, schema_of
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import UserError
 
 
 def parse() -> argparse.Namespace:

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coupled_embedding.commands import command
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test, job_of_training
 from coupled_embedding.zoo.records import RunRecord
 from coupled_embedding.zoo.seeds import SeedRun, seed_options, seeds_table

@@ -13,10 +13,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from coupled_embedding.commands import command
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
-from coupled_embedding.paths import CHECKOUT
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import UserError
+from coupled_embedding.utils.paths import CHECKOUT
 from coupled_embedding.zoo.cards import load_cards
 from coupled_embedding.zoo.records import keep_record, load_records, read_record
 from coupled_embedding.zoo.tables import all_tables, fill, misfits

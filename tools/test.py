@@ -16,11 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from coupled_embedding.commands import add_run_options, command
-from coupled_embedding.distributed import World, launch_if_asked, process_group
-from coupled_embedding.inference.estimator import StageTimes
-from coupled_embedding.profiling import profile_test
-from coupled_embedding.testing import prepare_test, run_test, write_outcome, write_overlays
+from coupled_embedding.analysis.profiling import profile_test
+from coupled_embedding.decode.pipeline import StageTimes
+from coupled_embedding.engine.evaluate import prepare_test, run_test, write_outcome, write_overlays
+from coupled_embedding.utils.cli import add_run_options, command
+from coupled_embedding.utils.distributed import World, launch_if_asked, process_group
 from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test
 from coupled_embedding.zoo.records import record_of_test, write_record
 

@@ -15,12 +15,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from coupled_embedding.checkpoint import list_checkpoints
-from coupled_embedding.commands import add_run_options, command
-from coupled_embedding.distributed import launch_if_asked, process_group
-from coupled_embedding.profiling import profile_training
-from coupled_embedding.training.files import earlier_ends
-from coupled_embedding.training.run import run_folder, train
+from coupled_embedding.analysis.profiling import profile_training
+from coupled_embedding.engine.checkpoint_files import list_checkpoints
+from coupled_embedding.engine.checkpointer import earlier_ends
+from coupled_embedding.engine.run import run_folder, train
+from coupled_embedding.utils.cli import add_run_options, command
+from coupled_embedding.utils.distributed import launch_if_asked, process_group
 from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_training
 from coupled_embedding.zoo.records import record_of_training, write_record
 

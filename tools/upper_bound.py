@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from coupled_embedding.commands import command
+from coupled_embedding.analysis.upper_bound import annotated_poses, decoded_poses
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.decode.decode import build_decode_settings
 from coupled_embedding.evaluation import Scores, load_ground_truth, poses_to_results, score_results
-from coupled_embedding.inference.decode import build_decode_settings
-from coupled_embedding.upper_bound import annotated_poses, decoded_poses
+from coupled_embedding.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.utils.cli import command
 
 UNLIMITED = 1000
 

@@ -9,9 +9,10 @@ Needs no network but for --download, which checks size and SHA-256 before a file
 
 import argparse
 
-from coupled_embedding.commands import command
-from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import CheckpointError, UserError
 from coupled_embedding.zoo.cards import find_card
+from coupled_embedding.zoo.downloads import WeightFile, check_fit, download, start_files, trained_file
 from coupled_embedding.zoo.jobs import (
     Job,
     add_model_options,
@@ -20,7 +21,6 @@ from coupled_embedding.zoo.jobs import (
     job_of_training,
     weight_places,
 )
-from coupled_embedding.zoo.weight_files import WeightFile, check_fit, download, start_files, trained_file
 
 
 def parse() -> argparse.Namespace:

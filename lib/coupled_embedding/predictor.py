@@ -8,13 +8,12 @@ import torch
 from numpy.typing import NDArray
 from yacs.config import CfgNode
 
-from coupled_embedding.data.bad_input import BadInput
+from coupled_embedding.data.geometry import fit_geometry
 from coupled_embedding.data.images import read_image
+from coupled_embedding.data.io.data_errors import BadInput
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.geometry import fit_geometry
-from coupled_embedding.inference.estimator import PoseEstimator, StageTimes, build_estimator_settings
-from coupled_embedding.inference.inputs import (
+from coupled_embedding.data.schema import KeypointSchema, Pose
+from coupled_embedding.data.test_dataset import (
     InputDataset,
     input_batches,
     like_shaped_batches,
@@ -22,8 +21,9 @@ from coupled_embedding.inference.inputs import (
     testable,
     warp_to_input,
 )
-from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.decode.pipeline import PoseEstimator, StageTimes, build_estimator_settings
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.utils.errors import DatasetError
 
 
 class Predictor:

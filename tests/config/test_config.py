@@ -14,7 +14,7 @@ from coupled_embedding.config import (
     load_config,
     override,
 )
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.utils.errors import ConfigError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coupled_embedding.config import config_to_yaml, load_config, override
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 FILES = sorted(CONFIG.rglob("*.yaml"))

@@ -3,7 +3,7 @@
 import pytest
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.utils.errors import ConfigError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.data.coco import load_records
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.data.schema import schema_from_dict
 
 JOINTS = 3  # joint 1 and 2 are a mirrored pair
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from bad_photos import encoded, picture
 
-from coupled_embedding.data import archives
-from coupled_embedding.data.archives import inside_archive, read_member
-from coupled_embedding.data.augmentation import Augmentation
-from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.dataset import TrainDataset
 from coupled_embedding.data.images import read_photo
+from coupled_embedding.data.io import archives
+from coupled_embedding.data.io.archives import inside_archive, read_member
 from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import TrainDataset
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.data.schema import schema_from_dict
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

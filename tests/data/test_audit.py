@@ -7,7 +7,7 @@ import pytest
 
 from coupled_embedding.data.audit import KINDS, people_of, problem_of, suspicious, unpaired_joints, warnings
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.keypoints import KeypointSchema, load_schema
+from coupled_embedding.data.schema import KeypointSchema, load_schema
 
 JOINTS = ("nose", "left_paw", "right_paw")
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.augmentation import (
+from coupled_embedding.data.geometry import apply_affine
+from coupled_embedding.data.transforms import (
     AffineDraw,
     Augmentation,
     build_augmentation,
@@ -20,7 +21,6 @@ from coupled_embedding.data.augmentation import (
     warp_joints,
     warp_mask,
 )
-from coupled_embedding.geometry import apply_affine
 
 FLIP_INDEX = (0, 2, 1)
 PHOTOS = st.tuples(st.integers(8, 120), st.integers(8, 120))

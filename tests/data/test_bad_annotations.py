@@ -5,11 +5,11 @@ import pytest
 from bad_annotations import HUGE, both, image, person
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.data.bad_input import BadInput
-from coupled_embedding.data.coco_format import load_records
-from coupled_embedding.data.segmentation import check_segmentation, compressed_counts
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.io.data_errors import BadInput
+from coupled_embedding.data.io.segmentation import check_segmentation, compressed_counts
+from coupled_embedding.data.schema import schema_from_dict
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

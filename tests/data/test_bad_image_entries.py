@@ -3,8 +3,8 @@
 import pytest
 from bad_annotations import HUGE, both, image, person
 
-from coupled_embedding.data.bad_input import BadInput
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.io.data_errors import BadInput
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.bad_input import LOG, SHOWN, BadInput, BadInputError, Problem, build_bad_input
-from coupled_embedding.errors import ConfigError
+from coupled_embedding.data.io.data_errors import LOG, SHOWN, BadInput, BadInputError, Problem, build_bad_input
+from coupled_embedding.utils.errors import ConfigError
 
 pytestmark = pytest.mark.bad_input
 

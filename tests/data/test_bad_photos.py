@@ -22,14 +22,14 @@ from bad_photos import (
     write,
 )
 
-from coupled_embedding.data.augmentation import Augmentation
-from coupled_embedding.data.bad_input import BadInput
-from coupled_embedding.data.headers import read_header
+from coupled_embedding.data.dataset import SampleKey, TrainDataset
 from coupled_embedding.data.images import read_image, read_photo
+from coupled_embedding.data.io.data_errors import BadInput
+from coupled_embedding.data.io.headers import read_header
 from coupled_embedding.data.loader import StepPlan, train_batches
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import SampleKey, TrainDataset
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

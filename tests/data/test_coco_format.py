@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from coupled_embedding.data.coco_format import annotation_file, dataset_root, join_annotations, load_records
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.data.coco import annotation_file, dataset_root, join_annotations, load_records
+from coupled_embedding.data.schema import schema_from_dict
+from coupled_embedding.utils.errors import DatasetError
 
 JOINTS = ["nose", "left_paw", "right_paw"]
 SQUARE = [[0, 0, 4, 0, 4, 4, 0, 4]]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.transforms import Augmentation
 
 LUMA = np.array([0.299, 0.587, 0.114])
 GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)

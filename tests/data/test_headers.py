@@ -6,9 +6,9 @@ from bad_photos import animated_gif, animated_png, animated_webp, encoded, pictu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupled_embedding.data.headers import read_header
 from coupled_embedding.data.images import read_image
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.io.headers import read_header
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from coupled_embedding.data.images import normalise, read_image, read_photo, read_photo_for_warp
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.utils.errors import DatasetError
 
 TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90° clockwise
 HALF_TURN = 3

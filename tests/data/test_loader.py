@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.dataset import TrainDataset
 from coupled_embedding.data.loader import StepPlan, build_train_dataset, train_batches
-from coupled_embedding.data.train_dataset import TrainDataset
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import schema_from_dict
+from coupled_embedding.data.schema import schema_from_dict
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 COUNTS = {"num_images": st.integers(12, 60), "images": st.integers(1, 4), "accumulate": st.integers(1, 3)}
 

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.analysis.upper_bound import annotated_poses
+from coupled_embedding.data.coco import load_records
 from coupled_embedding.data.people import usable_areas, usable_boxes, whole_number
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.schema import schema_from_dict
 from coupled_embedding.evaluation import evaluate_keypoints, load_ground_truth, poses_to_results
-from coupled_embedding.keypoints import schema_from_dict
-from coupled_embedding.upper_bound import annotated_poses
+from coupled_embedding.utils.errors import DatasetError
 
 JOINTS = ["nose", "left_paw", "right_paw"]
 

@@ -4,8 +4,8 @@ import pytest
 
 from coupled_embedding.config import load_config
 from coupled_embedding.data.images import read_photo
-from coupled_embedding.data.prepare import annotations_of, records_of, render_missing, schema_of
-from coupled_embedding.errors import ConfigError, DatasetError
+from coupled_embedding.prepare import annotations_of, records_of, render_missing, schema_of
+from coupled_embedding.utils.errors import ConfigError, DatasetError
 
 
 def crowd_config(root, *more):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from coupled_embedding.data.coco_format import load_records
+from coupled_embedding.data.coco import load_records
 from coupled_embedding.data.images import read_photo
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 
 PELOTA = """
 name: pelota

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.utils.errors import DatasetError
 
 
 def record(ignored, width=12, height=8):

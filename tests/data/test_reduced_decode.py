@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from coupled_embedding.data.augmentation import AffineDraw, Augmentation, warp_image
-from coupled_embedding.data.headers import jpeg_size
+from coupled_embedding.data.dataset import SampleKey, TrainDataset
 from coupled_embedding.data.images import read_photo, read_photo_for_warp
+from coupled_embedding.data.io.headers import jpeg_size
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import SampleKey, TrainDataset
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.transforms import AffineDraw, Augmentation, warp_image
+from coupled_embedding.utils.errors import DatasetError
 
 TURN_RIGHT = 6  # EXIF: the stored picture must be turned by 90° clockwise
 WIDTH, HEIGHT = 330, 249  # no multiples of 8

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from coupled_embedding.data.augmentation import person_scales
+from coupled_embedding.data.geometry import apply_affine
 from coupled_embedding.data.targets import build_targets, gaussian_heatmaps, joint_cells
-from coupled_embedding.geometry import apply_affine
+from coupled_embedding.data.transforms import person_scales
 
 NEAR = st.floats(-12, 40, width=32)
 EDGES = st.sampled_from([-1.0, -0.999, -0.7, -0.0, 0.0, 0.999, 7.999, 8.0, 15.5, 1e9, -1e9, 1e30, -1e30])

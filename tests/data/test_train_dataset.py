@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from coupled_embedding.data.augmentation import Augmentation
+from coupled_embedding.data.dataset import SampleKey, TrainDataset, collate
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import SampleKey, TrainDataset, collate
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 FLIP_INDEX = (0, 2, 1)
 SIZE, STRIDES = 32, (4, 2)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.data.augmentation import AffineDraw, Augmentation, warp_image, warp_joints
+from coupled_embedding.data.dataset import TrainDataset, collate
 from coupled_embedding.data.images import normalise
 from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import joint_cells
-from coupled_embedding.data.train_dataset import TrainDataset, collate
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.transforms import AffineDraw, Augmentation, warp_image, warp_joints
 
 pytestmark = pytest.mark.reference
 

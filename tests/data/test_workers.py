@@ -10,13 +10,14 @@ import threading
 import pytest
 import torch
 
-from coupled_embedding.data import loader, workers
-from coupled_embedding.data.augmentation import Augmentation
-from coupled_embedding.data.bad_input import BadInput
+from coupled_embedding.data import loader
+from coupled_embedding.data.dataset import TrainDataset
+from coupled_embedding.data.io import worker_monitor as workers
+from coupled_embedding.data.io.data_errors import BadInput
+from coupled_embedding.data.io.worker_monitor import WorkerWatch
 from coupled_embedding.data.loader import StepPlan, train_batches
-from coupled_embedding.data.train_dataset import TrainDataset
-from coupled_embedding.data.workers import WorkerWatch
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 
@@ -100,8 +101,8 @@ def test_other_errors_are_left_alone(tmp_path):
 UNFINISHED = """
 import sys
 from coupled_embedding.config import load_config
-from coupled_embedding.distributed import process_group
-from coupled_embedding.training.run import build_trainer
+from coupled_embedding.utils.distributed import process_group
+from coupled_embedding.engine.run import build_trainer
 
 with process_group("cpu") as world:
     trainer, _ = build_trainer(load_config(sys.argv[1], sys.argv[2:]), world)

@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 from coupled_embedding.config import config_to_yaml
 
 # imported once, by the server that the processes are forked from; an optimizer's first step imports the last one
-PRELOAD = ["coupled_embedding.training.run", "coupled_embedding.testing", "pytest", "torch._dynamo"]
+PRELOAD = ["coupled_embedding.engine.run", "coupled_embedding.engine.evaluate", "pytest", "torch._dynamo"]
 Together = Callable[..., list[Any]]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from coupled_embedding import launch as launcher
-from coupled_embedding.distributed import launch_if_asked, on_main, process_group
-from coupled_embedding.errors import StoppedBySignal, UserError
-from coupled_embedding.failures import tell
-from coupled_embedding.launch import launch
+from coupled_embedding.utils import launch as launcher
+from coupled_embedding.utils.distributed import launch_if_asked, on_main, process_group
+from coupled_embedding.utils.errors import StoppedBySignal, UserError
+from coupled_embedding.utils.failures import tell
+from coupled_embedding.utils.launch import launch
 
 pytestmark = pytest.mark.distributed
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.distributed
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from coupled_embedding.commands import command
-from coupled_embedding.errors import DatasetError, StoppedBySignal, UserError
+from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.errors import DatasetError, StoppedBySignal, UserError
 
 rank = int(os.environ["RANK"])
 

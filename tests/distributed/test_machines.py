@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import load_config
-from coupled_embedding.distributed import process_group
-from coupled_embedding.training.run import run_folder, train
+from coupled_embedding.engine.checkpoint_files import list_checkpoints
+from coupled_embedding.engine.run import run_folder, train
+from coupled_embedding.utils.distributed import process_group
 
 pytestmark = pytest.mark.distributed
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from coupled_embedding.distributed import gather, process_group
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.distributed import gather, process_group
+from coupled_embedding.utils.errors import UserError
 
 pytestmark = pytest.mark.distributed
 

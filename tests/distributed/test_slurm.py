@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coupled_embedding.config import load_config
-from coupled_embedding.training.run import run_folder
+from coupled_embedding.engine.run import run_folder
 
 pytestmark = pytest.mark.distributed
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from coupled_embedding.checkpoint import list_checkpoints
 from coupled_embedding.config import load_config
-from coupled_embedding.distributed import process_group
-from coupled_embedding.errors import StoppedBySignal
+from coupled_embedding.engine.checkpoint_files import list_checkpoints
+from coupled_embedding.engine.run import build_trainer, run_folder, train
 from coupled_embedding.losses.criterion import LossTerms
-from coupled_embedding.training.run import build_trainer, run_folder, train
+from coupled_embedding.utils.distributed import process_group
+from coupled_embedding.utils.errors import StoppedBySignal
 
 pytestmark = pytest.mark.distributed
 

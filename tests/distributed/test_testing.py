@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from coupled_embedding import checkpoint, testing
-from coupled_embedding.data.prepare import schema_of
+from coupled_embedding.engine import checkpoint_files as checkpoint
+from coupled_embedding.engine import evaluate as testing
 from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.prepare import schema_of
 
 pytestmark = pytest.mark.distributed
 

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
+from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
 from coupled_embedding.data.images import normalise
 from coupled_embedding.data.loader import build_train_dataset
-from coupled_embedding.data.prepare import records_of, schema_of
-from coupled_embedding.data.synthetic import CrowdSettings, write_dataset
-from coupled_embedding.data.train_dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.distributed import World, process_group
+from coupled_embedding.engine.train import Trainer
 from coupled_embedding.losses.criterion import build_criterion
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
-from coupled_embedding.training.schedule import build_schedule
-from coupled_embedding.training.trainer import Trainer
+from coupled_embedding.optim.schedule import build_schedule
+from coupled_embedding.prepare import records_of, schema_of
+from coupled_embedding.utils.distributed import World, process_group
+from synthetic_crowd import CrowdSettings, write_dataset
 
 pytestmark = pytest.mark.distributed
 

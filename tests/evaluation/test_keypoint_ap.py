@@ -11,9 +11,9 @@ import pytest
 from pycocotools import cocoeval
 from pycocotools.coco import COCO
 
-from coupled_embedding.errors import DatasetError, UserError
+from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.evaluation import Scores, evaluate_keypoints, read_results
-from coupled_embedding.keypoints import KeypointSchema, load_schema
+from coupled_embedding.utils.errors import DatasetError, UserError
 
 COCO_NAMES = ["AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L"]
 CROWDPOSE_NAMES = ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"]

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation import evaluate_keypoints
-from coupled_embedding.keypoints import KeypointSchema
 
 THRESHOLDS = [0.5 + 0.05 * i for i in range(10)]
 AREAS = {"": (0, 1e10), "_M": (32**2, 96**2), "_L": (96**2, 1e10)}

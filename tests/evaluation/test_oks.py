@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from coupled_embedding.data.schema import Pose
 from coupled_embedding.evaluation import box_areas, image_quality, oks_matrix
-from coupled_embedding.keypoints import Pose
 
 SIGMAS = (0.05, 0.08, 0.1)
 

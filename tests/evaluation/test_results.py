@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from coupled_embedding.errors import DatasetError, UserError
+from coupled_embedding.data.schema import KeypointSchema, Pose
 from coupled_embedding.evaluation import poses_to_results, read_results, results_file_name, write_results
-from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.utils.errors import DatasetError, UserError
 
 
 def schema(name="pair"):

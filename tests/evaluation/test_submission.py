@@ -6,10 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.evaluation import check_submission, evaluate_keypoints, results_file_name, write_submission
 from coupled_embedding.evaluation.submission import as_submission
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.utils.errors import DatasetError
 
 COCO = load_schema("datasets/coco.yaml")
 JOINTS = COCO.num_joints

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
+from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 
 JOINTS = ["nose", "left_paw", "right_paw"]
 

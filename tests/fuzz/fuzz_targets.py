@@ -25,7 +25,6 @@ from fuzz_weights import (
     tiny_network,
 )
 
-from coupled_embedding import checkpoint
 from coupled_embedding.config import (
     config_from_dict,
     config_to_dict,
@@ -33,16 +32,17 @@ from coupled_embedding.config import (
     default_config,
     load_config,
 )
-from coupled_embedding.data.coco_format import join_annotations, load_records
+from coupled_embedding.data.coco import join_annotations, load_records
 from coupled_embedding.data.images import read_image, read_photo_for_warp
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.errors import UserError
+from coupled_embedding.data.schema import load_schema, schema_from_dict
+from coupled_embedding.engine import checkpoint_files as checkpoint
+from coupled_embedding.engine.run import initialise
 from coupled_embedding.evaluation import load_ground_truth, poses_to_results, read_results, score_results
-from coupled_embedding.keypoints import load_schema, schema_from_dict
 from coupled_embedding.networks.pose_network import sketch_network
 from coupled_embedding.networks.weights import load_backbone, load_network
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.training.run import initialise
+from coupled_embedding.utils.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

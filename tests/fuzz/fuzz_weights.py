@@ -16,9 +16,9 @@ import torch
 import yaml
 from fuzz_mutations import VALUES, change_bytes, change_tree
 
-from coupled_embedding import checkpoint
 from coupled_embedding.config import config_from_dict
-from coupled_embedding.keypoints import KeypointSchema, load_schema
+from coupled_embedding.data.schema import KeypointSchema, load_schema
+from coupled_embedding.engine import checkpoint_files as checkpoint
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network
 
 TINY = """

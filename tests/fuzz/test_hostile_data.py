@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fuzz_animals import JOINTS, annotations, small_schema
 
-from coupled_embedding.data.coco_format import join_annotations, load_records
+from coupled_embedding.data.coco import join_annotations, load_records
 from coupled_embedding.data.images import read_image
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.utils.errors import DatasetError
 
 pytestmark = pytest.mark.bad_input
 

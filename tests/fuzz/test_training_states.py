@@ -22,9 +22,9 @@ import torch
 from fuzz_mutations import change_bytes
 from fuzz_weights import Called, Owned, hostile_weights, own_content, released_content, tiny_network
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.pose_network import sketch_network
 from coupled_embedding.networks.weights import load_network, read_weight_file
+from coupled_embedding.utils.errors import CheckpointError
 
 pytestmark = pytest.mark.bad_input
 

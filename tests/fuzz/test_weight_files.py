@@ -12,9 +12,8 @@ import pytest
 import torch
 from fuzz_weights import Called, backbone_content, own_content, released_content, tiny_network
 
-from coupled_embedding import checkpoint
-from coupled_embedding.distributed import World
-from coupled_embedding.errors import CheckpointError, ConfigError, DatasetError, UserError
+from coupled_embedding.engine import checkpoint_files as checkpoint
+from coupled_embedding.engine.evaluate import prepare_test
 from coupled_embedding.networks.pose_network import sketch_network
 from coupled_embedding.networks.weights import (
     carry_over,
@@ -24,7 +23,8 @@ from coupled_embedding.networks.weights import (
     read_weight_file,
 )
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.testing import prepare_test
+from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.errors import CheckpointError, ConfigError, DatasetError, UserError
 
 pytestmark = pytest.mark.bad_input
 

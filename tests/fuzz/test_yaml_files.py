@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from coupled_embedding.config import config_from_dict, load_config
-from coupled_embedding.errors import ConfigError, DatasetError, printable, shown
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.utils.errors import ConfigError, DatasetError, printable, shown
 
 pytestmark = pytest.mark.bad_input
 

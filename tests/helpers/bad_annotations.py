@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupled_embedding.data.bad_input import BadInput, BadInputError
+from coupled_embedding.data.io.data_errors import BadInput, BadInputError
 
 HUGE = 10**400
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from coupled_embedding.geometry import TestGeometry
-from coupled_embedding.inference.aggregate import MergedMaps, merge_flip, merge_scales
-from coupled_embedding.inference.decode import DecodeSettings, decode
-from coupled_embedding.inference.peaks import PeakSettings
-from coupled_embedding.keypoints import Pose
+from coupled_embedding.data.geometry import TestGeometry
+from coupled_embedding.data.schema import Pose
+from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_scales
+from coupled_embedding.decode.decode import DecodeSettings, decode
+from coupled_embedding.decode.peaks import PeakSettings
 
 
 def recorded_maps(npz, options) -> MergedMaps:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.criterion import LossTerms, PoseCriterion, PullRamp, build_criterion
 from coupled_embedding.losses.heatmap import HeatmapLoss

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.convert import config_of_released, convert_weights
 from coupled_embedding.networks.pose_network import build_network
 

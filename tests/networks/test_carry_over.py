@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.weights import carry_over
+from coupled_embedding.utils.errors import CheckpointError
 
 SOURCE = ("nose", "left", "right", "tail")
 TARGET = ("head", "right", "left")  # shares two joints, in another order

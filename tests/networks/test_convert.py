@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.convert import config_of_released, convert_weights, released_weights, splits_of_released
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.weights import load_strictly
+from coupled_embedding.utils.errors import CheckpointError
 
 JOINTS = 3
 

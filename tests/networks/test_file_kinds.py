@@ -8,8 +8,8 @@ import zipfile
 import pytest
 import torch
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.weights import read_weight_file
+from coupled_embedding.utils.errors import CheckpointError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 115298043\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in\n - Drive</title></head>"

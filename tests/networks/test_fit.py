@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import CheckpointError
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network, sketch_network
 from coupled_embedding.networks.weights import carry_over, load_backbone, load_network, load_strictly
+from coupled_embedding.utils.errors import CheckpointError
 
 SIZES = {"width": 4, "stem_width": 8, "stem_blocks": 1, "stage_modules": (1, 1, 2), "stage_blocks": 1}
 

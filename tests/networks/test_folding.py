@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from coupled_embedding.config import load_config
-from coupled_embedding.inference.aggregate import merge_resolutions
-from coupled_embedding.inference.estimator import PoseEstimator, build_estimator_settings
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.decode.aggregate import merge_resolutions
+from coupled_embedding.decode.pipeline import PoseEstimator, build_estimator_settings
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import build_network
 

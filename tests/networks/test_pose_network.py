@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.inference.aggregate import merge_resolutions
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.decode.aggregate import merge_resolutions
 from coupled_embedding.networks.heads import HigherHead, PlainHead
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork, build_network

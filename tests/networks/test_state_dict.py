@@ -5,8 +5,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.weights import load_backbone, load_network, network_weights
+from coupled_embedding.utils.errors import CheckpointError
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.weights import load_network, read_weight_file
+from coupled_embedding.utils.errors import CheckpointError
 
 
 @pytest.fixture

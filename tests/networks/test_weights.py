@@ -4,13 +4,13 @@ import pickle
 import pytest
 import torch
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.weights import (
     load_backbone,
     load_network,
     load_strictly,
     read_weight_file,
 )
+from coupled_embedding.utils.errors import CheckpointError
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import cv2
 import pytest
 import torch
 
-from coupled_embedding.checkpoint import load_model
+from coupled_embedding.analysis.upper_bound import annotated_poses
 from coupled_embedding.config import load_config
-from coupled_embedding.data.coco_format import annotation_file, load_records
+from coupled_embedding.data.coco import annotation_file, load_records
+from coupled_embedding.data.schema import load_schema
+from coupled_embedding.engine.checkpoint_files import load_model
 from coupled_embedding.evaluation import poses_to_results, write_results
-from coupled_embedding.keypoints import load_schema
 from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.upper_bound import annotated_poses
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

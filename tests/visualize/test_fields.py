@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.visualize import draw_tags, heatmap_grid, heatmap_overlay
 
 COCO = load_schema("datasets/coco.yaml")

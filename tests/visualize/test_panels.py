@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.visualize import contact_sheet, save_image, side_by_side
 
 

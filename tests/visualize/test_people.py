@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from coupled_embedding.keypoints import KeypointSchema, Pose, load_schema
+from coupled_embedding.data.schema import KeypointSchema, Pose, load_schema
 from coupled_embedding.visualize import draw_poses, person_color
 from coupled_embedding.visualize.canvas import Canvas, Region
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding import checkpoint
-from coupled_embedding.data.prepare import schema_of
+from coupled_embedding.engine import checkpoint_files as checkpoint
 from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.prepare import schema_of
 
 CARD = """
 title: a tiny network

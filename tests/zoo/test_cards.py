@@ -7,10 +7,10 @@ import torch
 import yaml
 
 from coupled_embedding.config import load_config, override
-from coupled_embedding.data.prepare import schema_of
-from coupled_embedding.errors import ConfigError
 from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.paths import resolve
+from coupled_embedding.prepare import schema_of
+from coupled_embedding.utils.errors import ConfigError
+from coupled_embedding.utils.paths import resolve
 from coupled_embedding.zoo.cards import find_card, load_card, load_cards
 from coupled_embedding.zoo.cost import forward_gflop
 from coupled_embedding.zoo.protocols import config_of

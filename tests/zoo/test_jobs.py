@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coupled_embedding.errors import CheckpointError, UserError
+from coupled_embedding.utils.errors import CheckpointError, UserError
 from coupled_embedding.zoo.jobs import Job, add_model_options, check_choice, job_of_test, job_of_training
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from coupled_embedding.distributed import World
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.jobs import Job
 from coupled_embedding.zoo.provenance import code_version, device_name, package_versions, sha256_of
 from coupled_embedding.zoo.records import (

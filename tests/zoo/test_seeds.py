@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from coupled_embedding.distributed import World
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.jobs import Job
 from coupled_embedding.zoo.records import record_of_test, write_record
 from coupled_embedding.zoo.seeds import SeedRun, seed_options, seeds_table

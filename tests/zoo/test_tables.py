@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.cards import load_cards
 from coupled_embedding.zoo.cost import Gpus, training_hours, training_photos
 from coupled_embedding.zoo.protocols import config_of

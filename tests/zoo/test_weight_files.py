@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import schema_of
-from coupled_embedding.errors import CheckpointError, ConfigError, UserError
 from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.zoo.weight_files import (
+from coupled_embedding.prepare import schema_of
+from coupled_embedding.utils.errors import CheckpointError, ConfigError, UserError
+from coupled_embedding.zoo.downloads import (
     WeightFile,
     backbone_file,
     check_fit,

@@ -8,11 +8,11 @@ import yaml
 from yacs.config import CfgNode
 
 from coupled_embedding.config.aliases import as_before, renamed
+from coupled_embedding.config.checks import check_values, coerce
 from coupled_embedding.config.defaults import default_config
-from coupled_embedding.config.rules import check_values, coerce
-from coupled_embedding.errors import ConfigError, shown
-from coupled_embedding.paths import resolve, text_problem
-from coupled_embedding.safe_yaml import parse_yaml, read_text
+from coupled_embedding.utils.errors import ConfigError, shown
+from coupled_embedding.utils.paths import resolve, text_problem
+from coupled_embedding.utils.plain_yaml import parse_yaml, read_text
 
 BASE_KEY = "_BASE_"
 MOST_FILES = 100  # that one config may be made of: thirty that each name the next twice would be read 2^30 times

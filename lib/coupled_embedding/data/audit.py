@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.bad_input import Problem
+from coupled_embedding.data.io.data_errors import Problem
 from coupled_embedding.data.people import is_area, joint_boxes
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.data.schema import KeypointSchema
 
 # joints may lie this far outside the box, in parts of its longer side: boxes are drawn around what is
 # seen, joints lie inside the body, and annotators of the one did not see the other

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coupled_embedding.data.archives import inside_archive, read_member
-from coupled_embedding.data.bad_input import BadInputError, Problem
-from coupled_embedding.data.headers import Header, read_header, read_orientation
+from coupled_embedding.data.io.archives import inside_archive, read_member
+from coupled_embedding.data.io.data_errors import BadInputError, Problem
+from coupled_embedding.data.io.headers import Header, read_header, read_orientation
 from coupled_embedding.data.records import MAX_PIXELS, ImageRecord
 
 MAX_BYTES = 2**30  # of a photo's file

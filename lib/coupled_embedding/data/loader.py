@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from yacs.config import CfgNode
 
-from coupled_embedding.data.augmentation import build_augmentation
-from coupled_embedding.data.bad_input import BadInput
+from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
+from coupled_embedding.data.io.data_errors import BadInput
+from coupled_embedding.data.io.worker_monitor import STALLED_SECONDS
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.train_dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.data.workers import STALLED_SECONDS
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.data.transforms import build_augmentation
+from coupled_embedding.utils.errors import DatasetError
 
 
 class StepPlan(Sampler[list[SampleKey]]):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.errors import DatasetError, shown
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.utils.errors import DatasetError, shown
 
 # CrowdPose annotates no segments; a person fills about half of the box
 BOX_FILL = 0.53

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.data.bad_input import BadInputError, Problem
+from coupled_embedding.data.io.data_errors import BadInputError, Problem
 
 MAX_PIXELS = 2**28  # of a photo: decoded, 0.8 GB
 

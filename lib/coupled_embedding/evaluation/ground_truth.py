@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.coco_format import read_json
-from coupled_embedding.data.entries import LABELS
+from coupled_embedding.data.coco import read_json
+from coupled_embedding.data.io.entries import LABELS
 from coupled_embedding.data.people import (
     PersonCategories,
     box_areas,
@@ -18,9 +18,9 @@ from coupled_embedding.data.people import (
     usable_boxes,
     whole_number,
 )
-from coupled_embedding.errors import DatasetError, shown
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.results import checked_column, checked_numbers, checked_table
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.utils.errors import DatasetError, shown
 
 PERSON = 1  # the one category of a `GroundTruth.dataset`
 

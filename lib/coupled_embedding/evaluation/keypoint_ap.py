@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.errors import DatasetError, UserError
-from coupled_embedding.evaluation.engines import ENGINES, Curves, build_engine, crowdposetools_scores
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
+from coupled_embedding.evaluation.oks_backends import ENGINES, Curves, build_engine, crowdposetools_scores
 from coupled_embedding.evaluation.results import FoundPeople, found_people
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.utils.errors import DatasetError, UserError
 
 
 @dataclass(frozen=True)

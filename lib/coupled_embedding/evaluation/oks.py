@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coupled_embedding.keypoints import Pose
+from coupled_embedding.data.schema import Pose
 
 
 def oks_matrix(

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.people import whole_number
-from coupled_embedding.errors import DatasetError
-from coupled_embedding.files import write_whole
-from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.data.schema import KeypointSchema, Pose
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.errors import DatasetError
 
 
 def poses_to_results(

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coupled_embedding.errors import DatasetError
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.results import found_people, write_results
-from coupled_embedding.files import write_whole
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.errors import DatasetError
 
 MOST_PEOPLE = 20  # a photo: COCO's keypoint evaluation counts those of the highest scores and no more
 PERSON = 1  # COCO's category

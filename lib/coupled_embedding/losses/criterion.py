@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss
 from coupled_embedding.losses.heatmap import HeatmapLoss

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from coupled_embedding.errors import CheckpointError
 from coupled_embedding.networks.state_dict import network_weights
+from coupled_embedding.utils.errors import CheckpointError
 
 # HigherHRNet's head: its name -> ours; the rest of the network is the backbone
 _HIGHER_HEAD = (

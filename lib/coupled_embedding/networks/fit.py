@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import CheckpointError, UserError, shown
-from coupled_embedding.keypoints import load_schema
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.convert import config_of_released, convert_weights, joints_of_released
 from coupled_embedding.networks.pose_network import sketch_network
+from coupled_embedding.utils.errors import CheckpointError, UserError, shown
 
 # what ImageNet files of HRNet carry beyond the backbone used here
 CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coupled_embedding.errors import shown
+from coupled_embedding.utils.errors import shown
 
 _MOST_SHARED = 8  # times the file's size that its tensors may have: some share their memory
 _DEEPEST = 32

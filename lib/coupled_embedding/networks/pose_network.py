@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from yacs.config import CfgNode
 
-from coupled_embedding.data.maps import PoseMaps
+from coupled_embedding.data.pose_output import PoseMaps
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialise_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialise_hourglass
 from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialise_backbone

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coupled_embedding.errors import CheckpointError, shown
+from coupled_embedding.utils.errors import CheckpointError, shown
 
 Weights = dict[str, Tensor]
 # words that the keys of a network's tensors are made of

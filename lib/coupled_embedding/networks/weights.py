@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from coupled_embedding.errors import CheckpointError
-from coupled_embedding.keypoints import KeypointSchema, schema_from_dict
+from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 from coupled_embedding.networks.fit import CLASSIFICATION, JOINTS, different_options, load_strictly
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
-from coupled_embedding.networks.weight_file import read_weight_file
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.utils.errors import CheckpointError
 
 __all__ = ["carry_over", "load_backbone", "load_network", "load_strictly", "network_weights", "read_weight_file"]
 

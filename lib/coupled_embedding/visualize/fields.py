@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.keypoints import KeypointSchema
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.visualize.palette import Image, checked_image
 from coupled_embedding.visualize.panels import captioned, contact_sheet, fitted
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image
 
 _PAPER: Color = (255, 255, 255)

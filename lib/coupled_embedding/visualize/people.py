@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.keypoints import KeypointSchema, Pose
+from coupled_embedding.data.schema import KeypointSchema, Pose
 from coupled_embedding.visualize.canvas import Canvas, region_around
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image, mixed, person_color
 

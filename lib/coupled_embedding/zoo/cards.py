@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from coupled_embedding.errors import ConfigError
-from coupled_embedding.paths import resolve
+from coupled_embedding.utils.errors import ConfigError
+from coupled_embedding.utils.paths import resolve
 
 FOLDER = "models"
 

@@ -6,8 +6,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
-from coupled_embedding.data.prepare import schema_of
 from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.prepare import schema_of
 
 # photos of the benchmarks' splits, as their authors publish them
 PHOTOS = {

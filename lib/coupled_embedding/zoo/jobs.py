@@ -8,8 +8,8 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
-from coupled_embedding.errors import CheckpointError
-from coupled_embedding.paths import resolve
+from coupled_embedding.utils.errors import CheckpointError
+from coupled_embedding.utils.paths import resolve
 from coupled_embedding.zoo.cards import FOLDER, ModelCard, find_card
 from coupled_embedding.zoo.protocols import PROTOCOLS, VALIDATED, config_of, configs_of, recipe_of
 

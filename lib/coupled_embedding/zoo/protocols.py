@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
-from coupled_embedding.data.prepare import schema_of
-from coupled_embedding.errors import UserError
+from coupled_embedding.prepare import schema_of
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.cards import ModelCard
 
 # validated: as the card's config has it: no image of the test split, nor of the one that chooses the checkpoint, is

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from coupled_embedding.paths import CHECKOUT
+from coupled_embedding.utils.paths import CHECKOUT
 
 PACKAGES = (
     *("torch", "torchvision", "numpy", "opencv-python", "opencv-python-headless"),

@@ -11,12 +11,12 @@ from typing import Any
 from yacs.config import CfgNode
 
 from coupled_embedding.config import config_from_dict, default_config, flat
-from coupled_embedding.data.prepare import annotations_of, schema_of
-from coupled_embedding.distributed import World
-from coupled_embedding.errors import UserError
-from coupled_embedding.files import write_whole
 from coupled_embedding.networks.weights import read_weight_file
-from coupled_embedding.paths import resolve
+from coupled_embedding.prepare import annotations_of, schema_of
+from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.errors import UserError
+from coupled_embedding.utils.paths import resolve
 from coupled_embedding.zoo.jobs import Job
 from coupled_embedding.zoo.provenance import code_version, device_name, package_versions, sha256_of
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coupled_embedding.checkpoint import check_same_training
-from coupled_embedding.errors import UserError
+from coupled_embedding.engine.checkpoint_files import check_same_training
 from coupled_embedding.networks.weights import read_weight_file
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.jobs import Job
 from coupled_embedding.zoo.provenance import sha256_of
 from coupled_embedding.zoo.records import RunRecord, changed_settings, percent, read_record

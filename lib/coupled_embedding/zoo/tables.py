@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from coupled_embedding.config import default_config
-from coupled_embedding.errors import UserError
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.cards import ModelCard
 from coupled_embedding.zoo.cost import ASSUMED, PASSES, PHOTOS, Gpus, training_hours, training_photos
 from coupled_embedding.zoo.protocols import PAPER, RELEASED, VALIDATED, config_of, configs_of

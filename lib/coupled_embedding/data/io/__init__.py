@@ -1,0 +1,1 @@
+"""Hardening: validation of annotation entries, image headers, archives; errors of data, worker processes."""

@@ -1,0 +1,66 @@
+"""Loader processes that die or stall: which photo were they at?"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.utils.data import get_worker_info
+
+from coupled_embedding.utils.errors import DatasetError
+
+MOST_WORKERS = 256
+STALLED_SECONDS = 600  # without any batch
+_DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
+
+
+class WorkerWatch:
+    """A table in shared memory, in which each loader process notes the photo that it reads.
+
+    A process that is killed cannot say what it was at, and torch names its number only.
+    """
+
+    def __init__(self) -> None:
+        self._table = torch.full((MOST_WORKERS, 2), -1, dtype=torch.int64).share_memory_()  # process, photo
+
+    @contextmanager
+    def reading(self, photo: int) -> Iterator[None]:
+        """Note the photo at a position of the data set until the block ends; nothing in the main process."""
+        worker = get_worker_info()
+        if worker is None:
+            yield
+            return
+        row = self._table.numpy()[worker.id]
+        row[:] = os.getpid(), photo
+        try:
+            yield
+        finally:
+            row[1] = -1
+
+    def explain(self, error: RuntimeError, paths: Sequence[Path]) -> None:
+        """Raise DatasetError if torch's loader says with this error that its processes died or stalled.
+
+        Args:
+            paths: of the photos, by position.
+        """
+        dead = _DEAD.search(str(error))
+        stalled = "DataLoader timed out" in str(error)
+        if not dead and not stalled:
+            return
+        killed = {int(number) for number in re.findall(r"\d+", dead[1])} if dead else None
+        at = [
+            str(paths[photo])
+            for process, photo in self._table.tolist()
+            if 0 <= photo < len(paths) and (killed is None or process in killed)
+        ]
+        where = f"while reading {', '.join(at)}" if at else "between two photos"
+        if stalled:
+            raise DatasetError(f"the loader processes brought nothing for {STALLED_SECONDS} s, {where}") from error
+        assert dead is not None
+        how = " ".join(dead[2].split()) or "died"
+        raise DatasetError(
+            f"a loader process {how.rstrip('.')} {where}; is it that file, or was the memory full? "
+            "(fewer TRAIN.WORKERS or TEST.WORKERS take less)"
+        ) from error

@@ -1,0 +1,179 @@
+"""One random affine draw, one warp: a photo becomes a training sample (METHOD.md §2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from yacs.config import CfgNode
+
+from coupled_embedding.data.geometry import Array, apply_affine, square_to_output
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class AffineDraw:
+    """One draw of the augmentation.
+
+    Attributes:
+        scale: the region's side in units of the photo's short side; above 1 zooms out.
+        rotation: degrees.
+        translate: (x, y) whole photo pixels by which the region's centre moves.
+        flip: mirror the result horizontally.
+    """
+
+    scale: float
+    rotation: float
+    translate: tuple[int, int]
+    flip: bool
+
+    def side(self, image_size: tuple[int, int]) -> float:
+        """Return the side of the region in pixels of a photo of (width, height)."""
+        # the released program keeps the side in float32, in units of 200 pixels; each step rounds. A plain
+        # float is rounded before it multiplies a float32, a NumPy float64 is not: its recordings have both
+        side = np.float32(np.float32(min(image_size)) * self.scale)
+        return float(side / np.float32(200) * np.float32(200))
+
+    def matrix(self, image_size: tuple[int, int], output_size: int, reduction: int = 1) -> Array:
+        """Return the map from photo pixels to a square output, before the flip.
+
+        Args:
+            image_size: the photo's (width, height).
+            reduction: map from the pixels of the photo decoded so many times smaller instead.
+        """
+        width, height = image_size
+        center = (width / 2 + self.translate[0], height / 2 + self.translate[1])
+        matrix = square_to_output(center, self.side(image_size), self.rotation, (output_size, output_size))
+        if reduction > 1:
+            # whole numbers are the middles of pixels: a small one's is at r·x + (r − 1)/2 in the photo
+            matrix[:, 2] += matrix[:, :2].sum(1) * (reduction - 1) / 2
+            matrix[:, :2] *= reduction
+        return matrix
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random draw; the defaults are the paper's.
+
+    Attributes:
+        scale: least and greatest `AffineDraw.scale`.
+        rotation: greatest rotation, degrees, either way.
+        translate: greatest shift as a share of the scaled photo size, either way.
+        flip: probability of a mirror.
+        exact_flip: mirror joints exactly in photo pixels. The released program's mirror puts
+            most of them one heatmap cell off, which the paper's figures include.
+        color: brightness, contrast and saturation vary by up to this share.
+    """
+
+    scale: tuple[float, float] = (0.75, 1.5)
+    rotation: float = 30.0
+    translate: float = 0.2
+    flip: float = 0.5
+    exact_flip: bool = False
+    color: float = 0.0
+
+    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> AffineDraw:
+        """Draw once for a photo of (width, height)."""
+        scale = rng.uniform(*self.scale)
+        rotation = rng.uniform(-self.rotation, self.rotation)
+        shift = [self._shift(rng, self.translate * scale * length) for length in image_size]
+        return AffineDraw(scale, rotation, (shift[0], shift[1]), bool(rng.random() < self.flip))
+
+    @staticmethod
+    def _shift(rng: np.random.Generator, limit: float) -> int:
+        whole = int(limit)
+        return int(rng.integers(-whole, whole)) if whole > 0 else 0
+
+    def jitter_color(self, rng: np.random.Generator, image: Image) -> Image:
+        """Return the RGB image with brightness, contrast and saturation varied."""
+        if not self.color:
+            return image
+        contrast, saturation = 1 + self.color * rng.uniform(-1, 1, 2)
+        brightness = 255 * self.color * rng.uniform(-0.5, 0.5)
+        # both are linear in the colours, so one 3×4 matrix does them: grey = luma weights
+        grey = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
+        mix = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+        offset = 127.5 * (1 - contrast) + brightness
+        mixed = cv2.transform(image, np.hstack([mix, np.full((3, 1), offset)]))
+        return np.asarray(mixed, np.uint8)
+
+
+def build_augmentation(cfg: CfgNode) -> Augmentation:
+    """Build the augmentation of a config."""
+    node = cfg.AUGMENT
+    return Augmentation(
+        (node.SCALE[0], node.SCALE[1]), node.ROTATION, node.TRANSLATE, node.FLIP, node.EXACT_FLIP, node.COLOR
+    )
+
+
+def warp_image(
+    image: Image, draw: AffineDraw, size: int, photo_size: tuple[int, int] | None = None, reduction: int = 1
+) -> Image:
+    """Warp a photo (h, w, 3) bilinearly to (size, size, 3) with a black border, then flip.
+
+    Args:
+        image: the photo, or the photo decoded ``reduction`` times smaller.
+        photo_size: (width, height) of the whole photo; None: the image's.
+    """
+    matrix = draw.matrix(photo_size or (image.shape[1], image.shape[0]), size, reduction)
+    # OpenCV warps four channels in less than half the time of three, to the same values
+    four = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
+    warped = cv2.warpAffine(four, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return _flipped(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), draw)
+
+
+def warp_mask(mask: Image, draw: AffineDraw, size: int) -> NDArray[np.bool_]:
+    """Warp a 0/255 mask (h, w) to (size, size), False outside the photo, then flip."""
+    matrix = draw.matrix((mask.shape[1], mask.shape[0]), size)
+    warped = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return _flipped(warped, draw) > 127  # of 255: the released program's "over a half"
+
+
+def _flipped(image: NDArray[Any], draw: AffineDraw) -> Image:
+    return np.asarray(cv2.flip(image, 1) if draw.flip else image, np.uint8)
+
+
+def warp_joints(
+    keypoints: NDArray[np.float32],
+    draw: AffineDraw,
+    image_size: tuple[int, int],
+    size: int,
+    flip_index: Sequence[int],
+    mirror_gap: float = 1.0,
+) -> NDArray[np.float32]:
+    """Map joints (N, K, 3) from photo pixels to cells of a (size, size) map.
+
+    Args:
+        image_size: the photo's (width, height).
+        flip_index: for each joint, the joint that it becomes in a mirror.
+        mirror_gap: a mirror takes x to ``size - mirror_gap - x``: 1 in the released program;
+            one input pixel (in cells) is exact.
+
+    Returns:
+        (N, K, 3) float32: x, y in cells, label unchanged.
+    """
+    warped = keypoints.copy()
+    warped[..., :2] = apply_affine(draw.matrix(image_size, size), keypoints[..., :2])
+    if draw.flip:
+        warped = warped[:, list(flip_index)]
+        warped[..., 0] = np.float32(size - mirror_gap) - warped[..., 0]
+    return warped
+
+
+def person_scales(boxes: NDArray[np.floating], matrix: Array, input_size: int) -> NDArray[np.float64]:
+    """Return sqrt(side₁·side₂)/S of boxes (N, 4) after an affine map to the S × S input.
+
+    The sides are those of the mapped (rotated) box, so rotation does not change them.
+    """
+    sides = boxes[:, 2:].astype(np.float64)
+    lengths = np.linalg.norm(matrix[:, :2], axis=0)  # a photo pixel's length along each axis
+    return np.sqrt(sides[:, 0] * lengths[0] * sides[:, 1] * lengths[1]) / input_size
+
+
+def most_labelled(keypoints: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+    """Return the indices of the ``limit`` people with most labelled joints, in their old order."""
+    labelled = (keypoints[..., 2] > 0).sum(1)
+    return np.sort(np.argsort(-labelled, kind="stable")[:limit])

@@ -1,8 +1,0 @@
-"""What limits a network: its tags in crowds, finding against grouping, kinds of errors; as figures and a page."""
-
-from coupled_embedding.diagnosis.observe import PhotoFindings, observe
-from coupled_embedding.diagnosis.page import page
-from coupled_embedding.diagnosis.run import diagnose_task, write_diagnosis
-from coupled_embedding.diagnosis.summary import Diagnosis, diagnose
-
-__all__ = ["Diagnosis", "PhotoFindings", "diagnose", "diagnose_task", "observe", "page", "write_diagnosis"]

@@ -1,0 +1,1 @@
+"""Training and evaluation: the loop, and small collaborators beside it."""

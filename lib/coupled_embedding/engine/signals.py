@@ -1,0 +1,98 @@
+"""SIGTERM and Ctrl-C: a wish to stop after the present step, on which all processes agree."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.errors import StoppedBySignal
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# a terminal and torchrun both pass on one Ctrl-C: a second signal so soon is the same wish
+_SAME_WISH = 3.0  # seconds
+
+
+class StopSignals:
+    """Listens to SIGTERM and SIGINT while its block runs.
+
+    The first signal is remembered, for `agreed`; a second one, three seconds later or more,
+    does at once what it does anywhere else.
+
+    Args:
+        world: this process among all.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.received = 0
+        self._since = 0.0
+        self._at_once = False
+        self._before: dict[signal.Signals, object] = {}
+        # on the host, beside the gradients' group: a GPU has nothing to wait for
+        self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if world.size > 1 else None  # type: ignore[assignment]
+        self._answer = torch.zeros((), dtype=torch.int64)
+        self._question: dist.Work | None = None
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def agreed(self, now: bool = False) -> int:
+        """Return the signal to stop for, or 0: the same on every process that asks after the same step.
+
+        Args:
+            now: wait for the others. Else several processes learn of a signal one step later,
+                so that none waits.
+        """
+        if self._group is None:
+            return self.received
+        earlier = self._wait()
+        self._answer = torch.tensor(self.received)
+        self._question = dist.all_reduce(self._answer, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        return max(earlier, self._wait()) if now else earlier
+
+    def _wait(self) -> int:
+        if self._question is not None:
+            self._question.wait()
+            self._question = None
+        return int(self._answer)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Run a block that may be broken off anywhere, as all that is worth keeping is saved.
+
+        Raises:
+            StoppedBySignal: a signal came, or had come.
+        """
+        self._at_once = True
+        try:
+            if self.received:
+                raise StoppedBySignal(self.received)
+            yield
+        finally:
+            self._at_once = False
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._at_once:
+            raise StoppedBySignal(number)
+        if not self.received:
+            self.received, self._since = number, time.monotonic()
+            if self.world.is_main:
+                # not print: a signal may come in the midst of one
+                os.write(2, f"\n{signal.Signals(number).name}: saving after this step\n".encode())
+        elif time.monotonic() - self._since >= _SAME_WISH:
+            self.__exit__()
+            os.kill(os.getpid(), number)

@@ -1,0 +1,1 @@
+"""Heatmap and embedding losses."""

@@ -1,0 +1,1 @@
+"""Errors, files, paths, YAML, processes and the command line."""

@@ -1,0 +1,43 @@
+"""What commands share: options, and how an error of the user's is told."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable
+
+from coupled_embedding.utils.errors import StoppedBySignal, UserError
+from coupled_embedding.utils.failures import is_launched, tell
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Make a command print a `UserError`'s text alone and exit with 2; a signal with 128 and its number.
+
+    A rank that was launched by a command leaves all this to its launcher.
+    """
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except (UserError, StoppedBySignal, KeyboardInterrupt) as error:
+            if is_launched():
+                raise
+            sys.exit(tell(error))
+
+    return run
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that run a network: processes, device, profile, config overrides."""
+    parser.add_argument(
+        "--gpus",
+        "--processes",
+        type=int,
+        default=1,
+        help="processes on this machine, one a GPU (with --device cpu: any number)",
+    )
+    parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
+    parser.add_argument(
+        "--profile", action="store_true", help="run a few steps, print where their time goes, write a trace and stop"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")

@@ -1,0 +1,173 @@
+"""Processes: torchrun's environment is read here, and by `failures` where an error is reported."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from coupled_embedding.utils.errors import UserError
+from coupled_embedding.utils.failures import leave_report, rank_of_environment
+from coupled_embedding.utils.launch import launch
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on.
+
+    ``restarts`` says how often torchrun has started the processes again.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    restarts: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(device: str = "") -> Iterator[World]:
+    """Join torchrun's processes, or be the only one; leave when the block ends.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or empty for a GPU where there is one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = rank_of_environment(), int(os.environ.get("LOCAL_RANK", "0"))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    chosen = _choose_device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1:
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store_of_attempt(restarts), rank=rank, world_size=size)
+    try:
+        # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
+        restarts = max(gather(restarts, World(rank, size, chosen)))
+        yield World(rank, size, chosen, restarts)
+    except (Exception, KeyboardInterrupt) as error:
+        leave_report(error)  # now: the others fail as soon as this process leaves the group
+        raise
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def _store_of_attempt(restarts: int) -> dist.Store | None:
+    """Return where the processes meet; None for the place that the environment names.
+
+    One store of torchrun's serves all its restarts. What killed processes left there would send
+    the new ones to addresses where nobody listens any more.
+
+    Raises:
+        UserError: restarts are asked for on several machines, whose torchruns would not even
+            name the same store after a restart.
+    """
+    environment = os.environ
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    if int(environment.get("GROUP_WORLD_SIZE", "1")) == 1:
+        port, patience = int(environment["MASTER_PORT"]), timedelta(minutes=30)  # torch's own, for slow imports
+        store = dist.TCPStore(environment["MASTER_ADDR"], port, is_master=False, timeout=patience)
+        return dist.PrefixStore(f"attempt_{restarts}", store)
+    if int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+        raise UserError(
+            "--max-restarts on several machines: torchrun would lead restarted processes to different places; start it "
+            "with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment and --rdzv-backend c10d"
+        )
+    return None
+
+
+def _choose_device(name: str, local_rank: int) -> torch.device:
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise UserError(f"--device {name}: allowed are cpu and cuda")
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU on this machine; use --device cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"not every process of this machine has a GPU of its own: torch sees {torch.cuda.device_count()}; "
+            "start at most so many processes, or use --device cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def launch_if_asked(processes: int, arguments: list[str]) -> None:
+    """Run this command again in so many processes on this machine, and exit as they do.
+
+    Returns at once for fewer than 2, or in one of those processes or torchrun's.
+
+    Args:
+        processes: one per GPU.
+        arguments: the command line, ``sys.argv``.
+    """
+    if processes < 2 or "WORLD_SIZE" in os.environ:
+        return
+    sys.stdout.flush()
+    sys.exit(launch(processes, arguments))
+
+
+def gather(value: Any, world: World) -> list[Any]:
+    """Return every process's value, by rank."""
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def on_main(compute: Callable[[], Result], world: World) -> Result:
+    """Return on every process what the main one computes; the others wait for it.
+
+    Raises:
+        UserError: on the other processes, where the main one raises anything.
+    """
+    if world.size == 1:
+        return compute()
+    message: list[Any] = [None, "", ""]
+    failure: BaseException | None = None
+    if world.is_main:
+        try:
+            message[0] = compute()
+        except BaseException as error:  # told before it is raised, or the others would wait for ever
+            failure, message[1] = error, f"process 0 failed: {type(error).__name__}: {error}"
+            message[2] = str(error) if isinstance(error, UserError) else ""
+    dist.broadcast_object_list(message, 0)
+    if failure:
+        raise failure
+    if message[1]:
+        passed_on = UserError(message[1])
+        passed_on.origin = message[2]
+        raise passed_on
+    return message[0]
+
+
+def copy_buffers(network: nn.Module, world: World) -> None:
+    """Give every process the main one's buffers.
+
+    Without synchronised batch norm the running statistics of the last step, and averages of
+    them, are each process's own; one network must be tested, not several.
+    """
+    if world.size > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def barrier(world: World) -> None:
+    """Wait for all processes."""
+    if world.size > 1:
+        dist.barrier()
