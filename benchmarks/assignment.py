@@ -4,7 +4,7 @@ python benchmarks/assignment.py --annotations crowdpose_val.json [--quick] [--js
 
 Simulated crowds with real layouts: the joints of an annotation file in CrowdPose's format
 become perfect heatmaps, each person gets a random tag and each joint a noisy copy of it. The
-nearer the people's tags and the louder the noise, the more the choice matters.
+nearer the people's tags and the larger the noise, the more the choice matters.
 """
 
 import argparse
@@ -17,18 +17,19 @@ from common import ROOT
 
 from coupled_embedding.analysis.upper_bound import perfect_maps
 from coupled_embedding.data.coco import load_records
-from coupled_embedding.data.geometry import fit_geometry
-from coupled_embedding.data.schema import Pose, Split, load_schema
-from coupled_embedding.decode.aggregate import MergedMaps, merge_resolutions
-from coupled_embedding.decode.decode import DecodeSettings, decode
+from coupled_embedding.data.geometry import resize_geometry
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.schema import Split, load_schema
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.evaluation import evaluate_keypoints, poses_to_results
 
 INPUT_SIZE = 512
 DIMENSIONS = 8
 
 
-def same_people(first: list[Pose], second: list[Pose]) -> bool:
-    """Whether two lists hold the same people in the same order."""
+def same_poses(first: list[Pose], second: list[Pose]) -> bool:
+    """Whether two lists hold the same poses in the same order."""
     return len(first) == len(second) and all(
         np.array_equal(a.keypoints, b.keypoints) for a, b in zip(first, second, strict=True)
     )
@@ -39,20 +40,18 @@ def measure(annotations: Path, every: int, spread: float, noise: float) -> dict[
     schema = load_schema(ROOT / "datasets/crowdpose.yaml")
     schema = replace(schema, splits={"val": Split(annotations.name, ".")})
     records = load_records(schema, "val", str(annotations.parent))[::every]
-    plain = DecodeSettings(schema.grouping_order)
-    settings = {name: replace(plain, assignment=name) for name in ("munkres", "scipy")}
-    found: dict[str, dict[int, list[Pose]]] = {name: {} for name in settings}
+    options = {name: DecodeOptions(schema.grouping_order, assignment=name) for name in ("munkres", "scipy")}
+    found: dict[str, dict[int, list[Pose]]] = {name: {} for name in options}
     differing = 0
     for record in records:
         random = np.random.default_rng([record.image_id, round(1000 * spread), round(1000 * noise)])
         people, joints = record.keypoints.shape[:2]
         tags = random.normal(0, spread, (people, 1, DIMENSIONS)) + random.normal(0, noise, (people, joints, DIMENSIONS))
-        geometry = fit_geometry((record.width, record.height), INPUT_SIZE)
+        geometry = resize_geometry((record.width, record.height), INPUT_SIZE)
         maps = perfect_maps(record, geometry, (4, 2), tags.astype(np.float32))
-        photo = MergedMaps(merge_resolutions(maps), maps.tags).photo(0)
-        for name, setting in settings.items():
-            found[name][record.image_id] = decode(photo, geometry.base_size, geometry.to_photo(), setting)
-        differing += not same_people(found["munkres"][record.image_id], found["scipy"][record.image_id])
+        for name, chosen in options.items():
+            found[name][record.image_id] = decode(maps, geometry.base_size, geometry.to_image(), chosen)
+        differing += not same_poses(found["munkres"][record.image_id], found["scipy"][record.image_id])
     ids = [record.image_id for record in records]
     scores = {
         name: evaluate_keypoints(annotations, poses_to_results(poses), schema, ids).values
@@ -60,8 +59,8 @@ def measure(annotations: Path, every: int, spread: float, noise: float) -> dict[
     }
     return {
         "case": f"people's tags {spread:g} apart a dimension, noise {noise:g}",
-        "photos": len(records),
-        "differing_photos": differing,
+        "images": len(records),
+        "differing_images": differing,
         **{f"{name}_AP": round(100 * value["AP"], 2) for name, value in scores.items()},
         **{f"{name}_AP_hard": round(100 * value["AP_hard"], 2) for name, value in scores.items()},
     }
@@ -71,7 +70,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--annotations", type=Path, required=True, help="file in CrowdPose's format")
-    parser.add_argument("--quick", action="store_true", help="every 100th photo, one case")
+    parser.add_argument("--quick", action="store_true", help="every 100th image, one case")
     parser.add_argument("--json", type=Path, help="write the records here")
     args = parser.parse_args()
     cases = [(2.0, 0.1), (0.5, 0.1), (0.5, 0.2), (0.25, 0.1), (0.25, 0.2)]

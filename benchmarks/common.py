@@ -1,4 +1,4 @@
-"""What the benchmarks share: fair timing of two ways in turn, tables, records."""
+"""Shared by all benchmarks: fair timing of two implementations in turn, tables, records."""
 
 import argparse
 import ctypes
@@ -26,7 +26,7 @@ class Record:
     """One case measured both ways.
 
     Attributes:
-        case: what was measured, in words.
+        case: a name of what was measured.
         ours_ms, baseline_ms: medians, milliseconds.
         ratio: baseline / ours.
         max_difference: between the two results; 0 where they must agree exactly.
@@ -62,15 +62,15 @@ def _milliseconds(function: Callable[[], Any], clock: Callable[[], float]) -> fl
 
 
 def peak_megabytes(function: Callable[[], Any]) -> float:
-    """Return how far a call raises the process's peak resident memory, in MB, where the system tells."""
+    """Return by how many MB a call raises the peak resident memory; only of Python objects without /proc."""
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls freed is no reserve for this one
+        ctypes.CDLL(None).malloc_trim(0)  # memory that earlier calls freed must not serve this one
         clear.write_text("5")  # forget the peak so far
         before = _kilobytes(status, "VmRSS")
         function()
         return max(0, _kilobytes(status, "VmHWM") - before) / 1000
-    except (OSError, AttributeError):  # no such files, or not ours to write
+    except (OSError, AttributeError):  # no such files, or no right to write them
         tracemalloc.start()
         function()
         peak = tracemalloc.get_traced_memory()[1]
@@ -129,7 +129,7 @@ def markdown(records: Sequence[dict[str, Any]]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Return where and with what this runs."""
+    """Return the machine and the versions of libraries."""
     found = {}
     for name in LIBRARIES:
         try:

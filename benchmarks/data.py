@@ -2,8 +2,8 @@
 
 python benchmarks/data.py [--quick] [--json PATH]
 
-Times are of one CPU core, a sample. "worker": all that a loader process does, which here leaves
-the targets to the device; "with targets": the targets, too, made on the CPU.
+Times are of one CPU core, per sample. "worker": the work of a loader process, which here leaves
+the targets to the device; "with targets": the targets are computed as well, on the CPU.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ BATCH = 10
 
 @dataclass(frozen=True)
 class Case:
-    """Photos of one kind."""
+    """Images of one kind."""
 
     width: int
     height: int
@@ -42,8 +42,8 @@ class Case:
         return f"{self.width}x{self.height}, {self.people} people" + (", ignored regions" if self.ignored else "")
 
 
-def made_up_photo(width: int, height: int, random: np.random.Generator) -> np.ndarray:
-    """Return noise of several sizes of grain: as a JPEG about as many bytes as a photo of the size."""
+def made_up_image(width: int, height: int, random: np.random.Generator) -> np.ndarray:
+    """Return noise of several sizes of grain: as a JPEG about as many bytes as an image of the size."""
     image = np.full((height, width, 3), 128, np.float32)
     for grain in (4, 16, 64):
         noise = random.normal(0, 30, (height // grain + 2, width // grain + 2, 3)).astype(np.float32)
@@ -52,15 +52,15 @@ def made_up_photo(width: int, height: int, random: np.random.Generator) -> np.nd
 
 
 def made_up_records(case: Case, folder: Path, joints: int) -> list[ImageRecord]:
-    """Write a batch of photos and return their records."""
+    """Write a batch of images and return their records."""
     random = np.random.default_rng(0)
     size = np.array([case.width, case.height])
     records = []
     for number in range(BATCH):
         path = folder / f"{case.width}_{number}.jpg"
         if not path.exists():
-            photo = made_up_photo(case.width, case.height, random)
-            cv2.imwrite(str(path), photo, [cv2.IMWRITE_JPEG_QUALITY, 87])
+            image = made_up_image(case.width, case.height, random)
+            cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 87])
         extent = random.uniform(0.1, 0.4, (case.people, 1)) * size.min()
         centers = random.uniform(0.1, 0.9, (case.people, 2)) * size
         places = centers[:, None] + extent[:, None] * random.uniform(-0.5, 0.5, (case.people, joints, 2))
@@ -82,7 +82,7 @@ def made_up_records(case: Case, folder: Path, joints: int) -> list[ImageRecord]:
 
 
 def checked(batch: TrainBatch | DatasetError) -> TrainBatch:
-    """Return the batch, or raise the error that stands in its place."""
+    """Return the batch, or raise the error that was returned in its place."""
     if isinstance(batch, DatasetError):
         raise batch
     return batch
@@ -99,11 +99,11 @@ def per_sample(timed: Record) -> Record:
 
 
 def measure(case: Case, folder: Path, runs: int) -> tuple[list[Record], str]:
-    """Time both on the same photos and draws; return the records and a line of other figures."""
+    """Time both on the same images and sampled parameters; return the records and a line of other numbers."""
     schema = load_schema(ROOT / "datasets/crowdpose.yaml")
     records = made_up_records(case, folder, schema.num_joints)
     dataset = TrainDataset(records, schema.flip_index, Augmentation(), SIZE, STRIDES)
-    keys = [SampleKey(0, photo, BATCH) for photo in range(BATCH)]
+    keys = [SampleKey(0, image, BATCH) for image in range(BATCH)]
 
     def ours() -> TrainBatch:
         return checked(collate([dataset[key] for key in keys]))
@@ -111,9 +111,9 @@ def measure(case: Case, folder: Path, runs: int) -> tuple[list[Record], str]:
     def plain() -> list[Tensor | list[Tensor]]:
         samples = []
         for key in keys:
-            random = np.random.default_rng((dataset.seed, key.epoch, key.photo))
-            draw = dataset.augmentation.draw(random, (case.width, case.height))
-            samples.append(plain_data.sample(records[key.photo], draw, SIZE, STRIDES, schema.flip_index))
+            random = np.random.default_rng((dataset.seed, key.epoch, key.image))
+            params = dataset.augmentation.sample(random, (case.width, case.height))
+            samples.append(plain_data.sample(records[key.image], params, SIZE, STRIDES, schema.flip_index))
         return plain_data.batch(samples)
 
     batch, other = ours(), plain()

@@ -1,17 +1,22 @@
-"""Time decode against the released algorithm, side by side in one process.
+"""Time decode against the plain algorithm, `decode.reference`, side by side in one process.
 
 python benchmarks/decode.py [--quick] [--json PATH]
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from common import ROOT, Record, arguments, record, report
-from plain_decode import candidates, grouped, merged_at_full_size, refined
 
+from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import gaussian_heatmaps
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip
-from coupled_embedding.decode.decode import DecodeSettings, decode
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.reference import decode_reference
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
@@ -37,24 +42,18 @@ def made_up_maps(people: int, height: int, width: int, seed: int = 0) -> tuple[t
 
 
 def measure(people: int, height: int, width: int, runs: int) -> Record:
-    """Time both on the same maps, in turn, and compare what they find."""
-    schema = load_schema(ROOT / "datasets/crowdpose.yaml")
-    settings = DecodeSettings(schema.grouping_order)
+    """Time both on the same maps, in turn, and compare the poses."""
+    options = DecodeOptions(load_schema(ROOT / "datasets/crowdpose.yaml").grouping_order)
     heatmaps, tags = made_up_maps(people, height, width)
-    flip = range(14)  # the made-up mirror keeps its joints
+    flip = range(14)  # the made-up flipped maps keep their joints
 
-    def ours() -> np.ndarray:
-        photo, mirror = MergedMaps(heatmaps[:1], tags[:1]), MergedMaps(heatmaps[1:], tags[1:])
-        maps = merge_flip(photo, mirror, flip).photo(0)
-        return np.array([pose.keypoints for pose in decode(maps, (width, height), IDENTITY, settings)])
+    def keypoints(function: Callable[..., list[Pose]]) -> np.ndarray:
+        maps = merge_flip(MergedMaps(heatmaps[:1], tags[:1]), MergedMaps(heatmaps[1:], tags[1:]), flip)
+        return np.array([pose.keypoints for pose in function(maps.image(0), (width, height), IDENTITY, options)])
 
-    def plain() -> np.ndarray:
-        heatmap, full_tags = merged_at_full_size(heatmaps, tags, (height, width), flip)
-        return refined(grouped(candidates(heatmap, full_tags, 5, 30), schema.grouping_order, 0.1), heatmap, full_tags)
-
+    ours, plain = partial(keypoints, decode), partial(keypoints, decode_reference)
     a, b = ours(), plain()
-    positive = b[..., 2] > 0
-    difference = float(np.abs(a - b)[positive].max()) if a.shape == b.shape else float("nan")
+    difference = float(np.abs(a - b).max()) if a.shape == b.shape else float("nan")
     return record(f"{width}x{height}, {people} people", ours, plain, runs, difference, memory=True)
 
 

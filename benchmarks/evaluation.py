@@ -1,4 +1,4 @@
-"""Time both engines against pycocotools alone: from two files, annotations and results, to the table's figures.
+"""Time both OKS backends against pycocotools alone: from two files, annotations and results, to the scores.
 
 python benchmarks/evaluation.py [--quick] [--json PATH]
 """
@@ -23,15 +23,15 @@ from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.evaluation import evaluate_keypoints, read_results
 from coupled_embedding.evaluation.keypoint_ap import crowd_bands
 
-PEOPLE = 20  # a photo, annotated and found: as many as both benchmarks count
+PEOPLE = 20  # annotated and detected per image: as many as both benchmarks count
 
 
-def write_made_up_files(folder: Path, schema: KeypointSchema, photos: int) -> tuple[Path, Path]:
+def write_made_up_files(folder: Path, schema: KeypointSchema, image_count: int) -> tuple[Path, Path]:
     """Write annotations and results of crowds: small and large people, crowd regions, good and bad poses."""
     random = np.random.default_rng(0)
     images, annotations, results = [], [], []
     shape = (PEOPLE, schema.num_joints, 1)
-    for image_id in range(1, photos + 1):
+    for image_id in range(1, image_count + 1):
         images.append({"id": image_id, "crowdIndex": round(random.random(), 2)})
         corners, sizes = random.uniform(0, 400, (PEOPLE, 1, 2)), random.uniform(25, 240, (PEOPLE, 1, 2))
         points = np.round(corners + random.random((*shape[:2], 2)) * sizes)
@@ -93,30 +93,30 @@ def _evaluated(truth: COCO, found: COCO, schema: KeypointSchema, image_ids: list
     return evaluator
 
 
-def measure(name: str, photos: int) -> list[Record]:
-    """Time our engines and pycocotools in turn on the same files and compare all figures."""
+def measure(name: str, images: int) -> list[Record]:
+    """Time our backends and pycocotools in turn on the same files and compare all scores."""
     schema = load_schema(ROOT / f"datasets/{name}.yaml")
-    ways = {engine: partial(by_engine, engine) for engine in ("pycocotools", "fast")}
+    ways = {backend: partial(by_backend, backend) for backend in ("pycocotools", "fast")}
     with TemporaryDirectory() as folder:
         few = write_made_up_files(Path(folder), schema, 20)
         for way in (*ways.values(), by_pycocotools):
             way(*few, schema)  # to warm up
-        files = write_made_up_files(Path(folder), schema, photos)
+        files = write_made_up_files(Path(folder), schema, images)
         seconds, expected = timed(by_pycocotools, *files, schema)
         records = []
-        for engine, way in ways.items():
+        for backend, way in ways.items():
             own_seconds, scores = timed(way, *files, schema)
             difference = max(abs(a - b) for a, b in zip(scores, expected, strict=True))
-            case = f"{name}, {photos} photos x {PEOPLE} people, engine {engine}"
+            case = f"{name}, {images} images x {PEOPLE} people, backend {backend}"
             figures = [round(1000 * s, 1) for s in (own_seconds, seconds)]
             records.append(Record(case, *figures, round(seconds / own_seconds, 2), difference))
     return records
 
 
-def by_engine(engine: str, truth_file: Path, results_file: Path, schema: KeypointSchema) -> list[float]:
+def by_backend(backend: str, truth_file: Path, results_file: Path, schema: KeypointSchema) -> list[float]:
     """Score with this package."""
     results = read_results(results_file, schema)
-    return list(evaluate_keypoints(truth_file, results, schema, engine=engine).values.values())
+    return list(evaluate_keypoints(truth_file, results, schema, backend=backend).values.values())
 
 
 def timed(way: Callable[..., list[float]], *inputs: Any) -> tuple[float, list[float]]:
@@ -129,8 +129,8 @@ def timed(way: Callable[..., list[float]], *inputs: Any) -> tuple[float, list[fl
 def main() -> None:
     """Measure and print."""
     args = arguments(__doc__)
-    photos = 200 if args.quick else 5000
-    report([record for name in ("coco", "crowdpose") for record in measure(name, photos)], args.json)
+    images = 200 if args.quick else 5000
+    report([record for name in ("coco", "crowdpose") for record in measure(name, images)], args.json)
 
 
 if __name__ == "__main__":

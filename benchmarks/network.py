@@ -1,12 +1,12 @@
-"""Time training steps and tests of whole networks against float32, NCHW, loop losses and the released decode.
+"""Time training steps and tests of whole networks against float32, NCHW, loop losses and the plain decode.
 
 python benchmarks/network.py [--quick] [--json PATH]
 
 Ours: channels-last, fused Adam, our losses; batch norm folded and our decode in tests. On a processor in float32 and
 bf16, on a GPU in bf16, also compiled and with CUDA graphs. The largest difference is relative: of a training's first
-loss, or of a test's heatmaps and tags to the largest of them. Weights are fresh, which amplifies rounding (float32
-is itself 1e-5 off float64), and which is why a test decodes a crowd's made-up maps in the network's place. Loading
-photos and building targets are no part of either.
+loss, or of a test's heatmaps and tags to the largest of them. Weights are random, which amplifies rounding (float32
+is itself 1e-5 off float64), and which is why a test decodes a crowd's made-up maps instead of the network's. Loading
+images and building targets are not timed.
 """
 
 import copy
@@ -15,32 +15,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import plain_losses
 import torch
 from common import ROOT, Record, arguments, report
 from made_up import DEVICE, JOINTS, Inputs, made_up_crowd, made_up_inputs, made_up_network, made_up_targets
-from plain_decode import candidates, grouped, merged_at_full_size, refined
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from coupled_embedding.builders import build_criterion, build_decode_options
 from coupled_embedding.config import load_config
-from coupled_embedding.data.geometry import fit_geometry
+from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.images import normalise
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.decode.decode import build_decode_settings
-from coupled_embedding.decode.pipeline import PRECISIONS, EstimatorSettings, PoseEstimator
-from coupled_embedding.losses.criterion import build_criterion
-from coupled_embedding.networks.pose_network import PoseNetwork
-from losses import listed
+from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions
+from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.decode.reference import decode_reference
+from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
+from losses import PlainCriterion
 
-NO_MIRROR = tuple(range(JOINTS))  # the made-up mirrored maps keep their joints
-# multiplications and additions of one photo's forward pass, by backbone, head and input
+NO_FLIP = tuple(range(JOINTS))  # the made-up flipped maps keep their joints
+# multiplications and additions of one image's forward pass, by backbone, head and input
 GFLOP = {"hrnet_w32_512": 81.7, "hrhrnet_w32_512": 92.2, "hrnet_w48_640": 261.8, "hrhrnet_w48_640": 298.4}
 H200_TFLOPS = 989.0  # bf16, dense
-Value = float | PoseMaps  # a training step's loss, a test's maps
+Value = float | PoseOutput  # a training step's loss, a test's output
 Plain = Callable[[], Value]
 Ours = Callable[["Way"], Callable[[], Value]]
 
@@ -54,7 +52,7 @@ class Way:
     compile_mode: str | None = None
 
     def ready(self, network: nn.Module) -> nn.Module:
-        """Return the network on the device, compiled if so wanted."""
+        """Return the network on the device, compiled if this way says so."""
         network = network.to(DEVICE, memory_format=torch.channels_last)
         return torch.compile(network, mode=self.compile_mode) if self.compile_mode else network
 
@@ -73,9 +71,8 @@ ON_GPU = (
 
 
 def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Plain]:
-    """Return what makes our step, for a way, and the plain one; steps return the loss before the update."""
-    targets = made_up_targets(len(inputs.photos), cfg, network.strides)
-    cells = listed(targets).to(DEVICE)
+    """Return a builder of our step by way, and the plain step; steps return the loss before the update."""
+    targets = made_up_targets(len(inputs.images), cfg, network.strides)
     targets = Targets(
         *(tuple(x.to(DEVICE) for x in part) for part in (targets.heatmaps, targets.masks)),
         *(x.to(DEVICE) for x in (targets.cells, targets.visible, targets.scales)),
@@ -89,8 +86,8 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
 
         def step() -> float:
             with way.autocast():
-                maps = forward(normalise(inputs.photos))
-            loss = criterion(maps, targets).total
+                output = forward(normalise(inputs.images))
+            loss = criterion(output, targets)["total"]
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -100,16 +97,13 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
 
     own = copy.deepcopy(network)
     optimizer = torch.optim.Adam(own.parameters(), cfg.TRAIN.LR)
-    masks = [mask.float() for mask in targets.masks]
+    criterion = PlainCriterion(build_criterion(cfg), targets)
 
     def plain() -> float:
         """Take the released program's training step."""
-        maps = own(inputs.images)
-        with DEVICE:  # where it makes its small tensors
-            terms = plain_losses.losses(
-                maps.heatmaps, maps.tags, targets.heatmaps, masks, cells, targets.scales, cfg.LOSS.BETA
-            )
-            loss = torch.stack(terms).sum()
+        output = own(inputs.normalised)
+        with DEVICE:  # for the small tensors that the plain losses create
+            loss = torch.stack(list(criterion(output).values())).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -118,65 +112,65 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
     return ours, plain
 
 
-class Drawn(nn.Module):
-    """Runs a network, keeps what it put out, and puts out given maps instead."""
+class GivenOutput(nn.Module):
+    """Runs a network, keeps its output as ``own``, and returns a given output instead."""
 
-    def __init__(self, network: nn.Module, maps: PoseMaps) -> None:
+    def __init__(self, network: nn.Module, output: PoseOutput) -> None:
         super().__init__()
-        self.network, self.maps = network, maps
+        self.network, self.output = network, output
 
-    def forward(self, images: Tensor) -> PoseMaps:
-        """Map (2B, 3, S, S), photos before mirrors, to drawn maps."""
-        self.seen = self.network(images)
-        return self.maps
+    def forward(self, inputs: Tensor) -> PoseOutput:
+        """Map (2B, 3, S, S), images before flipped images, to the given output."""
+        self.own = self.network(inputs)
+        return self.output
 
 
 def tests(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Plain]:
-    """Return what makes our test of the batch, for a way, and the plain one; both return the network's own maps."""
+    """Return a builder of our test of the batch by way, and the plain test; both return the network's own output."""
     network.eval()
-    count, size = len(inputs.photos), inputs.size
+    count, size = len(inputs.images), inputs.size
     crowd = made_up_crowd(cfg, count, network.strides)
-    settings = build_decode_settings(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
+    options = build_decode_options(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
 
-    def ours(way: Way) -> Callable[[], PoseMaps]:
+    def ours(way: Way) -> Callable[[], PoseOutput]:
         """Return our test of the batch."""
-        estimator_settings = EstimatorSettings(NO_MIRROR, settings, precision=way.precision, fold_bn=True)
-        estimator = PoseEstimator(Drawn(copy.deepcopy(network), crowd).eval(), estimator_settings)
-        drawn = estimator.network
-        drawn.network = way.ready(drawn.network)
-        geometries = [fit_geometry((size, size), size)] * count
+        how = PipelineOptions(NO_FLIP, options, precision=way.precision, fold_bn=True)
+        pipeline = InferencePipeline(GivenOutput(copy.deepcopy(network), crowd).eval(), how)
+        given = pipeline.network
+        given.network = way.ready(given.network)
+        geometries = [resize_geometry((size, size), size)] * count
 
-        def test() -> PoseMaps:
-            people = estimator.people(estimator.maps([inputs.photos], (size, size)).cpu(), geometries)
-            assert all(people)
-            return drawn.seen
+        def test() -> PoseOutput:
+            maps = pipeline.forward([inputs.images], (size, size))
+            assert all(pipeline.decode(maps.cpu(), geometries))
+            return given.own
 
         return test
 
     @torch.inference_mode()
-    def plain() -> PoseMaps:
-        """Test photo by photo as the released program does."""
-        seen = []
-        for photo, image in enumerate(inputs.images):
-            seen += [network(image[None]), network(image[None].flip(-1))]
-            pair = [photo, count + photo]
-            heatmaps = [heatmaps[pair].cpu() for heatmaps in crowd.heatmaps]
-            finest = heatmaps[-1].shape[2:]
-            merged = torch.stack([F.interpolate(h, size=finest, mode="bilinear") for h in heatmaps]).mean(0)
-            heatmap, tags = merged_at_full_size(merged, crowd.tags[pair].cpu(), (size, size), NO_MIRROR)
-            kernel = settings.peaks.kernel
-            refined(grouped(candidates(heatmap, tags, kernel, 30), settings.grouping_order, 0.1), heatmap, tags)
-        seen = seen[0::2] + seen[1::2]  # photos before mirrors, as ours
-        return PoseMaps(
-            tuple(torch.cat(maps) for maps in zip(*(s.heatmaps for s in seen), strict=True)),
-            torch.cat([s.tags for s in seen]),
+    def plain() -> PoseOutput:
+        """Test image by image as the released program does."""
+        outputs = []
+        geometry = resize_geometry((size, size), size)
+        for number, image in enumerate(inputs.normalised):
+            outputs += [network(image[None]), network(image[None].flip(-1))]
+            both = []
+            for place in (number, count + number):
+                one = PoseOutput(tuple(h[place, None].cpu() for h in crowd.heatmaps), crowd.tags[place, None].cpu())
+                both.append(MergedMaps(merge_resolutions(one), one.tags))
+            maps = merge_flip(*both, NO_FLIP).image(0)
+            assert decode_reference(maps, geometry.base_size, geometry.to_image(), options)
+        outputs = outputs[0::2] + outputs[1::2]  # images before flipped images, as ours
+        return PoseOutput(
+            tuple(torch.cat(maps) for maps in zip(*(output.heatmaps for output in outputs), strict=True)),
+            torch.cat([output.tags for output in outputs]),
         )
 
     return ours, plain
 
 
 def on_host(value: Value) -> list[Tensor]:
-    """Return a loss or maps in float32, copied: a CUDA graph overwrites what it put out."""
+    """Return a loss or an output in float32, copied: a CUDA graph overwrites its outputs."""
     parts = [torch.tensor([value])] if isinstance(value, float) else [value.tags, *value.heatmaps]
     return [part.float().cpu().clone() for part in parts]
 
@@ -211,37 +205,37 @@ def timed(function: Callable[[], Value], runs: int) -> tuple[float, list[Tensor]
     return statistics.median(milliseconds), first, peak
 
 
-def measure(task: str, stem: str, photos: int, options: list[str], ways: Sequence[Way], runs: int) -> list[Record]:
+def measure(task: str, stem: str, images: int, options: list[str], ways: Sequence[Way], runs: int) -> list[Record]:
     """Time a network's training step or test, plain and in each way; print each as it comes."""
     cfg = load_config(ROOT / f"config/crowdpose/ce_{stem}.yaml", options)
-    inputs = made_up_inputs(photos, cfg.DATASET.INPUT_SIZE)
+    inputs = made_up_inputs(images, cfg.DATASET.INPUT_SIZE)
     network = made_up_network(cfg, inputs)
     ours, plain = (training_steps if task == "train" else tests)(cfg, network, inputs)
     plain_ms, expected, plain_mb = timed(plain, runs)
     records = []
     name = " ".join([stem, *options])
     for way in ways:
-        case = f"{task} {name}, {photos} photos, {way.name}"
+        case = f"{task} {name}, {images} images, {way.name}"
         try:
             ms, value, mb = timed(ours(way), runs)
-        except RuntimeError as error:  # a compiler or a memory that is not up to it
+        except RuntimeError as error:  # the compiler fails, or memory is too small
             print(f"{case}: {str(error).splitlines()[0]}", flush=True)
             continue
         difference = relative_difference(value, expected)
         memory = (None, None) if mb is None or plain_mb is None else (round(mb, 1), round(plain_mb, 1))
         records.append(Record(case, round(ms, 1), round(plain_ms, 1), round(plain_ms / ms, 2), difference, *memory))
-        print(throughput(task, stem, photos, ms, case, known=not options), flush=True)
+        print(throughput(task, stem, images, ms, case, known=not options), flush=True)
     return records
 
 
-def throughput(task: str, stem: str, photos: int, milliseconds: float, case: str, known: bool) -> str:
-    """Return a line of photos per second and, on a GPU, the share of its peak that the network's work is."""
-    rate = 1000 * photos / milliseconds
+def throughput(task: str, stem: str, images: int, milliseconds: float, case: str, known: bool) -> str:
+    """Return a line of images per second and, on a GPU, the share of its peak that the network's work is."""
+    rate = 1000 * images / milliseconds
     if DEVICE.type == "cpu" or not known:
-        return f"{case}: {rate:.2f} photos/s"
-    passes = 3 if task == "train" else 2  # forward and twice as much backward; photo and mirror
+        return f"{case}: {rate:.2f} images/s"
+    passes = 3 if task == "train" else 2  # forward and twice as much backward; image and flipped image
     share = rate * passes * GFLOP[stem] / 1000 / H200_TFLOPS
-    return f"{case}: {rate:.1f} photos/s, {100 * share:.1f} % of the H200's bf16 peak"
+    return f"{case}: {rate:.1f} images/s, {100 * share:.1f} % of the H200's bf16 peak"
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Time one forward pass of photo and mirror by onnxruntime and by this package, in turn, on one core.
+"""Time one forward pass of image and flipped image by onnxruntime and by this package, in turn, on one core.
 
 python benchmarks/onnx_forward.py [--quick] [--json PATH]
 
 Needs `pip install onnxruntime onnx onnxscript`, which nothing else here does. Both run the network with folded
-batch norm, onnxruntime in float32, ours channels-last in float32 and bf16. Weights are fresh: people are those of a
+batch norm, onnxruntime in float32, ours channels-last in float32 and bf16. Weights are random: poses are those of a
 made-up crowd's maps to which the network's own are added.
 """
 
@@ -15,21 +15,21 @@ from typing import Any
 import torch
 from common import ROOT, Record, arguments, record, report
 from made_up import made_up_crowd, made_up_inputs, made_up_network
-from network import Drawn, on_host, relative_difference
+from network import GivenOutput, on_host, relative_difference
 from torch import Tensor, nn
 
+from coupled_embedding.builders import build_decode_options
 from coupled_embedding.config import load_config
-from coupled_embedding.data.geometry import fit_geometry
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.geometry import resize_geometry
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.decode.decode import build_decode_settings
-from coupled_embedding.decode.pipeline import PRECISIONS, EstimatorSettings, PoseEstimator
+from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.networks.folding import fold_batch_norm
-from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 
 
 class Flat(nn.Module):
-    """A pose network that returns its maps as a plain tuple, as the exporter wants."""
+    """A pose network that returns its maps as a plain tuple, which the exporter needs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Flat(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the heatmaps and then the tags."""
-        maps = self.network(images)
-        return (*maps.heatmaps, maps.tags)
+        output = self.network(images)
+        return (*output.heatmaps, output.tags)
 
 
 def exported(network: PoseNetwork, images: Tensor) -> Any:
@@ -53,49 +53,47 @@ def exported(network: PoseNetwork, images: Tensor) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def people(maps: PoseMaps, crowd: PoseMaps, estimator: PoseEstimator, photos: Tensor) -> list[Any]:
-    """Return what is found in a crowd's maps to which a network's are added."""
-    heatmaps = tuple(a + b.float() for a, b in zip(crowd.heatmaps, maps.heatmaps, strict=True))
-    estimator.network.maps = PoseMaps(heatmaps, crowd.tags + maps.tags.float())
-    size = photos.shape[1]
-    found = estimator.people(estimator.maps([photos], (size, size)), [fit_geometry((size, size), size)])
+def poses(output: PoseOutput, crowd: PoseOutput, pipeline: InferencePipeline, images: Tensor) -> list[Any]:
+    """Return the poses in a crowd's maps to which a network's are added."""
+    heatmaps = tuple(a + b.float() for a, b in zip(crowd.heatmaps, output.heatmaps, strict=True))
+    pipeline.network.output = PoseOutput(heatmaps, crowd.tags + output.tags.float())
+    size = images.shape[1]
+    found = pipeline.decode(pipeline.forward([images], (size, size)), [resize_geometry((size, size), size)])
     return [pose.keypoints.round(1).tolist() for pose in found[0]]
 
 
 def measure(stem: str, options: list[str], runs: int) -> list[Record]:
-    """Time a network in both precisions of ours beside onnxruntime; say whether the people are the same."""
+    """Time a network in both precisions of ours beside onnxruntime; print whether the poses are the same."""
     cfg = load_config(ROOT / f"config/crowdpose/ce_{stem}.yaml", options)
     inputs = made_up_inputs(1, cfg.DATASET.INPUT_SIZE)
     network = fold_batch_norm(made_up_network(cfg, made_up_inputs(2, cfg.DATASET.INPUT_SIZE)).eval())
-    pair = torch.cat((inputs.images, inputs.images.flip(-1)))
+    pair = torch.cat((inputs.normalised, inputs.normalised.flip(-1)))
     session = exported(network, pair)
     network = network.to(memory_format=torch.channels_last)
     ours_input, feed = pair.contiguous(memory_format=torch.channels_last), {"images": pair.numpy()}
-    decode = build_decode_settings(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
+    decode = build_decode_options(cfg, load_schema(ROOT / "datasets/crowdpose.yaml"))
     crowd = made_up_crowd(cfg, 1, network.strides)
-    estimator = PoseEstimator(Drawn(network, crowd).eval(), EstimatorSettings(tuple(range(14)), decode))
+    pipeline = InferencePipeline(GivenOutput(network, crowd).eval(), PipelineOptions(tuple(range(14)), decode))
 
-    def theirs() -> PoseMaps:
+    def theirs() -> PoseOutput:
         *heatmaps, tags = (torch.from_numpy(values) for values in session.run(None, feed))
-        return PoseMaps(tuple(heatmaps), tags)
+        return PoseOutput(tuple(heatmaps), tags)
 
     records = []
-    expected = people(theirs(), crowd, estimator, inputs.photos)
+    expected = poses(theirs(), crowd, pipeline, inputs.images)
     for precision in ("fp32", "bf16"):
         dtype = PRECISIONS.get(precision)
 
         @torch.inference_mode()
-        def ours(dtype: torch.dtype | None = dtype) -> PoseMaps:
+        def ours(dtype: torch.dtype | None = dtype) -> PoseOutput:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 return network(ours_input)
 
-        found = people(ours(), crowd, estimator, inputs.photos)
+        found = poses(ours(), crowd, pipeline, inputs.images)
         same = sum(a == b for a, b in zip(found, expected, strict=False))
-        print(
-            f"{stem} {precision}: {same} of {len(expected)} people equal to 0.1 pixel, {len(found)} found", flush=True
-        )
+        print(f"{stem} {precision}: {same} of {len(expected)} poses equal to 0.1 pixel, {len(found)} found", flush=True)
         difference = relative_difference(on_host(ours()), on_host(theirs()))
-        records.append(record(f"{stem}, {precision}, photo and mirror", ours, theirs, runs, difference))
+        records.append(record(f"{stem}, {precision}, image and flipped image", ours, theirs, runs, difference))
     return records
 
 

@@ -1,6 +1,6 @@
-"""The released program's training loader, written plainly: whole photos, loops over people, float targets.
+"""The released program's training loader, written plainly: whole images, loops over people, float targets.
 
-Where METHOD.md §2 leaves the way open, the faster one is taken: joints are mapped a person at a time.
+Where docs/method.md, section 2, leaves the way open, the faster one is taken: joints are mapped a person at a time.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.transforms import AffineDraw
+from coupled_embedding.data.transforms import AffineParams
 
 MAX_PEOPLE = 30
 SIGMA = 2
@@ -45,31 +45,31 @@ class PlainSample:
 
 
 def sample(
-    record: ImageRecord, draw: AffineDraw, size: int, strides: Sequence[int], flip_index: Sequence[int]
+    record: ImageRecord, params: AffineParams, size: int, strides: Sequence[int], flip_index: Sequence[int]
 ) -> PlainSample:
-    """Return a photo's sample under a draw."""
+    """Return an image's sample under sampled parameters."""
     image = cv2.imread(str(record.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     mask = record.valid_mask()
-    photo = (record.width, record.height)
+    source = (record.width, record.height)
     keypoints, boxes = kept_people(record)
     heatmaps, masks, joints = [], [], []
     for stride in strides:
         cells = size // stride
-        matrix = draw.matrix(photo, cells)
+        matrix = params.matrix(source, cells)
         warped_mask = cv2.warpAffine(mask.copy(), matrix, (cells, cells), flags=cv2.INTER_LINEAR) / 255
         warped_mask = (warped_mask > 0.5).astype(np.float32)
         moved = moved_joints(keypoints, matrix)
-        if draw.flip:
+        if params.flip:
             warped_mask = warped_mask[:, ::-1].copy()
             moved = moved[:, list(flip_index)]
             moved[:, :, 0] = cells - 1 - moved[:, :, 0]
         masks.append(warped_mask)
         heatmaps.append(gaussians(moved, cells))
         joints.append(joint_indices(moved, cells))
-    matrix = draw.matrix(photo, size)
+    matrix = params.matrix(source, size)
     image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
-    if draw.flip:
+    if params.flip:
         image = image[:, ::-1].copy()
     return PlainSample(normalised(image), heatmaps, masks, joints, box_scales(boxes, matrix, size))
 
@@ -135,7 +135,7 @@ def joint_indices(joints: np.ndarray, cells: int) -> np.ndarray:
 
 
 def normalised(image: np.ndarray) -> Tensor:
-    """Turn an RGB picture (S, S, 3) uint8 into (3, S, S) float32, as torchvision's two transforms do."""
+    """Turn an RGB image (S, S, 3) uint8 into (3, S, S) float32, as torchvision's two transforms do."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1)).contiguous().to(torch.float32).div(255)
     return tensor.sub_(MEAN).div_(STD)
 

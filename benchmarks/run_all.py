@@ -1,4 +1,4 @@
-"""Run all benchmarks, each in a process of its own, and write what they say as one Markdown and one JSON file.
+"""Run all benchmarks, each in a process of its own, and write their output as one Markdown and one JSON file.
 
 python benchmarks/run_all.py [--quick] [--out benchmarks/results]
 """
@@ -19,7 +19,7 @@ SCRIPTS = ("decode", "losses", "data", "network", "evaluation")
 def run(script: Path, quick: bool) -> dict[str, Any]:
     """Run a script; return its name, its description, what it printed and its records.
 
-    A script that fails says why in ``printed`` and has no records.
+    Of a script that fails, ``printed`` is its error and the records are None.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder, "records.json")

@@ -2,8 +2,8 @@
 
 python benchmarks/scenes.py [--count N] [--split S] [--seed N] [--annotations FILE]
 
-AP is that of the true people without the joints that are not seen: what a network that sees
-no hidden joint could score at most. With an annotation file in CrowdPose's format it also
+AP is that of the true people without the joints that are not seen: an upper bound for a network
+that detects no hidden joint. With an annotation file in CrowdPose's format it also
 prints the facing and sizes of real people.
 """
 
@@ -23,7 +23,7 @@ from synthetic_crowd.writer import split_seed
 
 
 def facing_and_size(path: Path) -> str:
-    """Return the share of people seen from behind and the quartiles of their height in photo heights."""
+    """Return the share of people seen from behind and the quartiles of their height in image heights."""
     content = json.loads(path.read_text(encoding="utf-8"))
     heights = {image["id"]: image["height"] for image in content["images"]}
     joints = np.array([a["keypoints"] for a in content["annotations"]]).reshape(len(content["annotations"]), -1, 3)
@@ -31,7 +31,7 @@ def facing_and_size(path: Path) -> str:
     behind = (joints[both, 0, 0] < joints[both, 1, 0]).mean()
     shares = [a["bbox"][3] / heights[a["image_id"]] for a in content["annotations"]]
     quartiles = ", ".join(f"{q:.2f}" for q in np.percentile(shares, (25, 50, 75)))
-    return f"left shoulder on the left: {behind:.1%}; box height, quartiles in photo heights: {quartiles}"
+    return f"left shoulder on the left: {behind:.1%}; box height, quartiles in image heights: {quartiles}"
 
 
 def hidden_joints(scene: Scene) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Folders with recorded numbers and real photos, and the rule that CI skips nothing it could run."""
+"""Folders with recorded numbers and real images, and the rule that CI skips nothing it could run."""
 
-import importlib.util
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from synthetic_crowd import CrowdSettings, write_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(os.environ.get("CE_REFERENCE", CHECKOUT.parent / "shared" / "reference"))
-PHOTOS = Path(os.environ.get("CE_PHOTOS", CHECKOUT.parent / "shared" / "photos"))
+IMAGES = Path(os.environ.get("CE_PHOTOS", CHECKOUT.parent / "shared" / "photos"))
 
 # a test that takes one of these arguments runs once for every file found in the reference folder
 REFERENCE_CASES = {
@@ -74,8 +74,8 @@ def reference_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def photos_dir() -> Path:
-    return _folder(PHOTOS, "CE_PHOTOS")
+def images_dir() -> Path:
+    return _folder(IMAGES, "CE_PHOTOS")
 
 
 @pytest.fixture(scope="session")
@@ -85,13 +85,8 @@ def checkout() -> Path:
 
 @pytest.fixture(scope="session")
 def host_traffic() -> ModuleType:
-    """The watch on what makes a host wait for its device; test folders are no packages."""
-    spec = importlib.util.spec_from_file_location("host_traffic", Path(__file__).with_name("host_traffic.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """What makes a host wait for its device, see tests/helpers/host_traffic.py."""
+    return importlib.import_module("host_traffic")
 
 
 TINY = """
@@ -99,7 +94,7 @@ DATASET: {SCHEMA: datasets/synthetic.yaml, TRAIN: train, VAL: val, TEST: test, I
 SYNTHETIC: {WIDTH: 96, HEIGHT: 96, TRAIN_SCENES: 10, VAL_SCENES: 3, TEST_SCENES: 5}
 MODEL: {WIDTH: 4, STEM_WIDTH: 8, STEM_BLOCKS: 1, STAGE_MODULES: [1, 1, 1], STAGE_BLOCKS: 1, HEAD_BLOCKS: 1, TAG_DIM: 4}
 TRAIN: {IMAGES_PER_GPU: 4, DROP_LAST: False, EPOCHS: 2, WARMUP_STEPS: 2, WORKERS: 0, LOG_EVERY: 2,
-        PICTURES_EVERY: 3, EVAL_EVERY: 1}
+        VISUALIZE_EVERY: 3, EVAL_EVERY: 1}
 TEST: {WORKERS: 0, OVERLAYS: 1}
 """
 

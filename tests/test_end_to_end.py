@@ -10,9 +10,9 @@ import pytest
 import torch
 from named_weights import weight_from_name
 
+from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.networks.pose_network import build_network
 
 PIXELS, SCORES = 1e-3, 1e-4
 # untrained weights put candidates beside each other: a near tie in 126 people, two in 266 were seen
@@ -23,7 +23,7 @@ def write_weights(case, config: Path, path: Path) -> None:
     """Write the recorded network as a file of the released program's kind."""
     cfg = load_config(config)
     with torch.device("meta"):
-        shapes = build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints).state_dict()
+        shapes = build_model(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints).state_dict()
     weights = {name: weight_from_name(name, tuple(tensor.shape)) for name, tensor in shapes.items()}
     given = {name.removeprefix("weights/"): torch.from_numpy(case[name]) for name in case.files if "/" in name}
     assert given.keys() <= weights.keys()
@@ -38,7 +38,7 @@ def split_of(schema, images: str) -> str:
 @pytest.mark.reference
 @pytest.mark.photos
 @pytest.mark.slow
-def test_people_equal_the_recorded(end_to_end_case, photos_dir, checkout, tmp_path):
+def test_people_equal_the_recorded(end_to_end_case, images_dir, checkout, tmp_path):
     case = np.load(end_to_end_case, allow_pickle=False)
     settings = json.loads(str(case["settings"]))
     config = checkout / "config" / f"{settings['config']}.yaml"
@@ -48,7 +48,7 @@ def test_people_equal_the_recorded(end_to_end_case, photos_dir, checkout, tmp_pa
     command = [sys.executable, "tools/test.py", "--cfg", str(config), "--weights", str(tmp_path / "weights.pth")]
     command += ["--split", split_of(schema, images), "--out", str(tmp_path / "out"), "--device", "cpu"]
     options = {
-        "DATASET.ROOT": photos_dir / dataset,
+        "DATASET.ROOT": images_dir / dataset,
         "DATASET.IMAGE_IDS": settings["image_ids"],
         "TEST.SCALES": settings["scales"],
         "TEST.FLIP": settings["flip"],

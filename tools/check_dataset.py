@@ -1,11 +1,11 @@
-"""Check a data set before days are spent on it: every annotation, every photo.
+"""Validate a data set before days are spent on it: every annotation, every image.
 
 python tools/check_dataset.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --split train2017
 python tools/check_dataset.py --schema my_people.yaml --root /data/my_people --split all --annotations-only
 
-Prints counts and what is broken or looks wrong, and leaves check.json (everything) and check.png
-(histograms) in --out. The exit code is 0 when nothing was found, 1 when something was, 2 when the
-check could not be made.
+Prints counts and warnings of what is invalid or looks wrong, and leaves check.json (everything) and
+check.png (histograms) in --out. The exit code is 0 without warnings, 1 with some, 2 when the data set
+could not be validated.
 """
 
 import argparse
@@ -15,14 +15,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from coupled_embedding.analysis.dataset_validation import SplitCheck, as_json, as_text, check_split, plot_statistics
+from coupled_embedding.analysis.dataset_validation import (
+    SplitValidation,
+    as_json,
+    as_text,
+    plot_statistics,
+    validate_split,
+)
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.prepare import render_missing
-from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
 from coupled_embedding.visualize import save_figure
+from rendering import render_missing
 
 
 def parse() -> argparse.Namespace:
@@ -33,8 +39,8 @@ def parse() -> argparse.Namespace:
     source.add_argument("--schema", help="schema of the data set")
     parser.add_argument("--root", help="folder of the data set (default: the config's or the schema's)")
     parser.add_argument("--split", help="split to check (default: the config's DATASET.TRAIN)")
-    parser.add_argument("--annotations-only", action="store_true", help="leave the photos alone")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read photos (%(default)s)")
+    parser.add_argument("--annotations-only", action="store_true", help="leave the images alone")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for check.json and check.png (default: outputs/check_…)")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
     args = parser.parse_args()
@@ -43,10 +49,10 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def plotted(check: SplitCheck, path: Path) -> str:
-    """Save the histograms and say where; a plot that fails must not cost the report."""
+def plotted(validation: SplitValidation, path: Path) -> str:
+    """Save the histograms and return where; a plot that fails must not cost the report."""
     try:
-        save_figure(path, plot_statistics(check))
+        save_figure(path, plot_statistics(validation))
     except UserError:
         raise
     except Exception as error:
@@ -56,27 +62,26 @@ def plotted(check: SplitCheck, path: Path) -> str:
 
 @command
 def main() -> None:
-    """Check, print, write."""
+    """Validate, print, write."""
     args = parse()
     cfg = load_config(args.cfg, args.overrides + (["DATASET.ROOT", args.root] if args.root else []))
     schema = load_schema(args.schema or cfg.DATASET.SCHEMA)
     split = args.split or (cfg.DATASET.TRAIN if args.cfg else next(iter(schema.splits), ""))
     if args.cfg:
-        render_missing(cfg, schema, {split})
-    with tqdm(unit="photo", desc="photos", disable=args.annotations_only) as bar:
+        render_missing(cfg, {split})
+    data = (schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, not args.annotations_only, args.workers)
+    with tqdm(unit="image", desc="images", disable=args.annotations_only) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        check = check_split(
-            schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, not args.annotations_only, args.workers, show
-        )
-    print(as_text(check))
+        validation = validate_split(*data, show)
+    print(as_text(validation))
     folder = args.out or Path(cfg.OUTPUT_DIR) / f"check_{schema.name}_{split}"
-    write_whole(folder / "check.json", json.dumps(as_json(check), indent=1), "the findings")
-    print(f"everything: {folder / 'check.json'}{plotted(check, folder / 'check.png')}")
-    sys.exit(1 if check.findings else 0)
+    atomic_write(folder / "check.json", json.dumps(as_json(validation), indent=1), "the warnings")
+    print(f"everything: {folder / 'check.json'}{plotted(validation, folder / 'check.png')}")
+    sys.exit(1 if validation.warnings else 0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ with such weights. Every tensor must fit.
 import argparse
 from pathlib import Path
 
-from coupled_embedding.config import load_config
-from coupled_embedding.engine.checkpoint_files import FORMAT, describe, save
+from coupled_embedding.builders import build_model, build_schema
+from coupled_embedding.config import config_to_dict, load_config
+from coupled_embedding.engine.checkpointer import write_checkpoint
 from coupled_embedding.networks.convert import (
     config_of_released,
     convert_weights,
@@ -20,9 +21,8 @@ from coupled_embedding.networks.convert import (
     released_weights,
     splits_of_released,
 )
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.networks.weights import load_strictly, read_weight_file
-from coupled_embedding.prepare import schema_of
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import FORMAT, load_strictly
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import CheckpointError, UserError
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Read, rename, load into the config's network, write."""
     args = parse()
     if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to make it anew")
+        raise UserError(f"{args.out} exists; delete it first to convert again")
     content = read_weight_file(args.file)
     if content.get("format") == FORMAT:
         raise UserError(f"{args.file}: is a checkpoint of this package already")
@@ -53,16 +53,17 @@ def main() -> None:
     else:
         config = config_of_released(weights, args.file)
         cfg = load_config(config, [*splits_of_released(config), *args.options])
-    schema, joints = schema_of(cfg), joints_of_released(weights)
+    schema, joints = build_schema(cfg), joints_of_released(weights)
     if joints not in (0, schema.num_joints):
         raise CheckpointError(
             f"{args.file}: weights for {joints} joints, data set '{schema.name}' has {schema.num_joints}: convert them "
-            "with a config for their own joints (without --cfg that of the published experiment is found), and carry "
-            "joints over in a training, with MODEL.INIT_FROM"
+            "with a config for their own joints (without --cfg that of the published experiment is found), and "
+            "transfer joints in a training, with MODEL.INIT_FROM"
         )
-    network = build_network(cfg, schema.num_joints)
+    network = build_model(cfg, schema.num_joints)
     load_strictly(network, convert_weights(weights, schema.num_joints), args.file)
-    save(describe(cfg, schema, network.state_dict(), {}, 0), args.out)
+    about = {"config": config_to_dict(cfg), "schema": schema.to_dict(), "metrics": {}, "step": 0}
+    write_checkpoint({"format": FORMAT, "model": network.state_dict(), **about}, args.out)
     print("\n".join([f"{args.out}: {len(weights)} tensors of {args.file} as {cfg.NAME}", *notes]))
 
 

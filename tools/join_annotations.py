@@ -9,22 +9,27 @@ import json
 from pathlib import Path
 
 from coupled_embedding.data.coco import join_annotations
-from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, help="annotation files")
+    parser.add_argument("--out", required=True, type=Path, help="the file to write; must not exist")
+    return parser.parse_args()
 
 
 @command
 def main() -> None:
     """Join and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, help="annotation files")
-    parser.add_argument("--out", required=True, type=Path, help="the file to write; must not exist")
-    args = parser.parse_args()
+    args = parse()
     if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to make it anew")
+        raise UserError(f"{args.out} exists; delete it first to write it again")
     joined = join_annotations(args.files)
-    write_whole(args.out, json.dumps(joined), "the joined annotations")
+    atomic_write(args.out, json.dumps(joined), "the joined annotations")
     print(f"{args.out}: {len(joined['images'])} images, {len(joined['annotations'])} annotations")
 
 

@@ -16,10 +16,10 @@ from coupled_embedding.utils.errors import UserError
 from synthetic_crowd import CrowdSettings, draw_labels, render_scene, write_dataset
 from synthetic_crowd.writer import split_seed
 
-SHEET_SCENES = 24  # at most; more would not be looked at
+SHEET_SCENES = 24  # at most: more would be too small to see
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of the dataset (created; omit it to write a sheet only)")
@@ -55,7 +55,7 @@ def settings_from(arguments: argparse.Namespace) -> CrowdSettings:
 
 
 def write_sheet(path: Path, settings: CrowdSettings, arguments: argparse.Namespace) -> None:
-    """Write the split's first scenes side by side as one picture."""
+    """Write the split's first scenes side by side as one image."""
     count = min(arguments.count, SHEET_SCENES)
     seed = split_seed(arguments.split, arguments.seed)
     scenes = [render_scene(settings, seed, index) for index in range(count)]
@@ -71,7 +71,7 @@ def write_sheet(path: Path, settings: CrowdSettings, arguments: argparse.Namespa
 
 def main() -> None:
     """Run the command."""
-    arguments = parse_arguments()
+    arguments = parse()
     if arguments.out is None and arguments.sheet is None:
         raise UserError("nothing to do: give --out DIR for a dataset, --sheet FILE for a contact sheet, or both")
     if arguments.seed < 0 or arguments.count < 1:

@@ -12,10 +12,10 @@ import argparse
 import json
 from pathlib import Path
 
+from coupled_embedding.builders import annotations_of, build_schema
 from coupled_embedding.config import load_config
 from coupled_embedding.evaluation import evaluate_keypoints, read_results
-from coupled_embedding.prepare import annotations_of, schema_of
-from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
 
@@ -41,17 +41,17 @@ def main() -> None:
     args = parse()
     schema_option = ["DATASET.SCHEMA", args.schema] if args.schema else []
     cfg = load_config(args.cfg, [*schema_option, *args.overrides])
-    schema = schema_of(cfg)
+    schema = build_schema(cfg)
     split = args.split or (cfg.DATASET.TEST if args.cfg else "")
     if not split and not args.annotations:
         raise UserError(f"--split: which one of {', '.join(schema.splits) or 'none'}? Or give --annotations FILE")
     annotations = args.annotations or annotations_of(cfg, schema, split)
     results = read_results(args.results, schema)
-    scores = evaluate_keypoints(annotations, results, schema, cfg.DATASET.IMAGE_IDS or None, cfg.TEST.ENGINE)
+    scores = evaluate_keypoints(annotations, results, schema, cfg.DATASET.IMAGE_IDS or None, cfg.TEST.OKS_BACKEND)
     print(f"{len(results)} people in {args.results}, scored by the rules of {schema.evaluator} on {annotations}\n")
     print(scores.table())
     if args.out:
-        write_whole(args.out, json.dumps(scores.to_dict(), indent=2) + "\n", "the scores")
+        atomic_write(args.out, json.dumps(scores.to_dict(), indent=2) + "\n", "the scores")
 
 
 if __name__ == "__main__":

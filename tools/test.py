@@ -1,4 +1,4 @@
-"""Test a network: people of every photo, scores, results file and pictures.
+"""Test a network: predict the poses of every image, score them, write the results file and overlays.
 
 python tools/test.py --cfg config/synthetic/ce_small.yaml
 python tools/test.py --cfg config/coco/ce_hrhrnet_w32_512.yaml --weights models/ce_hrhrnet_w32_512.pth
@@ -14,15 +14,18 @@ first the card's file in models/. Without
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from coupled_embedding.analysis.profiling import profile_test
+from coupled_embedding.builders import build_eval_job, describe
 from coupled_embedding.decode.pipeline import StageTimes
-from coupled_embedding.engine.evaluate import prepare_test, run_test, write_outcome, write_overlays
+from coupled_embedding.engine.evaluate import evaluate, write_overlays, write_result
 from coupled_embedding.utils.cli import add_run_options, command
-from coupled_embedding.utils.distributed import World, launch_if_asked, process_group
-from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_test
+from coupled_embedding.utils.distributed import DistEnv, process_group, relaunch_with_ranks, run_on_rank0
 from coupled_embedding.zoo.records import record_of_test, write_record
+from coupled_embedding.zoo.run_specs import add_model_options, check_choice, spec_of_test
+from rendering import find_test, render_missing
 
 
 def parse() -> argparse.Namespace:
@@ -30,20 +33,20 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
     parser.add_argument("--weights", help="checkpoint, ours or a released one")
-    parser.add_argument("--split", help="split to test (default: DATASET.TEST)")
-    parser.add_argument("--out", help="folder for results and pictures (default: OUTPUT_DIR/NAME/test_SPLIT)")
+    parser.add_argument("--split", default="", help="split to test (default: DATASET.TEST)")
+    parser.add_argument("--out", help="folder for results and overlays (default: OUTPUT_DIR/NAME/test_SPLIT)")
     add_run_options(parser)
     args = parser.parse_args()
     check_choice(parser, args, ["cfg", "model", "weights"])
     return args
 
 
-def report_times(times: StageTimes, seconds: float, world: World) -> None:
-    """Print where the time went; network and decode run side by side."""
-    stages = ", ".join(f"{name} {1000 * s / times.photos:.1f}" for name, s in sorted(times.seconds.items()))
+def print_times(times: StageTimes, seconds: float, env: DistEnv) -> None:
+    """Print where the time went; network and decode run at the same time."""
+    stages = ", ".join(f"{name} {1000 * s / times.images:.1f}" for name, s in sorted(times.seconds.items()))
     print(
-        f"{times.photos} photos on {world.device}{' (of process 0)' if world.size > 1 else ''}: "
-        f"{1000 * seconds / times.photos:.1f} ms a photo (ms by stage: {stages})"
+        f"{times.images} images on {env.device}{' (of rank 0)' if env.world_size > 1 else ''}: "
+        f"{1000 * seconds / times.images:.1f} ms per image (ms by stage: {stages})"
     )
 
 
@@ -51,40 +54,38 @@ def report_times(times: StageTimes, seconds: float, world: World) -> None:
 def main() -> None:
     """Parse, launch, test."""
     args = parse()
-    launch_if_asked(args.gpus, sys.argv)
-    with process_group(args.device) as world:
-        job = job_of_test(args)
-        task = prepare_test(job.config, job.weights, job.overrides, args.split, world)
-        if world.is_main:
-            print("".join(f"warning: {line}\n" for line in task.warnings), end="")
+    relaunch_with_ranks(args.gpus, sys.argv)
+    with process_group(args.device) as env:
+        spec = spec_of_test(args)
+        cfg, weights = find_test(spec.config, spec.weights, spec.overrides, args.split)
+        split = args.split or cfg.DATASET.TEST
+        run_on_rank0(lambda: render_missing(cfg, {split}), env)
+        job = build_eval_job(cfg, weights, split, env)
+        job = replace(job, folder=Path(args.out) if args.out else job.folder)
+        if env.is_rank0:
             print(
-                f"testing {task.weights} on {len(task.records)} photos of {task.schema.name} {task.split}", flush=True
+                *job.warnings, f"testing {weights} on {len(job.records)} images of {job.schema.name} {split}", sep="\n"
             )
-        folder = Path(args.out) if args.out else task.folder
+            sys.stdout.flush()
         if args.profile:
-            report = profile_test(task, folder, world)
-            if world.is_main:
+            report = profile_test(job, job.folder, env)
+            if env.is_rank0:
                 print(report)
             return
         start = time.perf_counter()
-        bad_input = task.bad_input
-        outcome = run_test(
-            task.network, task.cfg, task.schema, task.records, task.split, world, progress=True, bad_input=bad_input
-        )
-        if not world.is_main:
+        result = evaluate(job, env, progress=True)
+        if not env.is_rank0:
             return
         seconds = time.perf_counter() - start
-        report_times(outcome.times, seconds, world)
-        if told := bad_input.report("broken photos, left out", bad_input.problems, folder):
-            print(told)
-        results = write_outcome(outcome, folder, task.schema, task.split, task.cfg.NAME)
-        figures = outcome.scores.values if outcome.scores else {}
-        record = record_of_test(job, task.cfg, world, task.weights, task.split, len(task.records), figures, seconds)
-        print(f"results: {results}\nrecord: {write_record(record, folder)}")
-        if outcome.scores:
-            readable = [record for record in task.records if record.image_id not in bad_input.unreadable]
-            pictures = write_overlays(outcome.people, readable, task.schema, folder, task.cfg.TEST.OVERLAYS)
-            print(f"pictures: {len(pictures)} in {folder}\n\n{outcome.scores.table()}")
+        print_times(result.times, seconds, env)
+        if issues := job.policy.report("invalid images and annotations, skipped", job.policy.issues, job.folder):
+            print(issues)
+        metrics = result.scores.values if result.scores else {}
+        record = record_of_test(spec, describe(cfg), env, weights, split, len(job.records), metrics, seconds)
+        print(f"results: {write_result(result, job, job.folder)}\nrecord: {write_record(record, job.folder)}")
+        if result.scores:
+            overlays = write_overlays(result.poses, job, job.folder)
+            print(f"overlays: {len(overlays)} in {job.folder}\n\n{result.scores.table()}")
         else:
             print("the annotations of this split are not public: send the results file to the benchmark's server")
 

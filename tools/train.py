@@ -12,17 +12,18 @@ Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
 import argparse
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 
 from coupled_embedding.analysis.profiling import profile_training
-from coupled_embedding.engine.checkpoint_files import list_checkpoints
-from coupled_embedding.engine.checkpointer import earlier_ends
-from coupled_embedding.engine.run import run_folder, train
+from coupled_embedding.builders import build_train_run, describe, run_folder, start_train_run
+from coupled_embedding.config import load_config
+from coupled_embedding.engine.checkpointer import list_checkpoints
+from coupled_embedding.engine.run_folder import earlier_ends
+from coupled_embedding.engine.train import train
 from coupled_embedding.utils.cli import add_run_options, command
-from coupled_embedding.utils.distributed import launch_if_asked, process_group
-from coupled_embedding.zoo.jobs import add_model_options, check_choice, job_of_training
+from coupled_embedding.utils.distributed import process_group, relaunch_with_ranks, run_on_rank0
 from coupled_embedding.zoo.records import record_of_training, write_record
+from coupled_embedding.zoo.run_specs import add_model_options, check_choice, spec_of_training
+from rendering import render_missing
 
 
 def checkpoint_file(name: str) -> str:
@@ -50,9 +51,8 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def told_of_earlier_ends(folder: Path) -> str:
+def note_of_earlier_ends(ends: list[int]) -> str:
     """Return what a record says of a run that was trained longer than first planned; nothing of others."""
-    ends = earlier_ends(folder)
     epochs = " and ".join(map(str, ends)) + (" epoch" if ends == [1] else " epochs")
     return f"trained longer: it had ended after {epochs}, and went on from there" if ends else ""
 
@@ -61,29 +61,31 @@ def told_of_earlier_ends(folder: Path) -> str:
 def main() -> None:
     """Parse, launch, train."""
     args = parse()
-    job = job_of_training(args)
-    cfg = job.load()
-    launch_if_asked(args.gpus, sys.argv)
-    with process_group(args.device) as world:
-        if world.is_main and job.warning:
-            print(job.warning, flush=True)
+    spec = spec_of_training(args)
+    cfg = load_config(spec.config, spec.overrides)
+    relaunch_with_ranks(args.gpus, sys.argv)
+    with process_group(args.device) as env:
+        if env.is_rank0 and spec.warning:
+            print(spec.warning, flush=True)
+        run_on_rank0(lambda: render_missing(cfg, {cfg.DATASET.TRAIN, cfg.DATASET.VAL}), env)
         if args.profile:
-            report = profile_training(cfg, world)
-            if world.is_main:
+            report = profile_training(build_train_run(cfg, env))
+            if env.is_rank0:
                 print(report)
             return
-        final = run_folder(cfg) / "final.pth"
+        folder = run_folder(cfg)
+        final = folder / "final.pth"
         before = final.stat().st_mtime_ns if final.is_file() else None
-        start, continued = time.perf_counter(), bool(list_checkpoints(run_folder(cfg)))
-        scores = train(cfg, world, args.resume)
-        if not world.is_main:
+        start, continued = time.perf_counter(), bool(list_checkpoints(folder))
+        scores = train(start_train_run(cfg, env, args.resume))
+        if not env.is_rank0:
             return
         if final.stat().st_mtime_ns == before:
-            print(f"{run_folder(cfg)}: was finished before; nothing to do")
+            print(f"{folder}: was finished before; nothing to do")
             return
-        record = record_of_training(job, cfg, world, run_folder(cfg), scores, time.perf_counter() - start, continued)
-        record = replace(record, notes="; ".join(filter(None, (record.notes, told_of_earlier_ends(run_folder(cfg))))))
-        print(f"record: {write_record(record, run_folder(cfg))}")
+        seconds, notes = time.perf_counter() - start, note_of_earlier_ends(earlier_ends(folder))
+        record = record_of_training(spec, describe(cfg), env, scores, seconds, continued, notes)
+        print(f"record: {write_record(record, folder)}")
         if scores:
             print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))
 

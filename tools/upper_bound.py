@@ -1,8 +1,8 @@
-"""Print what a network without error would score: the cost of cells, merged peaks and candidates.
+"""Print what a network without error would score: the cost of heatmap cells, merged peaks and the candidate limit.
 
 python tools/upper_bound.py --cfg config/crowdpose/ce_hrhrnet_w32_512.yaml --split val
 
-Needs the annotations only, no photos and no weights.
+Needs the annotations only, no images and no weights.
 """
 
 import argparse
@@ -12,11 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from coupled_embedding.analysis.upper_bound import annotated_poses, decoded_poses
+from coupled_embedding.builders import annotations_of, build_decode_options, build_records, build_schema
 from coupled_embedding.config import load_config
-from coupled_embedding.decode.decode import build_decode_settings
 from coupled_embedding.evaluation import Scores, load_ground_truth, poses_to_results, score_results
-from coupled_embedding.prepare import annotations_of, records_of, render_missing, schema_of
 from coupled_embedding.utils.cli import command
+from rendering import render_missing
 
 UNLIMITED = 1000
 
@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, help="config file")
     parser.add_argument("--split", help="split (default: DATASET.TEST)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth photo only")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth image only")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
     return parser.parse_args()
 
@@ -48,22 +48,20 @@ def main() -> None:
     """Decode perfect maps of a split and score them."""
     args = parse()
     cfg = load_config(args.cfg, args.overrides)
-    schema = schema_of(cfg)
-    split = args.split or cfg.DATASET.TEST
-    render_missing(cfg, schema, {split})
-    records = records_of(cfg, schema, split)[:: args.every]
-    ids = [record.image_id for record in records]
-    settings = build_decode_settings(cfg, schema)
+    schema, split = build_schema(cfg), args.split or cfg.DATASET.TEST
+    render_missing(cfg, {split})
+    records = build_records(cfg, schema, split)[:: args.every]
+    options = build_decode_options(cfg, schema)
     strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
     rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}
     choices = {
-        "maps and tags, all candidates": replace(settings, peaks=replace(settings.peaks, limit=UNLIMITED)),
-        f"maps and tags, {settings.peaks.limit} candidates": settings,
+        "maps and tags, all candidates": replace(options, peaks=replace(options.peaks, limit=UNLIMITED)),
+        f"maps and tags, {options.peaks.limit} candidates": options,
     }
     for label, chosen in choices.items():
-        progress = tqdm(records, desc=label, unit="photo")
+        progress = tqdm(records, desc=label, unit="image")
         rows[label] = {r.image_id: decoded_poses(r, cfg.DATASET.INPUT_SIZE, strides, chosen) for r in progress}
-    truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
+    truth = load_ground_truth(annotations_of(cfg, schema, split), schema, [record.image_id for record in records])
     category = truth.categories.result
     print_table({label: score_results(truth, poses_to_results(v, category), schema) for label, v in rows.items()})
 

@@ -1,4 +1,4 @@
-"""Places: a floor in perspective, a backdrop and a sky, painted at picture resolution."""
+"""Places: a floor in perspective, a backdrop and a sky, painted at image resolution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Place:
 
 
 class _Backdrop:
-    """A picture under construction with world rectangles and discs at a given distance."""
+    """An image under construction with world rectangles and discs at a given distance."""
 
     def __init__(self, image: np.ndarray, camera: Camera, distance: float, rng: np.random.Generator) -> None:
         self.image, self.camera, self.distance, self.rng = image, camera, distance, rng

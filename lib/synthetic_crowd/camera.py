@@ -15,7 +15,7 @@ class Camera:
     """A pinhole camera at (0, height, 0) that looks towards -z.
 
     height: metres above the ground. pitch: radians downwards. roll: radians. focal: pixels.
-    width, image_height: pixels of the picture.
+    width, image_height: pixels of the image.
     """
 
     height: float
@@ -54,5 +54,5 @@ class Camera:
         return np.stack([x * axes[0, k] + (y * axes[1, k] + axes[2, k])[:, None] for k in range(3)])
 
     def horizon(self) -> float:
-        """Row of the horizon at the centre of the picture, in pixels (may lie outside)."""
+        """Row of the horizon at the centre of the image, in pixels (may lie outside)."""
         return (self.image_height - 1) / 2 - self.focal * float(np.tan(self.pitch))

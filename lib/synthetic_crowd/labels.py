@@ -17,7 +17,7 @@ _MARGIN = 0.04  # metres
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of P people in picture pixels; see Scene for shapes."""
+    """Labels of P people in image pixels; see Scene for shapes."""
 
     keypoints: np.ndarray
     boxes: np.ndarray
@@ -25,31 +25,8 @@ class Labels:
     person_map: np.ndarray
 
 
-def crowd_index(keypoints: np.ndarray, boxes: np.ndarray) -> float:
-    """CrowdPose's crowd index of one picture (Li et al. 2019, eq. 1), 0 to 1.
-
-    keypoints: (N, K, 3) x, y, visibility; joints of visibility 0 do not count. boxes: (N, 4) x, y, width,
-    height, borders included. For each person the joints of others inside the person's box are divided by
-    the person's own joints; the index is the mean over people with joints. Such a ratio has no upper
-    bound, so the mean is clipped to 1. Nobody at all gives 0.
-    """
-    if not len(boxes):
-        return 0.0
-    keypoints, boxes = np.asarray(keypoints, float), np.asarray(boxes, float)
-    labelled = keypoints[..., 2] > 0  # (N, K)
-    own = labelled.sum(1)
-    if not own.any():
-        return 0.0
-    low, high = boxes[:, None, None, :2], (boxes[:, :2] + boxes[:, 2:])[:, None, None]
-    place = keypoints[None, ..., :2]
-    inside = ((place >= low) & (place <= high)).all(-1) & labelled[None]  # (box, person, joint)
-    others = inside.sum((1, 2)) - np.einsum("nnk->n", inside.astype(int))
-    counted = own > 0
-    return float(min((others[counted] / own[counted]).mean(), 1.0))
-
-
-def inside_picture(places: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Whether pixel places (..., 2) fall on a pixel of the picture."""
+def inside_image(places: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Whether pixel places (..., 2) fall on a pixel of the image."""
     return np.asarray(((places >= -0.5) & (places < np.array([width, height]) - 0.5)).all(-1))
 
 
@@ -68,7 +45,7 @@ def label_people(
 ) -> Labels:
     """Label P drawn people.
 
-    places: (P, 14, 2) joints in picture pixels; depths: (P, 14) metres; extents: (P, 4) x0, y0, x1, y1 of
+    places: (P, 14, 2) joints in image pixels; depths: (P, 14) metres; extents: (P, 4) x0, y0, x1, y1 of
     the whole silhouettes in canvas pixels; flesh: (P, 14), see flesh_before_joints.
     """
     owner, depth = drawn.owner, drawn.depth
@@ -98,13 +75,13 @@ def _visibility(places: np.ndarray, nearest: np.ndarray, owner: np.ndarray, dept
         nx, ny = np.clip(x + dx, 0, width - 1), np.clip(y + dy, 0, height - 1)
         seen |= empty & (owner[ny, nx] == numbers) & (depth[ny, nx] > nearest)
     visibility = np.where(seen, SEEN, HIDDEN)
-    return np.where(inside_picture(places, width, height), visibility, OUTSIDE)
+    return np.where(inside_image(places, width, height), visibility, OUTSIDE)
 
 
 def _boxes(keypoints: np.ndarray, extents: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(P, 4) boxes around silhouette and labelled joints, clipped to the picture, x, y, width, height."""
+    """(P, 4) boxes around silhouette and labelled joints, clipped to the image, x, y, width, height."""
     labelled = keypoints[..., 2:] > 0
-    silhouette = extents / SCALE  # canvas pixel c covers picture pixel c / SCALE: whole pixels, borders included
+    silhouette = extents / SCALE  # canvas pixel c covers image pixel c / SCALE: whole pixels, borders included
     low = np.minimum(silhouette[:, :2], np.where(labelled, keypoints[..., :2], np.inf).min(1))
     high = np.maximum(silhouette[:, 2:], np.where(labelled, keypoints[..., :2], -np.inf).max(1))
     corner = np.array([width, height], np.float32)

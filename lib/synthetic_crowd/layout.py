@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from coupled_embedding.data.crowd_index import crowd_index
 from synthetic_crowd.camera import Camera
-from synthetic_crowd.labels import crowd_index, inside_picture
+from synthetic_crowd.labels import inside_image
 from synthetic_crowd.poses import ACTIVITIES, draw_activity, draw_angles
 from synthetic_crowd.settings import CrowdSettings
 from synthetic_crowd.skeleton import (
@@ -62,7 +63,7 @@ def sample_stage(settings: CrowdSettings, target: float, count: int, rng: np.ran
     """Choose the view of `count` people: how big they are, from how high, and how crowded."""
     width, height = settings.width, settings.height
     focal = rng.uniform(0.85, 2.0) * max(width, height)
-    share = float(np.clip(rng.lognormal(np.log(0.58), 0.55), 0.16, 1.7))  # of the picture's height
+    share = float(np.clip(rng.lognormal(np.log(0.58), 0.55), 0.16, 1.7))  # of the image's height
     room = 0.8 * count * (1 - target)  # metres that separate people need side by side
     share = min(share, 1.65 * width / height / max(room, 0.1))
     distance = float(np.clip(focal * 1.65 / (share * height), 1.7, 30))
@@ -116,7 +117,7 @@ def _grounding(bodies: Bodies, posed: Posed, lift: np.ndarray) -> np.ndarray:
 def arrange(people: People, stage: Stage, rng: np.random.Generator) -> People:
     """Try several layouts and keep the one whose crowd index is nearest to the target.
 
-    Whoever would have fewer than three joints in the picture, or stand too near the camera, is dropped.
+    Whoever would have fewer than three joints in the image, or stand too near the camera, is dropped.
     """
     moved, keep, best_score = people.posed, np.zeros(len(people.yaw), bool), np.inf
     loosest = np.linspace(0, 1, _CANDIDATES)
@@ -133,7 +134,7 @@ def arrange(people: People, stage: Stage, rng: np.random.Generator) -> People:
 
 
 def _spread(count: int, stage: Stage, looseness: float, rng: np.random.Generator) -> np.ndarray:
-    """(P, 3) places on the ground: a tight knot at looseness 0, all over the picture at 1."""
+    """(P, 3) places on the ground: a tight knot at looseness 0, all over the image at 1."""
     visible = stage.distance * stage.camera.width / stage.camera.focal
     middle = rng.uniform(-0.22, 0.22) * visible * (1 - looseness)
     sigma = 0.16 + looseness * visible * 0.3
@@ -143,7 +144,7 @@ def _spread(count: int, stage: Stage, looseness: float, rng: np.random.Generator
     deep = rng.uniform(0.2, 1.0) * stage.distance * 0.3
     z = -stage.distance + rng.normal(0, 0.4 + deep * rng.uniform(0.3, 1), count)
     z = np.clip(z, -stage.backdrop + 1, -max(stage.distance * 0.4, _NEAREST + 0.3))
-    x = x * (-z / stage.distance) ** 0.8  # stays on the same columns of the picture, nearly
+    x = x * (-z / stage.distance) ** 0.8  # stays on the same columns of the image, nearly
     if looseness < 0.6:
         _queue(x, z, rng)
     return _apart(np.stack([x, np.zeros(count), z], 1), rng)
@@ -169,10 +170,10 @@ def _apart(spots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _survey(posed: Posed, stage: Stage) -> tuple[np.ndarray, float]:
-    """Who is well inside the picture, (P,) bool, and their crowd index, estimated from the joints alone."""
+    """Who is well inside the image, (P,) bool, and their crowd index, estimated from the joints alone."""
     camera = stage.camera
     places, depths = camera.project(posed.points[:, :JOINT_COUNT])
-    inside = inside_picture(places, camera.width, camera.image_height)
+    inside = inside_image(places, camera.width, camera.image_height)
     keep = (inside.sum(1) >= 3) & (depths.min(1) > _NEAREST)
     low, high = places.min(1), places.max(1)
     flesh = 0.06 * (high - low).max(1, keepdims=True)  # silhouettes reach beyond the joints

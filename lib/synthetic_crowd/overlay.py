@@ -13,7 +13,7 @@ _HUES = 0.381966  # golden ratio: neighbours differ
 
 
 def draw_labels(scene: Scene) -> np.ndarray:
-    """The scene's picture, (height, width, 3) uint8 BGR, with boxes, bones and joints.
+    """The scene's image, (height, width, 3) uint8 BGR, with boxes, bones and joints.
 
     One colour per person; a full dot is a seen joint, a ring a hidden one; the person's left is ringed white.
     """

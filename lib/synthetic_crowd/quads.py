@@ -132,7 +132,7 @@ def _front_facing(p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, p3: np.ndarray
 
 @dataclass(frozen=True)
 class Thing:
-    """A tube that is nobody: a box, pole, ball, bench, cone.
+    """A tube that is no person: a box, pole, ball, bench, cone.
 
     centres: (R, 3) metres; radii: (R, 2) metres along x and z before turning by `yaw` radians; sectors: 4 for
     a box. colours: (R, 3) RGB, from the first ring to the last. rough: how mottled, 0 to 1.

@@ -15,7 +15,7 @@ import numpy as np
 
 from synthetic_crowd.quads import Quads
 
-SCALE = 2  # canvas pixels per picture pixel
+SCALE = 2  # canvas pixels per image pixel
 _SUBPIXEL_BITS = 4
 _BRIGHTEST = 1.6
 
@@ -25,7 +25,7 @@ class Drawn:
     """What was drawn.
 
     quad: (SCALE·H, SCALE·W) int32 number of the quad on the canvas, -1 where nothing is. owner and depth at
-    picture resolution (H, W): int16, -1 nothing, 0 a thing, n + 1 person n; float32 metres, inf nothing.
+    image resolution (H, W): int16, -1 nothing, 0 a thing, n + 1 person n; float32 metres, inf nothing.
     """
 
     quad: np.ndarray
@@ -99,7 +99,7 @@ def _sample(atlas: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarra
 def compose(colours: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: np.ndarray, dark: float) -> np.ndarray:
     """Shrink the canvas onto the background (H, W, 3), darkened by up to `dark` where `shadow` (H, W) is 255.
 
-    All pictures are uint8, BGR.
+    All images are uint8, BGR.
     """
     size = background.shape[1::-1]
     cover = cv2.resize((drawn.quad >= 0).astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
@@ -110,7 +110,7 @@ def compose(colours: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: n
 
 
 def _darkened(image: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """A uint8 picture (H, W, 3) times share (H, W) uint8, 255 is all."""
+    """A uint8 image (H, W, 3) times share (H, W) uint8, 255 is all."""
     return cv2.multiply(image, cv2.merge([share] * 3), scale=1 / 255)
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from coupled_embedding.data.crowd_index import crowd_index
 from synthetic_crowd import render, things
 from synthetic_crowd.background import PLACES, Place, paint_background
 from synthetic_crowd.body import TEXTURE_ROWS, build_mesh
 from synthetic_crowd.camera import Camera
 from synthetic_crowd.labels import (
     Labels,
-    crowd_index,
     flesh_before_joints,
     label_people,
     worth_labelling,
@@ -32,12 +32,12 @@ _SHADOW_BONES = (*((a, b, 1.4) for a, b in SKELETON_EDGES if a != 13 or b < 2), 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its labels.
+    """An image and its labels.
 
     image: (height, width, 3) uint8 BGR. keypoints: (N, 14, 3) float32 in CrowdPose's order; x, y in pixels
     (pixel centres at integer coordinates); visibility 2 seen, 1 hidden by anyone or anything, 0 outside the
-    picture (then x = y = 0). boxes: (N, 4) float32 x, y, width, height around the whole person, clipped to
-    the picture. areas: (N,) visible pixels. person_map: (height, width) uint8, 0 nobody, n + 1 person n.
+    image (then x = y = 0). boxes: (N, 4) float32 x, y, width, height around the whole person, clipped to
+    the image. areas: (N,) visible pixels. person_map: (height, width) uint8, 0 no person, n + 1 person n.
     """
 
     image: np.ndarray
@@ -64,7 +64,7 @@ def render_scene(settings: CrowdSettings, seed: int, index: int) -> Scene:
 
 def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     """Compose, draw, label and develop one scene; it may be empty."""
-    stage_rng, people_rng, looks_rng, photo_rng = map(np.random.default_rng, source.spawn(4))
+    stage_rng, people_rng, looks_rng, image_rng = map(np.random.default_rng, source.spawn(4))
     target = sample_target(settings, stage_rng)
     people = sample_people(settings, target, people_rng)
     stage = sample_stage(settings, target, len(people.yaw), stage_rng)
@@ -74,12 +74,12 @@ def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     outfits = _dress(people, place, looks_rng)
     clutter = _clutter(settings, people, stage, stage_rng)
     people, drawn, quads, labels = _draw_labelled(people, outfits, clutter, stage.camera, light)
-    colours = render.shade(drawn, quads, _atlas(outfits, clutter, looks_rng), _tint(place, photo_rng))
-    ground = paint_background(place, stage.camera, stage.backdrop, photo_rng)
+    colours = render.shade(drawn, quads, _atlas(outfits, clutter, looks_rng), _tint(place, image_rng))
+    ground = paint_background(place, stage.camera, stage.backdrop, image_rng)
     shadow = _shadows(people, clutter, stage.camera, light)
-    picture = render.compose(colours, drawn, ground, shadow, 0.25 + 0.4 * light.sun)
+    image = render.compose(colours, drawn, ground, shadow, 0.25 + 0.4 * light.sun)
     return Scene(
-        image=render.develop(picture, photo_rng),
+        image=render.develop(image, image_rng),
         keypoints=labels.keypoints,
         boxes=labels.boxes,
         areas=labels.areas,
@@ -124,7 +124,7 @@ def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.rand
     near = max(stage.distance * 0.55, 1.0)
     loose = things.scatter(rng, settings.clutter, near, stage.backdrop - 0.5, aside)
     feet = people.posed.points[:, POINT["pelvis"], ::2]
-    # nobody stands inside a box
+    # no person stands inside a box
     free = [t for t in loose if np.abs(feet - t.centres[0, ::2]).max(1).min() > t.radii.max() + 0.35]
     return seats + free
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SMALLEST, _LARGEST, _MOST_PEOPLE = 48, 2048, 40
+MOST_SCENES = 10**6  # of a split: image ids of splits are that far apart
 
 
 @dataclass(frozen=True)
 class CrowdSettings:
     """Options of the synthetic crowd.
 
-    width, height: pixels of the picture, 48 to 2048. min_people, max_people: how many people a scene is
+    width, height: pixels of the image, 48 to 2048. min_people, max_people: how many people a scene is
     composed of, 1 to 40; those of whom nearly nothing would be seen are left out, so a scene can have
     fewer. crowd_index: None mixes easy and crowded scenes as CrowdPose does; a number in [0, 1] steers
     every scene towards it. clutter: 0 (bare places) to 1 (many things, some in front of people).

@@ -20,11 +20,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from coupled_embedding.config.checks import MOST_SCENES
 from coupled_embedding.utils.errors import DatasetError
 from synthetic_crowd.labels import OUTSIDE
 from synthetic_crowd.scene import Scene, render_scene
-from synthetic_crowd.settings import CrowdSettings
+from synthetic_crowd.settings import MOST_SCENES, CrowdSettings
 from synthetic_crowd.skeleton import JOINT_NAMES, SKELETON_EDGES
 
 GENERATOR_VERSION = 5  # raise it whenever the same seed draws other pixels or labels
@@ -143,7 +142,7 @@ def _rendered(
 
 
 def _render_one(scratch: Path, split: str, settings: CrowdSettings, seed: int, index: int) -> tuple[dict, list[dict]]:
-    """Render one scene, write its picture, and return its image entry and annotations."""
+    """Render one scene, write its image, and return its image entry and annotations."""
     scene = render_scene(settings, seed, index)
     image_id = first_image_id(split) + index
     path = scratch / "images" / f"{image_id}.jpg"

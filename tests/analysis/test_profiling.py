@@ -7,19 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import CPU, eval_job, untrained_checkpoint
 from yacs.config import CfgNode
 
-from coupled_embedding.analysis.profiling import STEPS, TracedTimes, profile_test, profile_training
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.engine.evaluate import TestTask, prepare_test
-from coupled_embedding.engine.run import run_folder, train
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.prepare import schema_of
-from coupled_embedding.utils.distributed import World
+from coupled_embedding.analysis.profiling import STEPS, profile_test, profile_training
+from coupled_embedding.builders import build_train_run, run_folder, start_train_run
+from coupled_embedding.decode.pipeline import StageTimes
+from coupled_embedding.engine.evaluate import EvalJob
+from coupled_embedding.engine.train import train
+from coupled_embedding.utils.distributed import DistEnv
 from coupled_embedding.utils.errors import UserError
 
 Tiny = Callable[..., CfgNode]
-HERE = World(0, 1, torch.device("cpu"))
 
 
 def stages(report: str) -> dict[str, float]:
@@ -35,7 +34,7 @@ def traced_names(path: Path) -> list[str]:
 
 def test_training_is_profiled_and_leaves_the_trace_alone(tiny: Tiny) -> None:
     cfg = tiny("profiled")
-    report = profile_training(cfg, HERE)
+    report = profile_training(build_train_run(cfg, CPU))
     assert f"{STEPS} times a step of " in report
     assert stages(report).keys() == {"data", "network", "losses", "backward", "optimizer", "other"}
     assert sum(stages(report).values()) == pytest.approx(100, abs=1)
@@ -44,42 +43,40 @@ def test_training_is_profiled_and_leaves_the_trace_alone(tiny: Tiny) -> None:
     assert [path.name for path in run_folder(cfg).iterdir()] == [trace.name]
     assert traced_names(trace).count("losses") == STEPS
     # a training may still use the folder
-    assert train(tiny("profiled", "TRAIN.EPOCHS", "1"), HERE)
+    assert train(start_train_run(tiny("profiled", "TRAIN.EPOCHS", "1"), CPU))
 
 
 @pytest.fixture
-def task(tiny: Tiny, tmp_path: Path) -> TestTask:
-    """An untrained network to test."""
-    cfg = tiny("untrained")
-    schema = schema_of(cfg)
-    weights = build_network(cfg, schema.num_joints).state_dict()
-    checkpoint.save(checkpoint.describe(cfg, schema, weights, {}, 0), tmp_path / "weights.pth")
-    return prepare_test(None, str(tmp_path / "weights.pth"), [], None, HERE)
+def job(tiny: Tiny, tmp_path: Path) -> EvalJob:
+    """The test of an untrained network."""
+    return eval_job(untrained_checkpoint(tiny("untrained"), tmp_path / "weights.pth"))
 
 
-def test_a_test_is_profiled_over_more_batches_than_there_are_photos(task: TestTask, tmp_path: Path) -> None:
-    report = profile_test(task, tmp_path / "out", HERE)
+def test_a_test_is_profiled_over_more_batches_than_there_are_images(job: EvalJob, tmp_path: Path) -> None:
+    report = profile_test(job, tmp_path / "out", CPU)
     assert f"{STEPS} times a batch of " in report
     assert stages(report).keys() == {"load", "network", "decode"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["profile_test.json.gz"]
     assert traced_names(tmp_path / "out" / "profile_test.json.gz").count("network") == STEPS
 
 
-def test_a_split_without_photos_is_told(task: TestTask, tmp_path: Path) -> None:
-    task.records.clear()
-    with pytest.raises(UserError, match="test: there are no photos to profile a test with"):
-        profile_test(task, tmp_path, HERE)
+def test_a_split_without_images_is_an_error(job: EvalJob, tmp_path: Path) -> None:
+    job.records.clear()
+    with pytest.raises(UserError, match="test: there are no images to profile a test with"):
+        profile_test(job, tmp_path, CPU)
 
 
-def test_other_processes_report_nothing(task: TestTask, tmp_path: Path) -> None:
-    assert profile_test(task, tmp_path / "out", World(1, 2, torch.device("cpu"))) == ""
+def test_other_ranks_report_nothing(job: EvalJob, tmp_path: Path) -> None:
+    assert profile_test(job, tmp_path / "out", DistEnv(1, 2, torch.device("cpu"))) == ""
     assert not (tmp_path / "out").exists()
 
 
-def test_traced_times_are_stage_times() -> None:
-    times = TracedTimes()
-    for _ in range(2):
-        with times.measure("a"):
-            pass
+def test_stage_times_add_up_and_are_traced() -> None:
+    times = StageTimes()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(2):
+            with times.measure("a"):
+                pass
     assert times.seconds.keys() == {"a"}
     assert times.seconds["a"] > 0
+    assert [event.count for event in profiler.key_averages() if event.key == "a"] == [2]

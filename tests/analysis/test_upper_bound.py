@@ -7,10 +7,10 @@ import pytest
 
 from coupled_embedding.analysis.upper_bound import annotated_poses, decoded_poses, perfect_maps
 from coupled_embedding.data.coco import load_records
-from coupled_embedding.data.geometry import fit_geometry
+from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema, schema_from_dict
-from coupled_embedding.decode.decode import DecodeSettings
+from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.evaluation import evaluate_keypoints, poses_to_results
 
 EVERY = 25
@@ -27,8 +27,8 @@ def crowdpose() -> KeypointSchema:
 @pytest.mark.reference
 def test_real_crowds_survive_the_whole_chain(reference_dir: Path, crowdpose: KeypointSchema) -> None:
     records = load_records(crowdpose, "val", str(reference_dir))[::EVERY]
-    settings = DecodeSettings(crowdpose.grouping_order)
-    poses = {record.image_id: decoded_poses(record, 512, (4, 2), settings) for record in records}
+    options = DecodeOptions(crowdpose.grouping_order)
+    poses = {record.image_id: decoded_poses(record, 512, (4, 2), options) for record in records}
     annotations = reference_dir / "evaluation/crowdpose_val.json"
     ids = [record.image_id for record in records]
     scores = evaluate_keypoints(annotations, poses_to_results(poses), crowdpose, ids)
@@ -40,12 +40,12 @@ def test_real_crowds_survive_the_whole_chain(reference_dir: Path, crowdpose: Key
 
 @pytest.mark.reference
 def test_joints_come_back_at_sub_pixel_error(reference_dir: Path, crowdpose: KeypointSchema) -> None:
-    settings = DecodeSettings(crowdpose.grouping_order)
+    options = DecodeOptions(crowdpose.grouping_order)
     errors = []
     for record in load_records(crowdpose, "val", str(reference_dir))[:: 4 * EVERY]:
-        # input pixels per photo pixel
+        # input pixels per image pixel
         ratio = 512 / min(record.width, record.height)
-        found = np.array([pose.keypoints for pose in decoded_poses(record, 512, (4, 2), settings)])
+        found = np.array([pose.keypoints for pose in decoded_poses(record, 512, (4, 2), options)])
         for person in record.keypoints:
             seen = person[:, 2] > 0
             if seen.any():
@@ -56,9 +56,10 @@ def test_joints_come_back_at_sub_pixel_error(reference_dir: Path, crowdpose: Key
     assert np.median(errors) < 1.0
 
 
-def test_a_photo_without_people_has_empty_maps() -> None:
-    nobody = ImageRecord(1, Path("x.jpg"), 96, 64, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
-    maps = perfect_maps(nobody, fit_geometry((96, 64), 64), (4, 2))
-    assert [heatmap.abs().sum().item() for heatmap in maps.heatmaps] == [0, 0]
-    assert maps.tags.abs().sum() == 0
-    assert decoded_poses(nobody, 64, (4, 2), DecodeSettings((0, 1, 2))) == []
+def test_an_image_without_people_has_empty_maps() -> None:
+    empty = ImageRecord(1, Path("x.jpg"), 96, 64, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
+    maps = perfect_maps(empty, resize_geometry((96, 64), 64), (4, 2))
+    assert maps.heatmaps.shape == (3, 32, 64)
+    assert maps.tags[0].values.shape == (16, 32, 3, 1)
+    assert np.abs(maps.heatmaps).sum() == np.abs(maps.tags[0].values).sum() == 0
+    assert decoded_poses(empty, 64, (4, 2), DecodeOptions((0, 1, 2))) == []

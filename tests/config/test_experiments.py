@@ -1,15 +1,16 @@
-"""The files in config/: all load; the eight full-size ones are METHOD.md's experiments, baselines their authors'."""
+"""The files in config/: all load; the eight full-size ones are the paper's experiments, baselines their authors'."""
 
 from pathlib import Path
 
 import pytest
 
+from coupled_embedding.builders import build_decode_options
 from coupled_embedding.config import config_to_yaml, load_config, override
 from coupled_embedding.data.schema import load_schema
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 FILES = sorted(CONFIG.rglob("*.yaml"))
-NETWORKS = {  # METHOD.md §1: head, width, input; §5.3: kernel
+NETWORKS = {  # docs/method.md 1: head, width, input; §5.3: kernel
     "ce_hrnet_w32_512": ("plain", 32, 512, 5),
     "ce_hrnet_w48_640": ("plain", 48, 640, 7),
     "ce_hrhrnet_w32_512": ("higher", 32, 512, 5),
@@ -21,6 +22,10 @@ FULL_SIZE = [(dataset, network) for dataset in ("coco", "crowdpose") for network
 
 def full_size(dataset, network):
     return load_config(CONFIG / dataset / f"{network}.yaml")
+
+
+def decode_of(cfg):
+    return build_decode_options(cfg, load_schema(cfg.DATASET.SCHEMA))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -69,8 +74,11 @@ def test_full_size_training_is_the_papers(dataset, network):
 
 @pytest.mark.parametrize(("dataset", "network"), FULL_SIZE)
 def test_full_size_inference_is_the_papers(dataset, network):
-    test = full_size(dataset, network).TEST
-    assert (test.FLIP, test.SCALES, test.REFINE, test.ASSIGNMENT) == (True, [1], True, "munkres")
+    cfg = full_size(dataset, network)
+    test, decode = cfg.TEST, decode_of(cfg)
+    assert (test.FLIP, test.SCALES, decode.refine, decode.assignment) == (True, [1], "fast", "munkres")
+    assert (decode.cost, decode.max_joined, decode.missing_joints) == ("ce", 0, "origin")
+    assert (decode.peaks.dedup_plateaus, decode.peaks.ties) == (False, "topk")
     assert (test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.TAG_THRESHOLD, test.PRECISION) == (30, 0.1, 1, "fp32")
 
 
@@ -85,7 +93,8 @@ def test_higherhrnets_recipe_is_its_authors(dataset, network):
     assert (loss.HEATMAP_WEIGHT, loss.PULL_WEIGHT, loss.PUSH_WEIGHT) == (1, 1e-3, 1e-3)
     assert cfg.MODEL.TAG_DIM == 1
     assert cfg.MODEL.FEED_TAGS is (cfg.MODEL.HEAD == "higher")
-    assert (test.NMS_KERNEL, test.GROUPING_COST, test.ABSENT_JOINTS, test.MAX_JOINED) == (5, "steps", "zero", 30)
+    decode = decode_of(cfg)
+    assert (test.NMS_KERNEL, decode.cost, decode.missing_joints, decode.max_joined) == (5, "ae", "zero", 30)
 
 
 @pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
@@ -105,10 +114,11 @@ def test_the_hourglass_is_its_authors(dataset):
     assert (train.LR, train.WARMUP_STEPS) == (2e-4, 0)
     second_rate = train.LR * train.GAMMA
     assert second_rate == pytest.approx(1e-5)
-    photos = {"coco": 118_287, "crowdpose": 12_000}[dataset]
-    steps = train.MILESTONES[0] * photos / (4 * train.IMAGES_PER_GPU)
+    images = {"coco": 118_287, "crowdpose": 12_000}[dataset]
+    steps = train.MILESTONES[0] * images / (4 * train.IMAGES_PER_GPU)
     assert steps == pytest.approx(200_000, rel=0.005)
-    assert (test.NMS_KERNEL, test.TAG_SCALES, test.HEATMAP_THRESHOLD) == (3, "all", 0.1)
+    assert (test.NMS_KERNEL, test.MULTISCALE_TAGS, test.HEATMAP_THRESHOLD) == (3, "concat", 0.1)
+    assert (decode_of(cfg).cost, decode_of(cfg).missing_joints, decode_of(cfg).max_joined) == ("ae", "zero", 30)
 
 
 @pytest.mark.parametrize("dataset", ["coco", "crowdpose"])
@@ -127,7 +137,7 @@ def test_data_sets_and_splits_are_the_papers(network):
     assert load_schema(coco.SCHEMA).name == "coco"
     assert (coco.TRAIN, coco.VAL) == ("train2017", "val2017")
     assert load_schema(crowdpose.SCHEMA).name == "crowdpose"
-    # no photo of the test split may choose the checkpoint
+    # no image of the test split may choose the checkpoint
     assert (crowdpose.TRAIN, crowdpose.VAL, crowdpose.TEST) == ("train", "val", "test")
 
 

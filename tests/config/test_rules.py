@@ -111,9 +111,9 @@ IMPOSSIBLE = [
     ("TEST.WORKERS", "-1", "a number from 0 to 256"),
     ("MODEL.BACKBONE", "resnet", "one of 'hrnet', 'hourglass'"),
     ("MODEL.PIXELS", "bgr", "one of 'imagenet', 'unit'"),
-    ("TEST.GROUPING_COST", "far", "one of 'near', 'steps'"),
+    ("TEST.GROUPING_COST", "far", "one of 'ce', 'ae'"),
     ("TEST.GROUPING_ORDER", "[1]", "a list of joint names"),
-    ("TEST.TAG_SCALES", "first", "one of 'base', 'all'"),
+    ("TEST.MULTISCALE_TAGS", "first", "one of 'single', 'concat'"),
     ("TEST.MAX_JOINED", "-1", "at least 0"),
 ]
 
@@ -151,7 +151,7 @@ SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reason"),
     [
         (["MODEL.BACKBONE", "hourglass"], r"MODEL\.HEAD: 'higher' is impossible with MODEL\.BACKBONE hourglass"),
         (
@@ -166,8 +166,8 @@ SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
         (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "plain"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
     ],
 )
-def test_parts_that_do_not_fit_together_are_refused(overrides, told):
-    with pytest.raises(ConfigError, match=told):
+def test_parts_that_do_not_fit_together_are_refused(overrides, reason):
+    with pytest.raises(ConfigError, match=reason):
         load_config(None, overrides)
 
 

@@ -1,4 +1,4 @@
-"""Small photos with people and annotation files, made in a test's folder."""
+"""Small images with people and annotation files, made in a test's folder."""
 
 import json
 
@@ -10,18 +10,18 @@ from coupled_embedding.data.coco import load_records
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import schema_from_dict
 
-JOINTS = 3  # joint 1 and 2 are a mirrored pair
+JOINTS = 3  # joint 1 and 2 are a flip pair
 
 
 @pytest.fixture
 def make_records(tmp_path):
-    """Write noise photos and return their records; photo n has n % 3 people, its own pixels and the id 100 + n."""
+    """Write noise images and return their records; image n has n % 3 people, its own pixels and the id 100 + n."""
 
     def make(count, size=(40, 32), people=None):
         records = []
         for number in range(count):
             rng = np.random.default_rng((99, number))
-            path = tmp_path / f"photo_{number}.png"
+            path = tmp_path / f"image_{number}.png"
             cv2.imwrite(str(path), rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
             persons = number % 3 if people is None else people
             keypoints = rng.uniform(0, 1, (persons, JOINTS, 3)) * (*size, 0) + (0, 0, 2)
@@ -36,7 +36,7 @@ def make_records(tmp_path):
 
 @pytest.fixture
 def load(tmp_path):
-    """Write an annotation file and read its records: strictly, or with the problems that were met."""
+    """Write an annotation file and read its records: with a policy for invalid data."""
     schema = schema_from_dict(
         {
             "name": "animals",
@@ -45,15 +45,15 @@ def load(tmp_path):
             "skeleton": [],
             "sigmas": [0.1, 0.1, 0.1],
             "root": str(tmp_path),
-            "splits": {"all": {"annotations": "all.json", "images": "pictures"}},
+            "splits": {"all": {"annotations": "all.json", "images": "images"}},
         },
         "animals.yaml",
     )
 
-    def write_and_load(images, annotations, bad_input=None, image_ids=()):
+    def write_and_load(images, annotations, policy=None, image_ids=()):
         categories = [{"id": 1, "name": "animal"}]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (tmp_path / "all.json").write_text(json.dumps(content))
-        return load_records(schema, "all", image_ids=image_ids, bad_input=bad_input)
+        return load_records(schema, "all", image_ids=image_ids, policy=policy)
 
     return write_and_load

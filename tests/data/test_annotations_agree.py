@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupled_embedding.analysis.dataset_validation import check_split
+from coupled_embedding.analysis.dataset_validation import validate_split
 from coupled_embedding.analysis.upper_bound import annotated_poses
 from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.coco import load_records
@@ -18,7 +18,7 @@ from coupled_embedding.evaluation import evaluate_keypoints, load_ground_truth, 
 from coupled_embedding.utils.errors import DatasetError
 
 JOINTS = ["nose", "left_paw", "right_paw"]
-# what exports write where nobody measured, or by mistake
+# what exports write where nothing was measured, or by mistake
 ODD = {
     "area": st.sampled_from([0, 0.0, 1, -3, 55.5, 1e13, None]),
     "iscrowd": st.sampled_from([0, 1, False, True, None]),
@@ -96,7 +96,7 @@ def test_odd_files_count_alike_and_score_a_hundred_against_themselves(entries, c
             assert "all.json" in said
             return
         records, truth = load_records(schema, "all"), load_ground_truth(folder / "all.json", schema)
-        counted = check_split(schema, "all", photos=False).statistics
+        counted = validate_split(schema, "all", images=False).statistics
         labelled = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in records)
         assert (counted.people, counted.labelled_people) == (sum(len(r.keypoints) for r in records), labelled)
         assert sum(r.annotations for r in records) == len(truth.image_ids)
@@ -130,4 +130,4 @@ def test_broken_files_are_refused_by_reader_and_scorer_alike(entries, categories
         if reader:
             assert "all.json" in reader
             assert "all.json" in scorer
-            assert check_split(schema, "all", photos=False).findings
+            assert validate_split(schema, "all", images=False).warnings

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coupled_embedding.data.audit import KINDS, people_of, problem_of, suspicious, unpaired_joints, warnings
+from coupled_embedding.data.audit import KINDS, issue_of, people_of, suspicious, unpaired_joints, warnings
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 
@@ -28,12 +28,12 @@ def record(keypoints, box=(2, 2, 30, 20), crowd=False, count=None, area=np.nan, 
     )
 
 
-SOUND = [3, 4, 2, 8, 9, 1, 0, 0, 0]
+VALID = [3, 4, 2, 8, 9, 1, 0, 0, 0]
 
 
 def kinds(*records, evaluator="coco"):
     people = people_of(records, schema(evaluator=evaluator))
-    return {kind.name: [problem_of(people, kind, row) for row in rows] for kind, rows in suspicious(people)}
+    return {kind.name: [issue_of(people, kind, row) for row in rows] for kind, rows in suspicious(people)}
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ def kinds(*records, evaluator="coco"):
     ],
 )
 def test_each_kind_is_found_alone_with_its_ids(changes, name):
-    found = kinds(record(SOUND), record(**({"keypoints": SOUND} | changes)))
+    found = kinds(record(VALID), record(**({"keypoints": VALID} | changes)))
     assert list(found) == [name]
-    (problem,) = found[name]
-    assert (problem.image_id, problem.annotation_id) == (5, 9)
-    assert str(problem).startswith("5.jpg: annotation 9 of image 5: ")
+    (issue,) = found[name]
+    assert (issue.image_id, issue.annotation_id) == (5, 9)
+    assert str(issue).startswith("5.jpg: annotation 9 of image 5: ")
 
 
 def test_a_person_elsewhere_cannot_be_learned_from():
     away = record([99, 4, 2, 98, 9, 1, 0, 0, 0], (90, 2, 20, 20))
     assert set(kinds(away)) == {
-        "joints outside the photo",
-        "people without a joint inside the photo",
-        "people outside the photo",
+        "joints outside the image",
+        "people without a joint inside the image",
+        "people outside the image",
     }
     (line,) = warnings([away], schema())
-    assert line.startswith("people without a joint inside the photo: 1 of 1 people; 5.jpg")
+    assert line.startswith("people without a joint inside the image: 1 of 1 people; 5.jpg")
 
 
 def test_crowdposes_own_counts_and_areas_are_not_suspicious():
-    assert kinds(record(SOUND, count=0, area=0.0), evaluator="crowdpose") == {}
+    assert kinds(record(VALID, count=0, area=0.0), evaluator="crowdpose") == {}
 
 
 def test_training_is_warned_of_what_changes_it_and_of_nothing_else():
-    odd = [record(SOUND, count=3), record(SOUND, area=1.0), record(SOUND, crowd=True)]
-    assert [line.split(":")[0] for line in warnings([record(SOUND), *odd], schema())] == [
+    odd = [record(VALID, count=3), record(VALID, area=1.0), record(VALID, crowd=True)]
+    assert [line.split(":")[0] for line in warnings([record(VALID), *odd], schema())] == [
         "areas that say nothing",
         "crowd flags on people with joints",
     ]

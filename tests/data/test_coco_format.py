@@ -1,4 +1,4 @@
-"""The annotation reader on small files: who is kept, what is ignored, which errors are told."""
+"""The annotation reader on small files: who is kept, what is ignored, which errors are raised."""
 
 import json
 
@@ -41,7 +41,7 @@ def schema(tmp_path):
             "skeleton": [],
             "sigmas": [0.1, 0.1, 0.1],
             "root": str(tmp_path),
-            "splits": {"all": {"annotations": "labels/all.json", "images": "pictures"}},
+            "splits": {"all": {"annotations": "labels/all.json", "images": "images"}},
         },
         "animals.yaml",
     )
@@ -60,11 +60,11 @@ def load(schema, tmp_path):
     return write_and_load
 
 
-def test_a_photo_with_its_people(load, tmp_path):
+def test_an_image_with_its_people(load, tmp_path):
     annotations = [person(), person(2, 1, bbox=[5, 5, 2, 2], keypoints=[9, 9, 2, 8, 8, 2, 7, 7, 2], num_keypoints=3)]
     (record,) = load([image(crowdIndex=0.25)], annotations)
     assert (record.image_id, record.width, record.height) == (1, 20, 10)
-    assert record.path == tmp_path / "pictures" / "1.jpg"
+    assert record.path == tmp_path / "images" / "1.jpg"
     assert (record.keypoints.dtype, record.boxes.dtype) == (np.float32, np.float32)
     expected = [[[1, 2, 2], [3.5, 4, 1], [0, 0, 0]], [[9, 9, 2], [8, 8, 2], [7, 7, 2]]]
     np.testing.assert_array_equal(record.keypoints, expected)
@@ -72,7 +72,7 @@ def test_a_photo_with_its_people(load, tmp_path):
     assert (record.ignored, record.crowd_index) == ((), 0.25)
 
 
-def test_photos_come_in_the_files_order_each_with_its_own_people(load):
+def test_images_come_in_the_files_order_each_with_its_own_people(load):
     annotations = [person(1, 7, bbox=[7, 0, 1, 1]), person(2, 3, bbox=[3, 0, 1, 1]), person(3, 7, bbox=[8, 0, 1, 1])]
     records = load([image(7), image(3), image(5)], annotations)
     assert [record.image_id for record in records] == [7, 3, 5]
@@ -81,7 +81,7 @@ def test_photos_come_in_the_files_order_each_with_its_own_people(load):
     assert records[2].crowd_index is None
 
 
-def test_chosen_ids_give_those_photos_in_that_order(load):
+def test_chosen_ids_give_those_images_in_that_order(load):
     records = load([image(1), image(2), image(3)], image_ids=[3, 1])
     assert [record.image_id for record in records] == [3, 1]
 
@@ -91,7 +91,7 @@ def test_chosen_ids_give_those_photos_in_that_order(load):
     [
         ({}, 1, 0),
         ({"iscrowd": None}, 1, 0),
-        # METHOD.md §2: the field decides, whatever the joints say
+        # docs/method.md 2: the field decides, whatever the joints say
         ({"num_keypoints": 0}, 1, 1),
         ({"num_keypoints": 0, "keypoints": [0] * 9}, 1, 1),
         ({"num_keypoints": 0, "keypoints": None}, 1, 1),
@@ -141,7 +141,7 @@ def test_another_root_takes_the_place_of_the_schemas(schema, tmp_path):
     (other / "labels" / "all.json").write_text(json.dumps({"images": [image()]}))
     assert dataset_root(schema) == tmp_path
     assert annotation_file(schema, "all", str(other)) == other / "labels" / "all.json"
-    assert load_records(schema, "all", str(other))[0].path == other / "pictures" / "1.jpg"
+    assert load_records(schema, "all", str(other))[0].path == other / "images" / "1.jpg"
 
 
 def test_categories_with_the_schemas_joints_or_none_pass(load):
@@ -192,7 +192,7 @@ def test_a_wrong_image_is_named_with_the_file(load, changes, text):
 
 
 def test_an_image_listed_twice_is_an_error(load):
-    with pytest.raises(DatasetError, match=r"all\.json: the image id 1 stands there twice"):
+    with pytest.raises(DatasetError, match=r"all\.json: the image id 1 is listed twice"):
         load([image(1), image(1)])
 
 
@@ -210,7 +210,7 @@ def test_ids_that_are_not_there_are_named(load):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("{", "cannot read this annotation file"),
         ("[]", "'images' must be a list"),
@@ -222,10 +222,10 @@ def test_ids_that_are_not_there_are_named(load):
         ('{"images": [], "annotations": [3]}', "annotation 3 has no 'image_id'"),
     ],
 )
-def test_files_that_are_no_annotations_are_named(schema, tmp_path, text, told):
+def test_files_that_are_no_annotations_are_named(schema, tmp_path, text, reason):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "all.json").write_text(text)
-    with pytest.raises(DatasetError, match=rf"labels/all\.json: {told}"):
+    with pytest.raises(DatasetError, match=rf"labels/all\.json: {reason}"):
         load_records(schema, "all")
 
 
@@ -247,7 +247,7 @@ def test_joining_keeps_every_image_and_annotation(tmp_path):
     val = write(tmp_path / "val.json", [{"id": 2}, {"id": 3}], [{"id": 1, "image_id": 2}, {"id": 2, "image_id": 3}])
     joined = join_annotations([train, val])
     assert [image["id"] for image in joined["images"]] == [1, 2, 3]
-    # ids that clash are numbered anew
+    # ids that clash are numbered from 1
     assert joined["annotations"] == [
         {"id": 1, "image_id": 1},
         {"id": 2, "image_id": 2},

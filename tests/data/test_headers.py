@@ -2,9 +2,9 @@
 
 import cv2
 import pytest
-from bad_photos import animated_gif, animated_png, animated_webp, encoded, picture, turned_jpeg
 from hypothesis import given
 from hypothesis import strategies as st
+from invalid_images import animated_gif, animated_png, animated_webp, encoded, smooth_image, turned_jpeg
 
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.io.headers import read_header
@@ -27,7 +27,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_size_is_the_decoded_pictures(name):
+def test_the_size_is_that_of_the_decoded_image(name):
     (path_size,) = {read_header(FILES[name]).size}
     assert path_size == {"animated png": (3, 2), "gif": (2, 2)}.get(name, (40, 32))
     assert read_header(FILES[name]).is_jpeg == (name in ("jpeg", "progressive", "turned"))
@@ -44,7 +44,7 @@ def test_no_cut_goes_unnoticed(folder, name, data):
     content = FILES[name]
     path = folder / "cut"
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(DatasetError, match=r"cut: (the file ends before its picture does|not a picture)"):
+    with pytest.raises(DatasetError, match=r"cut: (the file ends before its image data does|not an image)"):
         read_image(path)
 
 
@@ -55,6 +55,6 @@ def test_any_bytes_have_a_header_or_none(content, start):
 
 
 def test_a_bitmap_whose_rows_go_down_has_a_positive_height():
-    content = bytearray(encoded(".bmp", picture()))
+    content = bytearray(encoded(".bmp", smooth_image()))
     content[22:26] = (-32).to_bytes(4, "little", signed=True)
     assert read_header(bytes(content)).size == (40, 32)

@@ -1,4 +1,4 @@
-"""Which photos each process trains with, and the batches that workers bring."""
+"""Which images each rank trains with, and the batches that workers bring."""
 
 from dataclasses import replace
 
@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coupled_embedding.builders import build_train_dataset
 from coupled_embedding.config import load_config
 from coupled_embedding.data.dataset import TrainDataset
-from coupled_embedding.data.loader import StepPlan, build_train_dataset, train_batches
+from coupled_embedding.data.loader import StepBatchSampler, train_batches
 from coupled_embedding.data.schema import schema_from_dict
 from coupled_embedding.data.transforms import Augmentation
 from coupled_embedding.utils.errors import DatasetError
@@ -17,107 +18,105 @@ from coupled_embedding.utils.errors import DatasetError
 COUNTS = {"num_images": st.integers(12, 60), "images": st.integers(1, 4), "accumulate": st.integers(1, 3)}
 
 
-def plans(num_images, images, accumulate=1, processes=1, last_step=0, **options):
-    """Return every process's plan as a list of batches."""
+def sampled(num_images, images, accumulate=1, ranks=1, last_step=0, **options):
+    """Return every rank's list of batches."""
     return [
-        list(StepPlan(num_images, images, accumulate, rank, processes, last_step=last_step, **options))
-        for rank in range(processes)
+        list(StepBatchSampler(num_images, images, accumulate, rank, ranks, last_step=last_step, **options))
+        for rank in range(ranks)
     ]
 
 
-def step_photos(ranks, step, accumulate):
-    """Return the photos of one step over all processes and passes, sorted."""
-    batches = [batch for batches in ranks for batch in batches[step * accumulate : (step + 1) * accumulate]]
-    return sorted(key.photo for batch in batches for key in batch)
+def step_images(by_rank, step, accumulate):
+    """Return the images of one step over all ranks and passes, sorted."""
+    batches = [batch for batches in by_rank for batch in batches[step * accumulate : (step + 1) * accumulate]]
+    return sorted(key.image for batch in batches for key in batch)
 
 
-@given(**COUNTS, processes=st.integers(1, 4))
-def test_every_photo_comes_once_an_epoch_but_for_a_remainder_that_is_too_small(
-    num_images, images, accumulate, processes
-):
-    plan = StepPlan(num_images, images, accumulate, 0, processes)
-    steps = plan.steps_per_epoch
-    ranks = plans(num_images, images, accumulate, processes, last_step=2 * steps)
-    parts = processes * accumulate
+@given(**COUNTS, ranks=st.integers(1, 4))
+def test_every_image_comes_once_an_epoch_but_for_a_remainder_that_is_too_small(num_images, images, accumulate, ranks):
+    sampler = StepBatchSampler(num_images, images, accumulate, 0, ranks)
+    steps = sampler.steps_per_epoch
+    by_rank = sampled(num_images, images, accumulate, ranks, last_step=2 * steps)
+    parts = ranks * accumulate
     remainder = num_images % (parts * images)
     left_out = remainder if remainder < parts else 0
     for epoch in range(2):
         batches = [
-            b for batches in ranks for b in batches[epoch * steps * accumulate : (epoch + 1) * steps * accumulate]
+            b for batches in by_rank for b in batches[epoch * steps * accumulate : (epoch + 1) * steps * accumulate]
         ]
-        photos = [key.photo for batch in batches for key in batch]
+        taken = [key.image for batch in batches for key in batch]
         assert {key.epoch for batch in batches for key in batch} == {epoch}
-        assert len(photos) == len(set(photos)) == num_images - left_out
-        assert set(photos) <= set(range(num_images))
+        assert len(taken) == len(set(taken)) == num_images - left_out
+        assert set(taken) <= set(range(num_images))
 
 
-@given(num_images=st.integers(24, 60), images=st.integers(1, 3), processes=st.integers(1, 4), seed=st.integers(0, 99))
-def test_many_processes_train_with_the_photos_of_one(num_images, images, processes, seed):
-    steps = num_images // (images * processes)
-    many = plans(num_images, images, 1, processes, last_step=steps, seed=seed)
-    passes = plans(num_images, images, processes, 1, last_step=steps, seed=seed)
-    one = plans(num_images, images * processes, 1, 1, last_step=steps, seed=seed)
+@given(num_images=st.integers(24, 60), images=st.integers(1, 3), ranks=st.integers(1, 4), seed=st.integers(0, 99))
+def test_many_ranks_train_with_the_images_of_one(num_images, images, ranks, seed):
+    steps = num_images // (images * ranks)
+    many = sampled(num_images, images, 1, ranks, last_step=steps, seed=seed)
+    passes = sampled(num_images, images, ranks, 1, last_step=steps, seed=seed)
+    one = sampled(num_images, images * ranks, 1, 1, last_step=steps, seed=seed)
     for step in range(steps):
-        photos = step_photos(one, step, 1)
-        assert step_photos(many, step, 1) == photos
-        assert step_photos(passes, step, processes) == photos
+        taken = step_images(one, step, 1)
+        assert step_images(many, step, 1) == taken
+        assert step_images(passes, step, ranks) == taken
 
 
-@given(num_images=st.integers(24, 90), images=st.integers(1, 3), accumulate=st.integers(1, 3), processes=st.just(4))
-def test_each_pass_of_many_processes_holds_the_photos_of_ones(num_images, images, accumulate, processes):
-    # batch statistics over all processes are those of a pass: 6 photos in 2 passes are 3 and 3, whoever holds them
-    steps = StepPlan(num_images, images, accumulate, 0, processes).steps_per_epoch
-    many = plans(num_images, images, accumulate, processes, last_step=steps)
-    (one,) = plans(num_images, images * processes, accumulate, last_step=steps)
+@given(num_images=st.integers(24, 90), images=st.integers(1, 3), accumulate=st.integers(1, 3), ranks=st.just(4))
+def test_each_pass_of_many_ranks_holds_the_images_of_ones(num_images, images, accumulate, ranks):
+    # batch statistics over all ranks are those of a pass: 6 images in 2 passes are 3 and 3, whoever holds them
+    steps = StepBatchSampler(num_images, images, accumulate, 0, ranks).steps_per_epoch
+    many = sampled(num_images, images, accumulate, ranks, last_step=steps)
+    (one,) = sampled(num_images, images * ranks, accumulate, last_step=steps)
     for pass_, together in enumerate(one):
         assert [key for batches in many for key in batches[pass_]] == together
 
 
-@given(**COUNTS, processes=st.integers(1, 4))
-def test_every_pass_of_a_step_gets_an_even_share_and_knows_the_whole(num_images, images, accumulate, processes):
-    steps = StepPlan(num_images, images, accumulate, 0, processes).steps_per_epoch
-    ranks = plans(num_images, images, accumulate, processes, last_step=steps)
+@given(**COUNTS, ranks=st.integers(1, 4))
+def test_every_pass_of_a_step_gets_an_even_share_and_knows_the_whole(num_images, images, accumulate, ranks):
+    steps = StepBatchSampler(num_images, images, accumulate, 0, ranks).steps_per_epoch
+    by_rank = sampled(num_images, images, accumulate, ranks, last_step=steps)
     for step in range(steps):
-        batches = [b for batches in ranks for b in batches[step * accumulate : (step + 1) * accumulate]]
+        batches = [b for batches in by_rank for b in batches[step * accumulate : (step + 1) * accumulate]]
         sizes = [len(batch) for batch in batches]
         assert 1 <= min(sizes) <= max(sizes) <= images
         assert max(sizes) - min(sizes) <= 1
         assert {key.step_images for batch in batches for key in batch} == {sum(sizes)}
-        if step < num_images // (processes * accumulate * images):
+        if step < num_images // (ranks * accumulate * images):
             assert set(sizes) == {images}
 
 
-def test_an_uneven_remainder_is_dealt_out():
-    # 3 processes of 4: one step of 12, then 5 photos as 2 + 2 + 1
-    ranks = plans(17, 4, processes=3, last_step=2)
-    assert [len(batches[1]) for batches in ranks] == [2, 2, 1]
-    assert {key.step_images for batches in ranks for key in batches[1]} == {5}
+def test_an_uneven_remainder_is_sharded():
+    # 3 ranks of 4: one step of 12, then 5 images as 2 + 2 + 1
+    by_rank = sampled(17, 4, ranks=3, last_step=2)
+    assert [len(batches[1]) for batches in by_rank] == [2, 2, 1]
+    assert {key.step_images for batches in by_rank for key in batches[1]} == {5}
 
 
-def test_a_remainder_with_less_than_one_photo_each_is_left_out():
-    plan = StepPlan(14, 4, 1, 0, 3)
-    assert plan.steps_per_epoch == 1
-    assert StepPlan(15, 4, 1, 0, 3).steps_per_epoch == 2
+def test_a_remainder_with_less_than_one_image_each_is_left_out():
+    sampler = StepBatchSampler(14, 4, 1, 0, 3)
+    assert sampler.steps_per_epoch == 1
+    assert StepBatchSampler(15, 4, 1, 0, 3).steps_per_epoch == 2
 
 
-@given(**COUNTS, processes=st.integers(1, 4))
-def test_a_partial_step_is_dropped_on_demand_unless_it_is_all_there_is(num_images, images, accumulate, processes):
-    whole = images * accumulate * processes
-    dropped = StepPlan(num_images, images, accumulate, 0, processes, drop_last=True)
+@given(**COUNTS, ranks=st.integers(1, 4))
+def test_a_partial_step_is_dropped_on_demand_unless_it_is_all_there_is(num_images, images, accumulate, ranks):
+    whole = images * accumulate * ranks
+    dropped = StepBatchSampler(num_images, images, accumulate, 0, ranks, drop_last=True)
     assert dropped.steps_per_epoch == max(1, num_images // whole)
-    ranks = plans(num_images, images, accumulate, processes, 2 * dropped.steps_per_epoch, drop_last=True)
+    by_rank = sampled(num_images, images, accumulate, ranks, 2 * dropped.steps_per_epoch, drop_last=True)
     for step in range(2 * dropped.steps_per_epoch):
-        assert len(step_photos(ranks, step, accumulate)) == min(whole, num_images)
+        assert len(step_images(by_rank, step, accumulate)) == min(whole, num_images)
 
 
 def test_cocos_epoch_has_the_released_programs_iterations():
-    assert StepPlan(64115, 10, 1, 0, 8, drop_last=True).steps_per_epoch == 801
+    assert StepBatchSampler(64115, 10, 1, 0, 8, drop_last=True).steps_per_epoch == 801
 
 
 def test_epochs_and_seeds_have_other_orders():
     def order(seed, epoch):
-        (batches,) = plans(20, 20, last_step=2, seed=seed)
-        return [key.photo for key in batches[epoch]]
+        (batches,) = sampled(20, 20, last_step=2, seed=seed)
+        return [key.image for key in batches[epoch]]
 
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
@@ -126,19 +125,19 @@ def test_epochs_and_seeds_have_other_orders():
 
 
 @given(**COUNTS, data=st.data())
-def test_a_resumed_plan_goes_on_where_the_whole_one_would(num_images, images, accumulate, data):
-    steps = 2 * StepPlan(num_images, images, accumulate).steps_per_epoch + 1
+def test_a_resumed_sampler_goes_on_where_the_whole_one_would(num_images, images, accumulate, data):
+    steps = 2 * StepBatchSampler(num_images, images, accumulate).steps_per_epoch + 1
     first = data.draw(st.integers(0, steps))
-    (whole,) = plans(num_images, images, accumulate, last_step=steps)
-    (rest,) = plans(num_images, images, accumulate, last_step=steps, first_step=first)
+    (whole,) = sampled(num_images, images, accumulate, last_step=steps)
+    (rest,) = sampled(num_images, images, accumulate, last_step=steps, first_step=first)
     assert rest == whole[first * accumulate :]
-    assert len(StepPlan(num_images, images, accumulate, first_step=first, last_step=steps)) == len(rest)
+    assert len(StepBatchSampler(num_images, images, accumulate, first_step=first, last_step=steps)) == len(rest)
 
 
-def test_too_few_photos_are_an_error():
-    with pytest.raises(DatasetError, match="5 photos are too few for 3 processes with 2 forward passes"):
-        StepPlan(5, 10, 2, 0, 3)
-    assert StepPlan(6, 10, 2, 0, 3).steps_per_epoch == 1
+def test_too_few_images_are_an_error():
+    with pytest.raises(DatasetError, match="5 images are too few for 3 ranks with 2 forward passes"):
+        StepBatchSampler(5, 10, 2, 0, 3)
+    assert StepBatchSampler(6, 10, 2, 0, 3).steps_per_epoch == 1
 
 
 def dataset_of(records):
@@ -146,8 +145,10 @@ def dataset_of(records):
 
 
 def load(dataset, workers, **options):
-    plan = StepPlan(len(dataset), 3, last_step=2 * StepPlan(len(dataset), 3).steps_per_epoch, **options)
-    return list(train_batches(dataset, plan, workers, pin_memory=False))
+    sampler = StepBatchSampler(
+        len(dataset), 3, last_step=2 * StepBatchSampler(len(dataset), 3).steps_per_epoch, **options
+    )
+    return list(train_batches(dataset, sampler, workers, pin_memory=False))
 
 
 def test_workers_bring_the_same_batches_as_none(make_records):
@@ -162,18 +163,18 @@ def test_workers_bring_the_same_batches_as_none(make_records):
         assert all(torch.equal(a, b) for a, b in tensors)
 
 
-def test_batches_hold_the_plans_photos_augmented_anew_each_epoch(make_records):
+def test_batches_hold_the_plans_images_augmented_differently_each_epoch(make_records):
     dataset = dataset_of(make_records(6, people=1))
-    (planned,) = plans(6, 3, last_step=4)
+    (planned,) = sampled(6, 3, last_step=4)
     batches = load(dataset, 0)
-    assert [batch.image_ids for batch in batches] == [[100 + key.photo for key in keys] for keys in planned]
+    assert [batch.image_ids for batch in batches] == [[100 + key.image for key in keys] for keys in planned]
     images = {(n // 2, i): batch.images[k] for n, batch in enumerate(batches) for k, i in enumerate(batch.image_ids)}
     assert all(not torch.equal(images[0, i], images[1, i]) for i in range(100, 106))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("wrong", [{"path": "gone.png"}, {"height": 33}])
-def test_an_unreadable_photo_is_named_whatever_the_workers(make_records, workers, wrong):
+def test_an_unreadable_image_is_named_whatever_the_workers(make_records, workers, wrong):
     records = make_records(4)
     if "path" in wrong:
         wrong = {"path": records[2].path.with_name(wrong["path"])}
@@ -207,7 +208,7 @@ def test_the_config_builds_the_samples(make_records):
         (["DATASET.ONLY_WITH_PEOPLE", "False"], [100, 101, 102, 103, 104, 105]),
     ],
 )
-def test_photos_are_chosen_by_what_is_annotated(make_records, option, kept):
+def test_images_are_chosen_by_what_is_annotated(make_records, option, kept):
     records = make_records(6)  # 0, 1, 2, 0, 1, 2 people
     records[1].keypoints[..., 2] = 0
     records[3] = replace(records[3], annotations=1)  # a crowd region

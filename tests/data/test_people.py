@@ -110,7 +110,7 @@ def test_a_category_that_is_not_there_is_named_with_those_that_are(write, chosen
 @pytest.mark.parametrize(
     ("categories", "text"),
     [
-        ([DOG, DOG], "id 1 stands there twice"),
+        ([DOG, DOG], "id 1 is listed twice"),
         ([{"name": "dog"}], "'id' that is whole"),
         (["dog"], "'id' that is whole"),
     ],

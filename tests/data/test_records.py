@@ -1,4 +1,4 @@
-"""Ignore regions: polygons and run lengths become a mask of the photo."""
+"""Ignore regions: polygons and run lengths become a mask of the image."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_all_parts_of_all_regions_are_ignored():
     np.testing.assert_array_equal(record(regions).valid_mask(), expected)
 
 
-def test_a_polygon_beyond_the_photo_is_cut():
+def test_a_polygon_beyond_the_image_is_cut():
     assert (record([[rectangle(-5, -5, 30, 30)]]).valid_mask() == 0).all()
 
 
@@ -107,7 +107,7 @@ def test_a_record_cannot_be_changed():
         7,
     ],
 )
-def test_a_region_that_cannot_be_read_is_named_with_its_photo(segmentation):
+def test_a_region_that_cannot_be_read_is_named_with_its_image(segmentation):
     with pytest.raises(DatasetError, match=r"x\.jpg: image 1 has a segmentation that cannot be read"):
         record([segmentation]).valid_mask()
 

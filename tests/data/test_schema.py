@@ -1,4 +1,4 @@
-"""Schemas: the benchmarks' facts, the way to a dict and back, and what a wrong file is told."""
+"""Schemas: the benchmarks' facts, the way to a dict and back, and the errors of invalid files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def content(**changes):
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def mirrored(name):
+def flipped_name(name):
     left, right = name.replace("left", "right"), name.replace("right", "left")
     return left if left != name else right
 
@@ -38,7 +38,7 @@ def mirrored(name):
 @each_file
 def test_every_mirrored_joint_is_the_other_side_of_its_name(path):
     schema = load_schema(path)
-    assert [schema.joints[i] for i in schema.flip_index] == [mirrored(name) for name in schema.joints]
+    assert [schema.joints[i] for i in schema.flip_index] == [flipped_name(name) for name in schema.joints]
     assert all(schema.joints[left].startswith("left") for left, _ in schema.flip_pairs)
 
 
@@ -128,8 +128,8 @@ def test_colors_are_kept():
         ({"joints": ["nose", 2, "left_paw", "right_paw"]}, "joints: expected names, got 2"),
         ({"flip_pairs": [["left_paw", "rihgt_paw"]]}, "flip_pairs: 'rihgt_paw' is not one of the joints"),
         ({"flip_pairs": [["left_paw"]]}, "flip_pairs: expected pairs of joint names"),
-        ({"flip_pairs": [["left_paw", "right_paw"], ["left_paw", "nose"]]}, "flip_pairs: a joint may stand in one"),
-        ({"flip_pairs": [["nose", "nose"]]}, "flip_pairs: a joint may stand in one"),
+        ({"flip_pairs": [["left_paw", "right_paw"], ["left_paw", "nose"]]}, "flip_pairs: a joint may be in one"),
+        ({"flip_pairs": [["nose", "nose"]]}, "flip_pairs: a joint may be in one"),
         ({"skeleton": [["nose", "ear"]]}, "skeleton: 'ear' is not one of the joints"),
         ({"skeleton": ["nose"]}, "skeleton: expected pairs of joint names, got 'nose'"),
         ({"sigmas": [0.1]}, "sigmas: expected 4 numbers above 0"),

@@ -1,4 +1,4 @@
-"""Targets against loops that follow METHOD.md §2, and against the recorded ones."""
+"""Targets against loops that follow docs/method.md 2, and against the recorded ones."""
 
 import math
 
@@ -128,7 +128,7 @@ def test_nobody_gives_empty_maps():
 
 
 def encoded(joints, size, people=30):
-    """Write METHOD.md §2's joint indices (k·h·w + y·w + x, 1), a person's visible joints first."""
+    """Write docs/method.md 2's joint indices (k·h·w + y·w + x, 1), a person's visible joints first."""
     cells, visible = joint_cells(torch.from_numpy(joints), size, size)
     table = np.zeros((people, joints.shape[1], 2), np.int64)
     for n in range(len(joints)):

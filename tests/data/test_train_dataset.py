@@ -54,13 +54,13 @@ def test_the_same_key_gives_the_same_sample_whatever_came_before(make_records):
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(5, 2), (6, 1)])
-def test_epochs_and_seeds_draw_anew(make_records, seed, epoch):
+def test_epochs_and_seeds_sample_other_parameters(make_records, seed, epoch):
     records = make_records(3)
     first = dataset_of(records, seed=5).sample(key(1, 2))
     assert not same(first, dataset_of(records, seed=seed).sample(key(epoch, 2)))
 
 
-def test_photos_of_one_epoch_draw_differently(make_records):
+def test_images_of_one_epoch_are_augmented_differently(make_records):
     (record,) = make_records(1, people=2)
     dataset = dataset_of([record, record])
     assert not same(dataset.sample(key(index=0)), dataset.sample(key(index=1)))
@@ -74,7 +74,7 @@ def test_colours_are_red_green_blue(make_records):
 
 
 def blob_record(folder, x, y):
-    """Write a photo with a smooth bright blob, in the place of its person's joint 1."""
+    """Write an image with a smooth bright blob, in the place of its person's joint 1."""
     rows, columns = np.mgrid[0:128, 0:160]
     blob = 250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2))
     path = folder / f"blob_{x}_{y}.png"
@@ -91,7 +91,7 @@ def centroid(image):
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("exact", [False, True])
-def test_joints_follow_the_pixels_but_for_the_released_mirror(tmp_path, flip, exact):
+def test_joints_follow_the_pixels_but_for_the_released_flip(tmp_path, flip, exact):
     record = blob_record(tmp_path, 75, 66)
     augmentation = Augmentation((0.8, 1.2), 30, 0.05, flip, exact)
     dataset = TrainDataset([record], FLIP_INDEX, augmentation, 128, STRIDES)
@@ -100,7 +100,7 @@ def test_joints_follow_the_pixels_but_for_the_released_mirror(tmp_path, flip, ex
         for joints, stride in zip(sample.joints, STRIDES, strict=True):
             place = joints[0, 2 if flip else 1]
             assert place[2] == 2
-            # the released mirror lacks almost one cell, all else is the pixel itself
+            # the released flip lacks almost one cell, all else is the pixel itself
             gap = stride - 1 if flip and not exact else 0
             found = place[:2] * stride + (gap, 0)
             np.testing.assert_allclose(found, centroid(sample.image), atol=0.2)
@@ -114,12 +114,12 @@ def test_people_above_the_limit_give_way_to_those_with_more_joints(make_records)
     still = Augmentation((1.0, 1.0), 0, 0, 0)
     sample = dataset_of([replace(record, boxes=boxes)], still, max_people=2).sample(key())
     np.testing.assert_array_equal(sample.joints[0][..., 2], labels[[1, 3]])
-    # the short side is 32 photo pixels
+    # the short side is 32 image pixels
     np.testing.assert_allclose(sample.scales, [20 / 32, 16 / 32], rtol=1e-6)
     assert sample.dropped_people == 2
 
 
-def test_nobody_in_the_photo_is_a_sample_too(make_records):
+def test_an_image_without_people_is_a_sample_too(make_records):
     sample = dataset_of(make_records(1)).sample(key())
     assert not sample.scales.any()
     assert not any(joints.any() for joints in sample.joints)
@@ -133,7 +133,7 @@ def test_ignored_regions_and_the_outside_are_masked(make_records):
     (low, high) = dataset_of([ignoring], still).sample(key()).masks
     assert low.all(0).tolist() == low.any(0).tolist() == [False] * 4 + [True] * 4
     assert high.all(0).tolist() == high.any(0).tolist() == [False] * 8 + [True] * 8
-    # zoomed out to half, the photo is the middle of the crop
+    # zoomed out to half, the image is the middle of the crop
     (low, _) = dataset_of([record], far).sample(key()).masks
     assert low[2:6, 2:6].all()
     assert low.sum() == 16

@@ -1,4 +1,4 @@
-"""The whole way from a photo to targets, with recorded draws, against the recorded outputs."""
+"""The whole way from an image to targets, with recorded parameters, against the recorded outputs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from coupled_embedding.data.images import normalise
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import joint_cells
-from coupled_embedding.data.transforms import AffineDraw, Augmentation, warp_image, warp_joints
+from coupled_embedding.data.transforms import AffineParams, Augmentation, warp_image, warp_joints
 
 pytestmark = pytest.mark.reference
 
@@ -21,25 +21,25 @@ FLIP_INDEX = load_schema("datasets/crowdpose.yaml").flip_index
 
 
 def record_of(case):
-    """Return the case's photo as a record whose one ignored region is the mask's zeros."""
+    """Return the case's image as a record whose one ignored region is the mask's zeros."""
     ignored = coco_mask.encode(np.asfortranarray((case["mask"] == 0).astype(np.uint8)))
     height, width = case["mask"].shape
     return ImageRecord(1, Path("x"), width, height, case["keypoints"], case["boxes_xywh"], (ignored,))
 
 
-def draw_of(case):
+def params_of(case):
     x, y = case["translate_xy"].tolist()
     # these recordings were made with a float64 of NumPy's, which decides how the side is rounded
-    return AffineDraw(np.float64(case["scale"]), float(case["rotation"]), (x, y), bool(case["flip"]))
+    return AffineParams(np.float64(case["scale"]), float(case["rotation"]), (x, y), bool(case["flip"]))
 
 
 def batch_of(case):
     size = int(case["image_size"])
     strides = [size // int(s) for s in case["heatmap_sizes"]]
-    record, draw = record_of(case), draw_of(case)
-    image = cv2.cvtColor(warp_image(case["image_bgr"], draw, size), cv2.COLOR_BGR2RGB)
+    record, params = record_of(case), params_of(case)
+    image = cv2.cvtColor(warp_image(case["image_bgr"], params, size), cv2.COLOR_BGR2RGB)
     dataset = TrainDataset([record], FLIP_INDEX, Augmentation(), size, strides)
-    return collate([dataset.assemble(record, draw, image, 1)])
+    return collate([dataset.build_sample(record, params, image, 1)])
 
 
 def test_image_is_exact(train_transform_case):
@@ -59,7 +59,7 @@ def test_warped_joints_are_exact(train_transform_case):
     case = np.load(train_transform_case)
     height, width = case["mask"].shape
     for resolution, size in enumerate(case["heatmap_sizes"].tolist()):
-        found = warp_joints(case["keypoints"], draw_of(case), (width, height), size, FLIP_INDEX)
+        found = warp_joints(case["keypoints"], params_of(case), (width, height), size, FLIP_INDEX)
         np.testing.assert_array_equal(found, case[f"warped_keypoints_{resolution}"])
 
 

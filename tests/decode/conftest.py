@@ -1,23 +1,9 @@
-"""The slow oracle, and random maps whose arithmetic is exact in float32."""
+"""Random maps whose arithmetic is exact in float32."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def oracle() -> ModuleType:
-    path = Path(__file__).with_name("oracle.py")
-    spec = importlib.util.spec_from_file_location("inference_oracle", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def random_maps(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales, resize
 
 FLIP_INDEX = (1, 0, 2)
@@ -13,52 +13,52 @@ def rand(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def enlarged(maps, *size):
+def upsampled(maps, *size):
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def output(seed=0, batch=2):
-    """Maps of a photo of K = 3 joints, D = 4."""
+    """Maps of an image of K = 3 joints, D = 4."""
     return MergedMaps(rand(batch, 3, 8, 12, seed=seed), rand(batch, 3, 4, 6, 4, seed=seed + 1))
 
 
-def read(layer, joint):
-    """A joint's tags (h, w, D) in the photo's direction."""
-    h, w = layer.shape
+def read(view, joint):
+    """A joint's tags (h, w, D) in the image's direction."""
+    h, w = view.shape
     pixels = np.stack(np.meshgrid(range(w), range(h)), -1).reshape(-1, 2)
-    return layer.at(joint, pixels, (h, w)).reshape(h, w, -1)
+    return view.at(joint, pixels, (h, w)).reshape(h, w, -1)
 
 
-def mirrored(maps):
-    """What an ideal network puts out for the mirrored photo."""
+def flipped(maps):
+    """What an ideal network outputs for the flipped image."""
     index = list(FLIP_INDEX)
     return MergedMaps(maps.heatmaps.flip(-1)[:, index], maps.tags.flip(3)[:, index])
 
 
 def test_one_resolution_is_taken_as_it_is_in_float32():
     heatmap = rand(2, 3, 4, 6).bfloat16()
-    merged = merge_resolutions(PoseMaps((heatmap,), rand(2, 3, 4, 6, 2)))
+    merged = merge_resolutions(PoseOutput((heatmap,), rand(2, 3, 4, 6, 2)))
     assert merged.dtype == torch.float32
     assert torch.equal(merged, heatmap.float())
 
 
 def test_two_resolutions_are_averaged_at_the_finer():
     low, high = rand(2, 3, 4, 6), rand(2, 3, 8, 12, seed=1)
-    merged = merge_resolutions(PoseMaps((low, high), rand(2, 3, 4, 6, 2)))
-    torch.testing.assert_close(merged, (enlarged(low, 8, 12) + high) / 2)
+    merged = merge_resolutions(PoseOutput((low, high), rand(2, 3, 4, 6, 2)))
+    torch.testing.assert_close(merged, (upsampled(low, 8, 12) + high) / 2)
 
 
 def test_half_precision_maps_are_averaged_in_float32():
     low, high = rand(1, 3, 4, 6).bfloat16(), rand(1, 3, 8, 12, seed=1).bfloat16()
-    merged = merge_resolutions(PoseMaps((low, high), rand(1, 3, 4, 6, 2)))
-    torch.testing.assert_close(merged, (enlarged(low.float(), 8, 12) + high.float()) / 2, rtol=0, atol=1e-6)
+    merged = merge_resolutions(PoseOutput((low, high), rand(1, 3, 4, 6, 2)))
+    torch.testing.assert_close(merged, (upsampled(low.float(), 8, 12) + high.float()) / 2, rtol=0, atol=1e-6)
 
 
-def test_merging_with_an_ideal_mirror_changes_no_heatmap_and_repeats_the_tags():
+def test_merging_with_an_ideal_flip_changes_no_heatmap_and_repeats_the_tags():
     maps = output()
-    merged = merge_flip(maps, mirrored(maps), FLIP_INDEX)
+    merged = merge_flip(maps, flipped(maps), FLIP_INDEX)
     torch.testing.assert_close(merged.heatmaps, maps.heatmaps)
-    first, second = merged.photo(1).tags
+    first, second = merged.image(1).tags
     for joint in range(3):
         np.testing.assert_array_equal(read(second, joint), read(first, joint))
 
@@ -66,7 +66,7 @@ def test_merging_with_an_ideal_mirror_changes_no_heatmap_and_repeats_the_tags():
 def test_flip_averages_heatmaps_and_keeps_both_tags_with_joints_swapped_back():
     maps, other = output(0), output(7)
     merged = merge_flip(maps, other, FLIP_INDEX)
-    first, second = merged.photo(1).tags
+    first, second = merged.image(1).tags
     np.testing.assert_array_equal(first.values, maps.tags[1].permute(1, 2, 0, 3))
     for joint, partner in enumerate(FLIP_INDEX):
         expected = (maps.heatmaps[1, joint, 3, 2] + other.heatmaps[1, partner, 3, 12 - 1 - 2]) / 2
@@ -84,12 +84,12 @@ def test_scales_are_resized_to_the_base_and_averaged(tags_from):
     scales = [MergedMaps(rand(1, 3, *size, seed=i), rand(1, 3, *size, 2)) for i, size in enumerate([(8, 12), (4, 6)])]
     scales.append(MergedMaps(rand(1, 3, 32, 48, seed=3), rand(1, 3, 16, 24, 2, seed=4)))
     merged = merge_scales(scales, tags_from, (16, 24))
-    torch.testing.assert_close(merged.heatmaps, sum(enlarged(m.heatmaps, 16, 24) for m in scales) / 3)
+    torch.testing.assert_close(merged.heatmaps, sum(upsampled(m.heatmaps, 16, 24) for m in scales) / 3)
     assert merged.tags is scales[tags_from].tags
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_tags_of_all_scales_stand_side_by_side_at_the_base_size(flip):
+def test_tags_of_all_scales_are_concatenated_at_the_base_size(flip):
     sizes = [(4, 6), (8, 12), (2, 3)]
     single = [MergedMaps(rand(1, 3, 8, 12), rand(1, 3, *size, 2, seed=i)) for i, size in enumerate(sizes)]
     others = [MergedMaps(rand(1, 3, 8, 12), rand(1, 3, *size, 2, seed=9 + i)) for i, size in enumerate(sizes)]
@@ -97,22 +97,22 @@ def test_tags_of_all_scales_stand_side_by_side_at_the_base_size(flip):
     merged = merge_scales(scales, None, (16, 24))
     torch.testing.assert_close(merged.heatmaps, merge_scales(scales, 0, (16, 24)).heatmaps)
 
-    def wanted(layers, joint):
-        parts = [enlarged(m.tags[:, joint].permute(0, 3, 1, 2), 16, 24) for m in layers]
+    def wanted(scales, joint):
+        parts = [upsampled(m.tags[:, joint].permute(0, 3, 1, 2), 16, 24) for m in scales]
         return torch.cat(parts, 1)[0].permute(1, 2, 0).numpy()
 
-    layers = merged.photo(0).tags
-    assert len(layers) == 1 + flip
+    views = merged.image(0).tags
+    assert len(views) == 1 + flip
     for joint, partner in enumerate(FLIP_INDEX):
-        np.testing.assert_allclose(read(layers[0], joint), wanted(single, joint), atol=1e-6)
+        np.testing.assert_allclose(read(views[0], joint), wanted(single, joint), atol=1e-6)
         if flip:
-            np.testing.assert_allclose(read(layers[1], joint), wanted(others, partner)[:, ::-1], atol=1e-6)
+            np.testing.assert_allclose(read(views[1], joint), wanted(others, partner)[:, ::-1], atol=1e-6)
 
 
 def test_resize_leaves_a_map_of_the_right_size_alone():
     maps = rand(1, 3, 8, 12)
     assert resize(maps, (8, 12)) is maps
-    torch.testing.assert_close(resize(maps, (5, 30)), enlarged(maps, 5, 30))
+    torch.testing.assert_close(resize(maps, (5, 30)), upsampled(maps, 5, 30))
 
 
 def test_cpu_keeps_the_numbers():
@@ -122,18 +122,18 @@ def test_cpu_keeps_the_numbers():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_packed_maps_come_back_the_same(flip):
+def test_flat_maps_come_back_the_same(flip):
     maps = merge_flip(output(0), output(5), FLIP_INDEX) if flip else output()
-    vector = maps.packed()
+    vector = maps.to_flat()
     copy = vector.clone()
-    back = maps.unpacked(copy)
+    back = maps.from_flat(copy)
     assert vector.shape == (maps.heatmaps.numel() + (2 if flip else 1) * maps.tags.numel(),)
     assert torch.equal(back.heatmaps, maps.heatmaps)
     assert torch.equal(back.tags, maps.tags)
-    assert flip == (back.mirrored_tags is not None)
+    assert flip == (back.flipped_tags is not None)
     if flip:
-        assert torch.equal(back.mirrored_tags, maps.mirrored_tags)
-    for ours, theirs in zip(back.photo(1).tags, maps.photo(1).tags, strict=True):
+        assert torch.equal(back.flipped_tags, maps.flipped_tags)
+    for ours, theirs in zip(back.image(1).tags, maps.image(1).tags, strict=True):
         np.testing.assert_array_equal(ours.values, theirs.values)
         assert np.shares_memory(ours.values, copy.numpy())
 
@@ -145,5 +145,5 @@ def test_maps_in_host_memory_are_left_where_they_are():
 
 def test_tags_of_a_channels_last_network_are_read_in_place():
     tags = rand(1, 4, 6, 3, 5).permute(0, 3, 1, 2, 4)
-    (layer,) = MergedMaps(rand(1, 3, 8, 12), tags).photo(0).tags
-    assert np.shares_memory(layer.values, tags.numpy())
+    (view,) = MergedMaps(rand(1, 3, 8, 12), tags).image(0).tags
+    assert np.shares_memory(view.values, tags.numpy())

@@ -3,10 +3,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupled_embedding.decode.grouping import ASSIGNMENTS, COST_RULES, assign_munkres, assign_scipy, group
+from coupled_embedding.decode import reference
+from coupled_embedding.decode.grouping import ASSIGNMENTS, assign_munkres, assign_scipy
+from coupled_embedding.decode.grouping import group as group_candidates
+from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.peaks import Candidates
 
 seeds = st.integers(0, 2**31)
+
+
+def group(candidates, order, **options):
+    return group_candidates(candidates, DecodeOptions(tuple(order), **options))
 
 
 def peaks(*entries, dim=1):
@@ -52,21 +59,27 @@ def expected_joints(people, joints):
     st.sampled_from([1, 2, 5, 12]),
     st.sampled_from([1, 2, 8, 16]),
     st.sampled_from([0.5, 1.0, 2.0]),
-    st.sampled_from(["near", "steps"]),
+    st.sampled_from(["ce", "ae"]),
+    st.sampled_from(["munkres", "scipy"]),
     st.sampled_from([0, 1, 4]),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=250, deadline=None)
-def test_people_equal_a_slow_grouping(oracle, seed, joints, most, people, dim, threshold, cost, max_joined, shuffler):
+def test_people_equal_the_reference_grouping(
+    seed, joints, most, people, dim, threshold, cost, assignment, max_joined, shuffler
+):
     candidates = random_candidates(seed, joints, most, people, dim)
     order = list(range(joints))
     shuffler.shuffle(order)
-    slow = oracle.group([entries(c) for c in candidates], order, threshold, cost, max_joined)
-    groups = group(candidates, order, threshold, rule=COST_RULES[cost], max_joined=max_joined)
+    options = DecodeOptions(
+        tuple(order), tag_threshold=threshold, cost=cost, assignment=assignment, max_joined=max_joined
+    )
+    slow = reference.group_peaks([entries(c) for c in candidates], options)
+    groups = group_candidates(candidates, options)
     np.testing.assert_array_equal(groups.joints, expected_joints(slow, joints))
     found = [[joint in person.joints for joint in range(joints)] for person in slow]
     assert groups.found.tolist() == found
-    np.testing.assert_array_equal(groups.tags, np.array([p.mean for p in slow], np.float32).reshape(-1, dim))
+    np.testing.assert_array_equal(groups.tags, np.array([p.mean_tag for p in slow], np.float32).reshape(-1, dim))
 
 
 def test_the_first_joint_starts_a_person_per_candidate_in_score_order():
@@ -85,7 +98,7 @@ def test_no_candidates_are_no_people():
 def test_a_pair_joins_only_below_the_threshold(distance, joins):
     for threshold in (1.0, 2.0):
         candidates = [peaks((0, 0, 0.5, 0.0)), peaks((1, 1, 0.5, distance * threshold))]
-        assert len(group(candidates, [0, 1], threshold).joints) == (1 if joins else 2)
+        assert len(group(candidates, [0, 1], tag_threshold=threshold).joints) == (1 if joins else 2)
 
 
 def test_distances_are_euclidean_over_all_dimensions():
@@ -116,11 +129,11 @@ def test_the_cost_ignores_distance_inside_a_rounding_step():
     assert groups.joints[:, 1, :2].tolist() == [[1, 1], [2, 2]]
 
 
-def test_a_step_of_distance_outweighs_any_score_where_steps_cost_100():
+def test_a_step_of_distance_outweighs_any_score_by_the_cost_of_associative_embedding():
     candidates = [peaks((0, 0, 0.5, 0.0)), peaks((1, 1, 1.5, 0.6), (2, 2, 0.2, 0.0))]
-    near, steps = (group(candidates, [0, 1], rule=COST_RULES[name]) for name in ("near", "steps"))
-    assert near.joints[0, 1, :2].tolist() == [1, 1]
-    assert steps.joints[0, 1, :2].tolist() == [2, 2]
+    ce, ae = (group(candidates, [0, 1], cost=name) for name in ("ce", "ae"))
+    assert ce.joints[0, 1, :2].tolist() == [1, 1]
+    assert ae.joints[0, 1, :2].tolist() == [2, 2]
 
 
 def test_people_beyond_the_limit_are_not_joined():
@@ -134,7 +147,7 @@ def test_people_beyond_the_limit_are_not_joined():
 def test_scipy_lets_the_nearer_tag_win_among_equal_costs():
     people = peaks((0, 0, 0.5, 0.4), (9, 9, 0.5, 0.0))
     second = peaks((1, 1, 0.5, 0.0), (2, 2, 0.5, 0.4))
-    joints = group([people, second], [0, 1], assign=assign_scipy).joints
+    joints = group([people, second], [0, 1], assignment="scipy").joints
     assert joints[:, 1, :2].tolist() == [[2, 2], [1, 1]]
 
 

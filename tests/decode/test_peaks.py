@@ -3,25 +3,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupled_embedding.decode.fast.upsample import enlarge
-from coupled_embedding.decode.fast.views import TagLayer
-from coupled_embedding.decode.peaks import PeakSettings, find_candidates
+from coupled_embedding.decode import reference
+from coupled_embedding.decode.fast.upsample import upsample
+from coupled_embedding.decode.fast.views import TagView
+from coupled_embedding.decode.options import DecodeOptions, PeakOptions
+from coupled_embedding.decode.peaks import find_candidates
 
 seeds = st.integers(0, 2**31)
 
 
-def layer(tags, mirrored=False):
-    """One joint's tags (h, w, D) as a photo's layer, or as that of its mirror image."""
-    values = np.ascontiguousarray(tags[:, ::-1] if mirrored else tags)[:, :, None]
-    return TagLayer(values, (0,) if mirrored else None)
+def view(tags, flipped=False):
+    """One joint's tags (h, w, D) as an image's view, or as that of the flipped image."""
+    values = np.ascontiguousarray(tags[:, ::-1] if flipped else tags)[:, :, None]
+    return TagView(values, (0,) if flipped else None)
 
 
-NO_TAGS = layer(np.zeros((2, 2, 1), np.float32))
+def reference_peaks(heatmap, options, tags=None):
+    """`reference.find_peaks` of a map (H, W) with tags (h, w, T)."""
+    tags = np.zeros((*heatmap.shape, 1), np.float32) if tags is None else upsampled(tags, *heatmap.shape)
+    return reference.find_peaks(heatmap, tags, DecodeOptions((0,), options))
+
+
+def upsampled(tags, height, width):
+    """Tags (h, w, T) upsampled by torch."""
+    return reference.upsample(tags.transpose(2, 0, 1), height, width).transpose(1, 2, 0)
+
+
+NO_TAGS = view(np.zeros((2, 2, 1), np.float32))
 
 
 def candidates(heatmap, kernel=5, limit=30, threshold=0.1):
     found = find_candidates(
-        0, np.asarray(heatmap, np.float32), [NO_TAGS], np.shape(heatmap), PeakSettings(kernel, limit, threshold)
+        0, np.asarray(heatmap, np.float32), [NO_TAGS], np.shape(heatmap), PeakOptions(kernel, limit, threshold)
     )
     return [(*xy, score) for xy, score in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)]
 
@@ -57,15 +70,17 @@ def test_different_values_equal_brute_force(seed, height, width, kernel, limit):
     st.sampled_from([1, 5, 30]),
     st.sampled_from([1, 2, 4, 64]),
     st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    st.booleans(),
+    st.sampled_from(["topk", "rows"]),
 )
 @settings(max_examples=200, deadline=None)
-def test_ties_plateaus_and_empty_maps_equal_max_pool_and_topk(
-    oracle, exact_maps, seed, h, w, kernel, limit, steps, share
+def test_ties_plateaus_and_empty_maps_equal_the_reference(
+    exact_maps, seed, h, w, kernel, limit, steps, share, dedup, ties
 ):
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, share)
-    heatmap, large_tags = heatmaps[0], oracle.enlarge_tags(tags, 2 * h, 2 * w)[0]
-    expected = oracle.peaks(heatmap, large_tags, kernel, limit, 0.1)
-    found = find_candidates(0, heatmap, [layer(tags[0])], heatmap.shape, PeakSettings(kernel, limit))
+    heatmap, options = heatmaps[0], PeakOptions(kernel, limit, dedup_plateaus=dedup, ties=ties)
+    expected = reference_peaks(heatmap, options, tags[0])
+    found = find_candidates(0, heatmap, [view(tags[0])], heatmap.shape, options)
     assert found.pixels.tolist() == [[x, y] for x, y, _, _ in expected]
     assert found.scores.tolist() == [score for _, _, score, _ in expected]
     np.testing.assert_array_equal(found.tags, np.array([tag for *_, tag in expected]).reshape(-1, 2))
@@ -73,12 +88,12 @@ def test_ties_plateaus_and_empty_maps_equal_max_pool_and_topk(
 
 @given(seeds, st.sampled_from([1, 2, 5, 12]))
 @settings(max_examples=60, deadline=None)
-def test_a_tie_across_the_limit_equals_topk(oracle, seed, limit):
+def test_a_tie_across_the_limit_equals_the_reference(seed, limit):
     scores = np.random.default_rng(seed).permutation(36)
     scores[scores == 35 - limit] = 36 - limit  # the first one left out equals the last one kept
     heatmap = np.zeros((24, 24), np.float32)
     heatmap[1::4, 1::4] = (scores.reshape(6, 6) + 8) / 64
-    expected = oracle.peaks(heatmap, np.zeros((24, 24, 1), np.float32), 5, limit, 0.1)
+    expected = reference_peaks(heatmap, PeakOptions(limit=limit))
     assert [(x, y) for x, y, _ in candidates(heatmap, limit=limit)] == [(x, y) for x, y, _, _ in expected]
 
 
@@ -117,7 +132,7 @@ def test_a_plateau_gives_a_candidate_a_pixel():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 0.1])
 def test_an_empty_map_has_no_candidates(value):
-    found = find_candidates(0, np.full((8, 8), value, np.float32), [layer(np.zeros((2, 2, 3), np.float32))], (8, 8))
+    found = find_candidates(0, np.full((8, 8), value, np.float32), [view(np.zeros((2, 2, 3), np.float32))], (8, 8))
     assert found.pixels.shape == (0, 2)
     assert found.scores.shape == (0,)
     assert found.tags.shape == (0, 3)
@@ -133,20 +148,20 @@ def test_an_empty_map_has_no_candidates(value):
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_tags_at_pixels_are_those_of_the_whole_enlarged_map(seed, h, w, height, width, dim, mirrored):
+def test_tags_at_pixels_are_those_of_the_whole_upsampled_map(seed, h, w, height, width, dim, flipped):
     random = np.random.default_rng(seed)
     tags = random.standard_normal((h, w, dim)).astype(np.float32)
     pixels = np.stack((random.integers(0, width, 20), random.integers(0, height, 20)), 1)
-    whole = np.stack([enlarge(tags[..., d], height, width) for d in range(dim)], -1)
-    found = layer(tags, mirrored).at(0, pixels, (height, width))
+    whole = np.stack([upsample(tags[..., d], height, width) for d in range(dim)], -1)
+    found = view(tags, flipped).at(0, pixels, (height, width))
     np.testing.assert_array_equal(found, whole[pixels[:, 1], pixels[:, 0]])
 
 
-def test_a_mirrored_layer_reads_the_joint_of_the_other_side():
+def test_a_flipped_view_reads_the_joint_of_the_other_side():
     random = np.random.default_rng(0)
     values = random.standard_normal((4, 6, 3, 2)).astype(np.float32)
     pixels = np.array([[1, 2], [5, 0]])
-    found = TagLayer(values, (1, 0, 2)).at(0, pixels, (4, 6))
+    found = TagView(values, (1, 0, 2)).at(0, pixels, (4, 6))
     np.testing.assert_array_equal(found, [values[2, 4, 1], values[0, 0, 1]])
 
 
@@ -157,62 +172,62 @@ def test_one_per_plateau_keeps_the_first_pixel_of_a_flat_top():
     plateau = {(x, y): 0.5 for x in (4, 5) for y in (4, 5)}
     other = {(12, 3): 0.5, (11, 12): 0.4, (12, 12): 0.4}
     found = find_candidates(
-        0, with_values(plateau | other), [NO_TAGS], (16, 16), PeakSettings(one_per_plateau=True, ties="rows")
+        0, with_values(plateau | other), [NO_TAGS], (16, 16), PeakOptions(dedup_plateaus=True, ties="rows")
     )
     assert found.pixels.tolist() == [[12, 3], [4, 4], [11, 12]]
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 5), (5, 0), (5, 5)])
 @pytest.mark.parametrize("factor", [4, 8])
-def test_a_peak_in_the_corner_is_a_plateau_once_enlarged(corner, factor):
+def test_a_peak_in_the_corner_is_a_plateau_once_upsampled(corner, factor):
     heatmap = np.zeros((6, 6), np.float32)
     heatmap[corner] = 0.75
     size = 6 * factor, 6 * factor
-    every = find_candidates(0, heatmap, [NO_TAGS], size, PeakSettings(limit=400))
-    one = find_candidates(0, heatmap, [NO_TAGS], size, PeakSettings(limit=400, one_per_plateau=True))
+    every = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(limit=400))
+    one = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(limit=400, dedup_plateaus=True))
     assert len(every.pixels) == (factor // 2) ** 2
     assert one.pixels.tolist() == [every.pixels.min(0).tolist()]
 
 
 @given(seeds, st.integers(4, 12), st.integers(4, 12), st.sampled_from([1, 2, 4]), st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
-def test_ties_by_rows_hold_the_same_peaks_from_top_to_bottom(oracle, exact_maps, seed, h, w, steps, limit):
+def test_ties_by_rows_hold_the_same_peaks_from_top_to_bottom(exact_maps, seed, h, w, steps, limit):
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, 0.1)
-    everything = PeakSettings(limit=10**6, ties="rows")
-    found = find_candidates(0, heatmaps[0], [layer(tags[0])], (4 * h, 4 * w), everything)
-    large = oracle.enlarge(heatmaps, 4 * h, 4 * w)[0]
-    peaks = oracle.peaks(large, oracle.enlarge_tags(tags, 4 * h, 4 * w)[0], 5, large.size, 0.1)
+    everything = PeakOptions(limit=10**6, ties="rows")
+    found = find_candidates(0, heatmaps[0], [view(tags[0])], (4 * h, 4 * w), everything)
+    large = reference.upsample(heatmaps, 4 * h, 4 * w)[0]
+    peaks = reference_peaks(large, PeakOptions(limit=large.size))
     expected = sorted(((x, y, score) for x, y, score, _ in peaks), key=lambda peak: (-peak[2], peak[1], peak[0]))
     assert [(*xy, s) for xy, s in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)] == expected
-    few = find_candidates(0, heatmaps[0], [layer(tags[0])], (4 * h, 4 * w), PeakSettings(limit=limit, ties="rows"))
+    few = find_candidates(0, heatmaps[0], [view(tags[0])], (4 * h, 4 * w), PeakOptions(limit=limit, ties="rows"))
     assert few.pixels.tolist() == found.pixels[:limit].tolist()
 
 
 @given(seeds, st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 2, 3, 4]), st.sampled_from([5, 7]))
 @settings(max_examples=100, deadline=None)
-def test_peaks_of_a_small_map_are_those_of_the_enlarged_one(seed, h, w, factor, kernel):
+def test_peaks_of_a_small_map_are_those_of_the_upsampled_one(seed, h, w, factor, kernel):
     random = np.random.default_rng(seed)
     small = random.random((h, w), np.float32) ** 3
     size = factor * h, factor * w
-    everything = PeakSettings(kernel, 10**6, ties="rows")
+    everything = PeakOptions(kernel, 10**6, ties="rows")
     lazy = find_candidates(0, small, [NO_TAGS], size, everything)
-    whole = find_candidates(0, enlarge(small, *size), [NO_TAGS], size, everything)
+    whole = find_candidates(0, upsample(small, *size), [NO_TAGS], size, everything)
     np.testing.assert_array_equal(lazy.pixels, whole.pixels)
     np.testing.assert_array_equal(lazy.scores, whole.scores)
 
 
-def test_tags_of_two_layers_stand_one_after_the_other():
+def test_tags_of_two_views_are_concatenated():
     random = np.random.default_rng(0)
-    layers = [layer(random.standard_normal((4, 4, dim)).astype(np.float32)) for dim in (3, 2)]
-    found = find_candidates(0, with_values({(2, 2): 0.9, (9, 13): 0.8}), layers, (16, 16))
-    expected = [one.at(0, found.pixels, (16, 16)) for one in layers]
+    views = [view(random.standard_normal((4, 4, dim)).astype(np.float32)) for dim in (3, 2)]
+    found = find_candidates(0, with_values({(2, 2): 0.9, (9, 13): 0.8}), views, (16, 16))
+    expected = [one.at(0, found.pixels, (16, 16)) for one in views]
     np.testing.assert_array_equal(found.tags, np.concatenate(expected, 1))
 
 
 def test_plateaus_do_not_take_the_places_of_other_peaks():
     plateau = {(x, y): 0.5 for x in range(2, 6) for y in range(2, 6)}
     single = {(x, 12): 0.4 - 0.01 * x for x in (1, 6, 11)}
-    settings_ = PeakSettings(limit=4, one_per_plateau=True)  # ties in topk's order
+    settings_ = PeakOptions(limit=4, dedup_plateaus=True)  # ties in topk's order
     found = find_candidates(0, with_values(plateau | single | {(12, 3): 0.5}), [NO_TAGS], (16, 16), settings_)
     assert sorted(found.pixels[:2].tolist()) == [[2, 2], [12, 3]]
     assert found.pixels[2:].tolist() == [[1, 12], [6, 12]]

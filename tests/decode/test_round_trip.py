@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupled_embedding.data.geometry import apply_affine, fit_geometry
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.geometry import apply_affine, resize_geometry
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import build_targets
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions
-from coupled_embedding.decode.decode import DecodeSettings, decode
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions
 
 SIZE = 128  # input pixels
 JOINTS = 5
@@ -28,7 +29,7 @@ def scattered_people(seed, people):
 
 
 def perfect_maps(joints, visible, tag_dim=8):
-    """Targets at strides 4 and 2 as heatmaps; at stride 4 each joint map says the nearest person's tag."""
+    """Targets at strides 4 and 2 as heatmaps; at stride 4 each joint's map holds the nearest person's tag."""
     labelled = torch.from_numpy(np.concatenate((joints, visible[..., None]), -1).astype(np.float32))[None]
     scaled = [labelled / torch.tensor([stride, stride, 1.0]) for stride in (4, 2)]
     masks = [torch.ones(1, SIZE // stride, SIZE // stride) for stride in (4, 2)]
@@ -38,7 +39,7 @@ def perfect_maps(joints, visible, tag_dim=8):
     cells = torch.stack((x, y), -1) * 4 + 2.0
     distances = (cells[:, :, None, None] - torch.from_numpy(joints).float()).norm(dim=-1)  # (h, w, P, K)
     tags = person_tags[distances.argmin(2)]  # (h, w, K, D)
-    return PoseMaps(targets.heatmaps, tags.permute(2, 0, 1, 3)[None])
+    return PoseOutput(targets.heatmaps, tags.permute(2, 0, 1, 3)[None])
 
 
 def merged(maps, flip):
@@ -46,20 +47,20 @@ def merged(maps, flip):
     if not flip:
         return plain
     index = list(FLIP_INDEX)
-    mirror = MergedMaps(plain.heatmaps.flip(-1)[:, index], plain.tags.flip(3)[:, index])
-    return merge_flip(plain, mirror, FLIP_INDEX)
+    flipped = MergedMaps(plain.heatmaps.flip(-1)[:, index], plain.tags.flip(3)[:, index])
+    return merge_flip(plain, flipped, FLIP_INDEX)
 
 
 def found_people(joints, visible, flip, refine, geometry, assignment="munkres"):
     maps = merged(perfect_maps(joints, visible), flip)
-    options = DecodeSettings((4, 0, 1, 2, 3), refine=refine, assignment=assignment)
-    return decode(maps.photo(0), geometry.base_size, geometry.to_photo(), options)
+    options = DecodeOptions((4, 0, 1, 2, 3), refine=refine, assignment=assignment)
+    return decode(maps.image(0), geometry.base_size, geometry.to_image(), options)
 
 
 def assert_same_people(poses, joints, visible, geometry):
     assert len(poses) == len(joints)
-    truth = apply_affine(geometry.to_photo(), joints)
-    pixel = geometry.side / geometry.base_size[0]  # photo pixels an input pixel
+    truth = apply_affine(geometry.to_image(), joints)
+    pixel = geometry.side / geometry.base_size[0]  # image pixels an input pixel
     left = set(range(len(joints)))
     for pose in poses:
         seen = pose.keypoints[:, 2] > 0.3
@@ -75,26 +76,26 @@ def assert_same_people(poses, joints, visible, geometry):
 @settings(max_examples=40, deadline=None)
 def test_scattered_people_come_back_within_a_pixel(seed, people, flip, assignment):
     joints, visible = scattered_people(seed, people), np.ones((people, JOINTS), bool)
-    geometry = fit_geometry((300, 300), SIZE)
-    poses = found_people(joints, visible, flip, True, geometry, assignment)
+    geometry = resize_geometry((300, 300), SIZE)
+    poses = found_people(joints, visible, flip, "fast", geometry, assignment)
     assert_same_people(poses, joints, visible, geometry)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12))
 @settings(max_examples=30, deadline=None)
-def test_unlabelled_joints_stay_absent_without_refinement(seed, people):
+def test_unlabelled_joints_stay_missing_without_refinement(seed, people):
     random = np.random.default_rng(seed)
     visible = random.random((people, JOINTS)) < 0.7
     visible[:, random.integers(JOINTS)] = True
-    geometry = fit_geometry((200, 200), SIZE)
+    geometry = resize_geometry((200, 200), SIZE)
     joints = scattered_people(seed, people)
-    poses = found_people(joints, visible, False, False, geometry)
+    poses = found_people(joints, visible, False, "none", geometry)
     assert_same_people(poses, joints, visible, geometry)
     for pose in poses:
         assert pose.score == pytest.approx(pose.keypoints[:, 2].mean(), abs=1e-6)
 
 
-def test_nobody_comes_back_as_nobody():
-    geometry = fit_geometry((200, 200), SIZE)
+def test_no_people_give_no_detections():
+    geometry = resize_geometry((200, 200), SIZE)
     joints, visible = scattered_people(0, 3), np.zeros((3, JOINTS), bool)
-    assert found_people(joints, visible, True, True, geometry) == []
+    assert found_people(joints, visible, True, "fast", geometry) == []

@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 from coupled_embedding.config import config_to_yaml
 
 # imported once, by the server that the processes are forked from; an optimizer's first step imports the last one
-PRELOAD = ["coupled_embedding.engine.run", "coupled_embedding.engine.evaluate", "pytest", "torch._dynamo"]
+PRELOAD = ["coupled_embedding.builders", "coupled_embedding.analysis.profiling", "pytest", "torch._dynamo"]
 Together = Callable[..., list[Any]]
 
 
@@ -104,9 +104,9 @@ def as_file(tmp_path: Path) -> Callable[[CfgNode], str]:
 # the command behind it, in a process of this rank that gets a signal before its fifth step, unless it was started again
 DYING = """
 import os, runpy, signal, sys
-from coupled_embedding.data.loader import StepPlan
+from coupled_embedding.data.loader import StepBatchSampler
 
-whole = StepPlan.__iter__
+whole = StepBatchSampler.__iter__
 
 def cut(plan):
     for number, batch in enumerate(whole(plan)):
@@ -114,8 +114,9 @@ def cut(plan):
             os.kill(os.getpid(), signal.SIGNAL)
         yield batch
 
-StepPlan.__iter__ = cut
+StepBatchSampler.__iter__ = cut
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as for a command: tools import each other
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

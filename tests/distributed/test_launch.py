@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from coupled_embedding.utils import launch as launcher
-from coupled_embedding.utils.distributed import launch_if_asked, on_main, process_group
+from coupled_embedding.utils.distributed import process_group, relaunch_with_ranks, run_on_rank0
 from coupled_embedding.utils.errors import StoppedBySignal, UserError
-from coupled_embedding.utils.failures import tell
+from coupled_embedding.utils.failures import print_error
 from coupled_embedding.utils.launch import launch
 
 pytestmark = pytest.mark.distributed
@@ -176,8 +176,8 @@ def passed_on(kind: str) -> tuple[str, str | None]:
     def fail() -> None:
         raise {"user": UserError, "bug": ValueError}[kind]("x.json is broken")
 
-    with process_group("cpu") as world, pytest.raises((UserError, ValueError)) as caught:
-        on_main(fail, world)
+    with process_group("cpu") as env, pytest.raises((UserError, ValueError)) as caught:
+        run_on_rank0(fail, env)
     return str(caught.value), getattr(caught.value, "origin", None)
 
 
@@ -204,8 +204,8 @@ def test_ranks_of_a_users_torchrun_print_each_error_once_a_machine(tmp_path, mon
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("LOCAL_RANK", str(rank))
         monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
-        assert tell(error) == 2
-        assert tell(StoppedBySignal(signal.SIGTERM, "saved")) == 143
+        assert print_error(error) == 2
+        assert print_error(StoppedBySignal(signal.SIGTERM, "saved")) == 143
     told = ["error (rank 0): broken", "stopped by SIGTERM: saved", "error (rank 2): missing"]
     assert capsys.readouterr().err.splitlines() == told
 
@@ -229,7 +229,7 @@ def test_training_that_fails_on_one_rank_says_it_once(checkout, tiny, as_file, t
     crowd = shutil.copytree(tiny_crowd, tmp_path / "crowd")
     missing = min(crowd.rglob("*.jpg"))
     missing.unlink()
-    cfg = as_file(tiny("one", "DATASET.ROOT", str(crowd), "DATASET.BAD_INPUT", "strict", "DATASET.VAL", "''"))
+    cfg = as_file(tiny("one", "DATASET.ROOT", str(crowd), "DATASET.ON_INVALID", "raise", "DATASET.VAL", "''"))
     code, told = command(checkout, "train.py", "--cfg", cfg)
     assert code == 2, told
     assert len([line for line in told if missing.name in line]) == 1
@@ -239,6 +239,6 @@ def test_training_that_fails_on_one_rank_says_it_once(checkout, tiny, as_file, t
 
 def test_ranks_and_single_processes_launch_nothing(monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    launch_if_asked(2, ["no_such_script.py"])
+    relaunch_with_ranks(2, ["no_such_script.py"])
     monkeypatch.delenv("WORLD_SIZE")
-    launch_if_asked(1, ["no_such_script.py"])
+    relaunch_with_ranks(1, ["no_such_script.py"])

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from coupled_embedding.builders import run_folder, start_train_run
 from coupled_embedding.config import load_config
-from coupled_embedding.engine.checkpoint_files import list_checkpoints
-from coupled_embedding.engine.run import run_folder, train
+from coupled_embedding.engine.checkpointer import list_checkpoints
+from coupled_embedding.engine.train import train
 from coupled_embedding.utils.distributed import process_group
 
 pytestmark = pytest.mark.distributed
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture
 def configured(tiny, as_file) -> Callable[[str], str]:
-    """configured(name): the file of a config of two processes with 2 photos each: 3 steps an epoch, 2 epochs."""
+    """configured(name): the file of a config of two processes with 2 images each: 3 steps an epoch, 2 epochs."""
     return lambda name: as_file(tiny(name, "TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EMA", "0.9", "DATASET.VAL", "''"))
 
 
@@ -32,8 +33,8 @@ def one_machine(together, configured) -> dict[str, torch.Tensor]:
 
 
 def train_here(file: str) -> None:
-    with process_group("cpu") as world:
-        train(load_config(file), world)
+    with process_group("cpu") as env:
+        train(start_train_run(load_config(file), env))
 
 
 def final_weights(file: str) -> dict[str, torch.Tensor]:

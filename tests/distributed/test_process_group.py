@@ -14,8 +14,8 @@ def restarts_where_one_machine_failed() -> tuple[int, list[int]]:
     # torchrun on the first machine only noticed that the second one's processes had to start again
     os.environ["GROUP_WORLD_SIZE"] = "2"
     os.environ["TORCHELASTIC_RESTART_COUNT"] = "1" if os.environ["RANK"] == "1" else "0"
-    with process_group("cpu") as world:
-        return world.restarts, gather(world.rank, world)
+    with process_group("cpu") as env:
+        return env.restarts, gather(env.rank, env)
 
 
 def test_all_processes_know_of_a_restart_that_one_machine_counts(together) -> None:

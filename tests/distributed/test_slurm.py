@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from coupled_embedding.builders import run_folder
 from coupled_embedding.config import load_config
-from coupled_embedding.engine.run import run_folder
 
 pytestmark = pytest.mark.distributed
 

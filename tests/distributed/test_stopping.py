@@ -1,28 +1,30 @@
-"""Signals and steps that are not finite, where one process of several meets them."""
+"""Signals and steps that are not finite, where one rank of several meets them."""
 
 import io
 import itertools
 import json
 import os
 import signal
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import replace
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from coupled_embedding.builders import build_train_run, run_folder, start_train_run
 from coupled_embedding.config import load_config
-from coupled_embedding.engine.checkpoint_files import list_checkpoints
-from coupled_embedding.engine.run import build_trainer, run_folder, train
-from coupled_embedding.losses.criterion import LossTerms
+from coupled_embedding.engine.checkpointer import list_checkpoints
+from coupled_embedding.engine.train import bare_steps, train
 from coupled_embedding.utils.distributed import process_group
 from coupled_embedding.utils.errors import StoppedBySignal
 
 pytestmark = pytest.mark.distributed
 
-OPTIONS = ("TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EPOCHS", "4", "TRAIN.PICTURES_EVERY", "0", "DATASET.VAL", "''")
+OPTIONS = ("TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EPOCHS", "4", "TRAIN.VISUALIZE_EVERY", "0", "DATASET.VAL", "''")
+
+
+Losses = dict[str, torch.Tensor]
 
 
 class Stumbling(nn.Module):
@@ -32,29 +34,29 @@ class Stumbling(nn.Module):
         super().__init__()
         self.criterion, self.step, self.stumble = criterion, step, stumble
 
-    def forward(self, maps, targets, step: int) -> LossTerms:
-        terms = self.criterion(maps, targets, step)
-        return self.stumble(terms) if step == self.step else terms
+    def forward(self, output, targets, step: int) -> Losses:
+        losses = self.criterion(output, targets, step)
+        return self.stumble(losses) if step == self.step else losses
 
 
 def train_here(file: str, resume: str | None = None) -> None:
-    with process_group("cpu") as world:
-        train(load_config(file), world, resume)
+    with process_group("cpu") as env:
+        train(start_train_run(load_config(file), env, resume))
 
 
 def signalled_in_its_fifth_step(file: str, rank: int) -> tuple[int, str]:
-    def interrupt(terms: LossTerms) -> LossTerms:
+    def interrupt(losses: Losses) -> Losses:
         os.kill(os.getpid(), signal.SIGTERM)
-        return terms
+        return losses
 
-    with process_group("cpu") as world:
-        trainer, _ = build_trainer(load_config(file), world)
-        trainer.files.folder.mkdir(parents=True, exist_ok=True)
-        if world.rank == rank:
-            trainer.criterion = Stumbling(trainer.criterion, 4, interrupt)
+    with process_group("cpu") as env:
+        run = build_train_run(load_config(file), env)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if env.rank == rank:
+            run.criterion = Stumbling(run.criterion, 4, interrupt)
         with pytest.raises(StoppedBySignal) as stopped:
-            trainer.train()
-    return trainer.state.step, str(stopped.value)
+            train(run)
+    return run.state.step, str(stopped.value)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -78,17 +80,17 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 
 def one_bad_loss(file: str) -> list[list[float]]:
-    def spoil(terms: LossTerms) -> LossTerms:
-        return replace(terms, total=terms.total + torch.inf, push=terms.push + torch.inf)
+    def spoil(losses: Losses) -> Losses:
+        return losses | {name: losses[name] + torch.inf for name in ("total", "push")}
 
     weights = []
-    with process_group("cpu") as world:
-        trainer, _ = build_trainer(load_config(file), world)
-        trainer.files.folder.mkdir(parents=True, exist_ok=True)
-        if world.rank == 1:
-            trainer.criterion = Stumbling(trainer.criterion, 2, spoil)
-        for _ in trainer.bare_steps(4, nullcontext):
-            weights.append(next(trainer.state.network.parameters()).flatten().tolist())
+    with process_group("cpu") as env:
+        run = build_train_run(load_config(file), env)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if env.rank == 1:
+            run.criterion = Stumbling(run.criterion, 2, spoil)
+        for _ in bare_steps(run, 4):
+            weights.append(next(run.state.model.parameters()).flatten().tolist())
     return weights
 
 
@@ -98,29 +100,29 @@ def test_a_loss_of_one_process_that_is_not_finite_skips_the_step_of_all(together
     assert [a != b for a, b in itertools.pairwise(first)] == [True, False, True]
 
 
-def told_of_a_bad_loss(file: str) -> str:
-    def spoil(terms: LossTerms) -> LossTerms:
-        return replace(terms, total=terms.total + torch.nan, pull=terms.pull + torch.nan)
+def log_of_a_bad_loss(file: str) -> str:
+    def spoil(losses: Losses) -> Losses:
+        return losses | {name: losses[name] + torch.nan for name in ("total", "pull")}
 
-    with process_group("cpu") as world:
-        trainer, _ = build_trainer(load_config(file), world)
-        trainer.files.folder.mkdir(parents=True, exist_ok=True)
-        if world.rank == 1:
-            trainer.criterion = Stumbling(trainer.criterion, 2, spoil)
-        with redirect_stdout(io.StringIO()) as said:
-            trainer.train()
-    return said.getvalue()
+    with process_group("cpu") as env:
+        run = build_train_run(load_config(file), env)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if env.rank == 1:
+            run.criterion = Stumbling(run.criterion, 2, spoil)
+        with redirect_stdout(io.StringIO()) as printed:
+            train(run)
+    return printed.getvalue()
 
 
-def test_what_was_bad_on_one_process_is_told_by_the_main_one(together, tiny, as_file) -> None:
-    file = as_file(tiny("told", *OPTIONS, "TRAIN.LOG_EVERY", "1"))
-    said, other = together(2, told_of_a_bad_loss, file)
+def test_what_was_bad_on_one_rank_is_logged_by_rank_0(together, tiny, as_file) -> None:
+    file = as_file(tiny("logged", *OPTIONS, "TRAIN.LOG_EVERY", "1"))
+    printed, other = together(2, log_of_a_bad_loss, file)
     lines = (run_folder(load_config(file)) / "metrics.jsonl").read_text().splitlines()
-    bad = {line["step"]: line["train/bad_steps"] for line in map(json.loads, lines)}
+    bad = {line["step"]: line["train/nonfinite_steps"] for line in map(json.loads, lines)}
     assert bad[2] == 0
     assert bad[3] == 1
-    # an epoch is 3 steps, the last one of which has the 2 photos that are left, one on each process
-    assert said == (
-        "step 3: loss/total, loss/pull, the gradient not finite, step skipped (photos 1075000007, 1075000004)\n"
+    # an epoch is 3 steps, the last one of which has the 2 images that are left, one on each process
+    assert printed == (
+        "step 3: loss/total, loss/pull, the gradient not finite, step skipped (images 1075000007, 1075000004)\n"
     )
     assert other == ""

@@ -1,7 +1,7 @@
-"""Several processes train as one with all their photos does, in float64, step by step.
+"""Several ranks train as one with all their images does, in float64, step by step.
 
 Batch statistics differ by nature: without SyncBatchNorm each process has those of its own
-photos. So they are frozen in one test, computed a second time by plain formulas in another,
+images. So they are frozen in one test, computed a second time by plain formulas in another,
 and synchronised in the last, which needs a GPU.
 """
 
@@ -20,24 +20,29 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from coupled_embedding.builders import (
+    assemble_train_run,
+    build_criterion,
+    build_model,
+    build_records,
+    build_schedule,
+    build_schema,
+    build_train_dataset,
+)
 from coupled_embedding.config import load_config
 from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
 from coupled_embedding.data.images import normalise
-from coupled_embedding.data.loader import build_train_dataset
-from coupled_embedding.engine.train import Trainer
-from coupled_embedding.losses.criterion import build_criterion
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
-from coupled_embedding.optim.schedule import build_schedule
-from coupled_embedding.prepare import records_of, schema_of
-from coupled_embedding.utils.distributed import World, process_group
+from coupled_embedding.engine.train import train
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.utils.distributed import DistEnv, process_group
 from synthetic_crowd import CrowdSettings, write_dataset
 
 pytestmark = pytest.mark.distributed
 
-PHOTOS, EPOCHS = 15, 3
+IMAGES, EPOCHS = 15, 3
 TERMS = ("total", "heatmap", "pull", "push", "coupling")
 # the paper's losses weigh tags so little that a wrong share of theirs would hide in the total
-OPTIONS = ["DATASET.VAL", "''", "TRAIN.EPOCHS", str(EPOCHS), "TRAIN.LOG_EVERY", "1", "TRAIN.PICTURES_EVERY", "0"]
+OPTIONS = ["DATASET.VAL", "''", "TRAIN.EPOCHS", str(EPOCHS), "TRAIN.LOG_EVERY", "1", "TRAIN.VISUALIZE_EVERY", "0"]
 OPTIONS += ["LOSS.PULL_WEIGHT", "0.3", "LOSS.PUSH_WEIGHT", "0.3", "LOSS.COUPLING_WEIGHT", "0.3"]
 
 
@@ -47,7 +52,7 @@ class Course:
 
     losses: list[list[float]] = field(default_factory=list)  # of the main process only
     gradients: list[dict[str, Tensor]] = field(default_factory=list)
-    photos: int = 0  # seen by this process
+    images: int = 0  # seen by this process
     weights: dict[str, Tensor] = field(default_factory=dict)  # at the end, batch statistics included
     average: dict[str, Tensor] = field(default_factory=dict)
 
@@ -62,9 +67,9 @@ class FrozenNorm(nn.BatchNorm2d):
 def prepared(file: str, frozen: bool) -> tuple[CfgNode, PoseNetwork, TrainDataset]:
     """Return a config, its fresh network in float64 and its data set."""
     cfg = load_config(file)
-    schema = schema_of(cfg)
+    schema = build_schema(cfg)
     torch.manual_seed(cfg.SEED)
-    network = build_network(cfg, schema.num_joints).double()
+    network = build_model(cfg, schema.num_joints).double()
     random = torch.Generator().manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -74,40 +79,38 @@ def prepared(file: str, frozen: bool) -> tuple[CfgNode, PoseNetwork, TrainDatase
     for layer in network.head.output_layers():  # tags and heatmaps that differ from 0 from the first step
         layer.weight.data.normal_(0, 0.3, generator=random)
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
-    dataset = build_train_dataset(cfg, records_of(cfg, schema, "train"), schema, network.strides)
+    dataset = build_train_dataset(cfg, build_records(cfg, schema, "train"), schema, network.strides)
     return cfg, network, dataset
 
 
 def trained(file: str, frozen: bool, device: str = "cpu") -> Course:
     """Train to the end in this process of all and return the course."""
-    folder = Path(file).with_suffix("")
-    with process_group("cpu") if device == "cpu" else any_gpu() as world:
+    with process_group("cpu") if device == "cpu" else any_gpu() as env:
         cfg, network, dataset = prepared(file, frozen)
         course = Course()
-        trainer = Trainer(cfg, schema_of(cfg), network, dataset, folder, world)
-        trainer.state.optimizer.register_step_pre_hook(
-            lambda *_: course.gradients.append(gradients_of(trainer.state.network))
-        )
-        network.register_forward_pre_hook(lambda _, images: setattr(course, "photos", course.photos + len(images[0])))
-        trainer.train()
-        course.weights = state_of(trainer.state.network)
-        course.average = state_of(trainer.state.average.network) if trainer.state.average else {}
-        if world.is_main:
-            lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        run = assemble_train_run(cfg, env, build_schema(cfg), network, dataset)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.state.optimizer.register_step_pre_hook(lambda *_: course.gradients.append(gradients_of(run.state.model)))
+        network.register_forward_pre_hook(lambda _, images: setattr(course, "images", course.images + len(images[0])))
+        train(run)
+        course.weights = state_of(run.state.model)
+        course.average = state_of(run.state.ema.model) if run.state.ema else {}
+        if env.is_rank0:
+            lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
             course.losses = [[line[f"loss/{term}"] for term in TERMS] for line in lines]
         return course
 
 
 @contextlib.contextmanager
-def any_gpu() -> Iterator[World]:
+def any_gpu() -> Iterator[DistEnv]:
     """A GPU each if there are enough; else all share the first, over gloo, as NCCL wants one each."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if torch.cuda.device_count() >= size:
-        with process_group("cuda") as world:
-            yield world
+        with process_group("cuda") as env:
+            yield env
         return
     dist.init_process_group("gloo")
-    yield World(rank, size, torch.device("cuda", 0))
+    yield DistEnv(rank, size, torch.device("cuda", 0))
     dist.destroy_process_group()
 
 
@@ -122,7 +125,7 @@ def state_of(network: nn.Module) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("crowd_of_15")
-    write_dataset(root, "train", CrowdSettings(96, 96, 1, 10), 7, PHOTOS)
+    write_dataset(root, "train", CrowdSettings(96, 96, 1, 10), 7, IMAGES)
     return root
 
 
@@ -133,7 +136,6 @@ def configured(tiny, as_file, crowd: Path, tmp_path: Path) -> Callable[..., str]
     def write(processes: int, images: int, passes: int, *options: str) -> str:
         name = f"{processes}_{images}_{passes}"
         sizes = ["TRAIN.IMAGES_PER_GPU", str(images), "TRAIN.ACCUMULATE", str(passes)]
-        (tmp_path / name).mkdir()
         return as_file(tiny(name, *OPTIONS, "DATASET.ROOT", str(crowd), *sizes, *options))
 
     return write
@@ -149,7 +151,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], what: st
 def assert_trains_alike(many: list[Course], one: Course) -> None:
     """Compare every process of several with a process on its own."""
     assert np.array(many[0].losses) == pytest.approx(np.array(one.losses), rel=1e-9)
-    assert sum(part.photos for part in many) == one.photos
+    assert sum(part.images for part in many) == one.images
     for part in many:
         for step, (mine, theirs) in enumerate(zip(part.gradients, one.gradients, strict=True)):
             assert_close(mine, theirs, f"gradient of step {step}")
@@ -157,7 +159,7 @@ def assert_trains_alike(many: list[Course], one: Course) -> None:
         assert_close(part.average, one.average, "average")
 
 
-# (processes, photos a process, passes) of equal steps: 8 photos, then 7 that 4 processes share as 2, 2, 2 and 1,
+# (processes, images a process, passes) of equal steps: 8 images, then 7 that 4 processes share as 2, 2, 2 and 1,
 # or 2 processes as 2 and 2, then 2 and 1; or all 15 at once
 @pytest.mark.parametrize(
     ("dealt", "epochs", "options"),
@@ -170,7 +172,7 @@ def test_many_processes_train_as_one_does(together, configured, dealt, epochs, o
     options = ["TRAIN.EPOCHS", str(epochs), *options]
     (one,), *several = [together(sizes[0], trained, configured(*sizes, *options), True) for sizes in dealt]
     assert len(one.gradients) >= 5
-    assert one.photos == PHOTOS * epochs
+    assert one.images == IMAGES * epochs
     assert all(gradient.abs().max() > 0 for gradient in one.gradients[0].values())
     for many in several:
         assert_trains_alike(many, one)
@@ -187,7 +189,7 @@ def test_training_statistics_follow_the_formulas(together, configured, sizes) ->
         for step, (mine, theirs) in enumerate(zip(course.gradients, plain.gradients, strict=True)):
             assert_close(mine, theirs, f"gradient of step {step}")
         assert_close(course.weights, plain.states[process], f"process {process}")
-    # the processes saw other photos last, so their running statistics differ
+    # the processes saw other images last, so their running statistics differ
     name = "backbone.bn1.running_mean"
     assert (many[0].weights[name] - many[1].weights[name]).abs().max() > 1e-4
 
@@ -210,33 +212,33 @@ class PlainResult:
 
 
 def plain_training(file: str, processes: int, images: int, passes: int) -> PlainResult:
-    """Train without process groups: each process's photos go through a network of its own, one after the other."""
+    """Train without process groups: each process's taken go through a network of its own, one after the other."""
     cfg, network, dataset = prepared(file, frozen=False)
     criterion, size, result = build_criterion(cfg), processes * images * passes, PlainResult()
     networks = [copy.deepcopy(network).train() for _ in range(processes)]
-    starts = [(epoch, start) for epoch in range(EPOCHS) for start in range(0, PHOTOS, size)]
+    starts = [(epoch, start) for epoch in range(EPOCHS) for start in range(0, IMAGES, size)]
     rates, adam = build_schedule(cfg, len(starts) // EPOCHS), PlainAdam()
     for step, (epoch, start) in enumerate(starts):
         # a step begins with process 0's running statistics everywhere
         for other in networks[1:]:
             for mine, theirs in zip(other.buffers(), networks[0].buffers(), strict=True):
                 mine.copy_(theirs)
-        photos = np.random.default_rng((cfg.SEED, epoch)).permutation(PHOTOS)[start : start + size]
-        losses, gradient = torch.zeros(len(TERMS), dtype=torch.float64), {}
-        for together in np.array_split(photos, passes):
+        taken = np.random.default_rng((cfg.SEED, epoch)).permutation(IMAGES)[start : start + size]
+        sums, gradient = torch.zeros(len(TERMS), dtype=torch.float64), {}
+        for together in np.array_split(taken, passes):
             for network, part in zip(networks, np.array_split(together, processes), strict=True):
-                samples = collate([dataset.sample(SampleKey(epoch, int(photo), 0)) for photo in part])
+                samples = collate([dataset.sample(SampleKey(epoch, int(image), 0)) for image in part])
                 assert isinstance(samples, TrainBatch)
-                terms = criterion(network(normalise(samples.images)), samples.targets(), step)
+                losses = criterion(network(normalise(samples.images)), samples.targets(), step)
                 names, weights = zip(*network.named_parameters(), strict=True)
-                slopes = torch.autograd.grad(terms.total * len(part) / len(photos), weights)
+                slopes = torch.autograd.grad(losses["total"] * len(part) / len(taken), weights)
                 for name, slope in zip(names, slopes, strict=True):
                     gradient[name] = gradient.get(name, 0) + slope
-                losses += torch.stack([getattr(terms, term).detach() for term in TERMS]) * len(part) / len(photos)
+                sums += torch.stack([losses[term].detach() for term in TERMS]) * len(part) / len(taken)
         for name, update in adam.updates(gradient).items():
             for network in networks:
                 network.get_parameter(name).data -= rates(step) * update
-        result.losses.append(losses.tolist())
+        result.losses.append(sums.tolist())
         result.gradients.append(gradient)
     result.states = [state_of(network) for network in networks]
     return result

@@ -16,4 +16,5 @@ handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # type: ignore[na
 os.dup2(handle, 1)
 os.dup2(handle, 2)
 sys.argv = list(ARGUMENTS)  # type: ignore[name-defined]  # noqa: F821
+sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as for a command: tools import each other
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -67,7 +67,7 @@ class Command:
 def forkserver() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     # a command then starts in a moment, with everything imported; optimizers import _dynamo
-    preloaded = ["coupled_embedding.engine.run", "coupled_embedding.analysis.profiling", "torch._dynamo"]
+    preloaded = ["coupled_embedding.builders", "coupled_embedding.analysis.profiling", "torch._dynamo"]
     context.set_forkserver_preload(preloaded)
     return context
 

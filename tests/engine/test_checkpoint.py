@@ -2,26 +2,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import train_config, untrained_checkpoint
 
+from coupled_embedding.builders import load_model
 from coupled_embedding.config import load_config
+from coupled_embedding.config.resume import check_resume_config
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.networks.pose_network import build_network
+from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
 from coupled_embedding.utils.errors import CheckpointError, ConfigError, UserError
 
 SMALL = ["MODEL.WIDTH", "4", "MODEL.STEM_WIDTH", "8", "MODEL.STAGE_MODULES", "[1,1,1]", "MODEL.STAGE_BLOCKS", "1"]
+SMALL += ["DATASET.SCHEMA", "datasets/crowdpose.yaml"]
 
 
 @pytest.fixture
-def content() -> dict:
-    cfg, schema = load_config(None, SMALL), load_schema("datasets/crowdpose.yaml")
-    network = build_network(cfg, schema.num_joints)
-    return checkpoint.describe(cfg, schema, network.state_dict(), {"AP": 0.5}, 12)
+def content(tmp_path: Path) -> dict:
+    cfg = load_config(None, SMALL)
+    path = untrained_checkpoint(cfg, tmp_path / "content.pth", {"AP": 0.5}, 12)
+    content = torch.load(path, weights_only=True)
+    path.unlink()
+    return content
 
 
 def test_a_checkpoint_alone_rebuilds_the_network(content: dict, tmp_path: Path) -> None:
-    checkpoint.save(content, tmp_path / "run" / "best.pth")
-    model = checkpoint.load_model(tmp_path / "run" / "best.pth")
+    write_checkpoint(content, tmp_path / "run" / "best.pth")
+    model = load_model(tmp_path / "run" / "best.pth")
     assert model.schema == load_schema("datasets/crowdpose.yaml")
     assert model.cfg == load_config(None, SMALL)
     assert model.metrics == {"AP": 0.5}
@@ -31,13 +36,13 @@ def test_a_checkpoint_alone_rebuilds_the_network(content: dict, tmp_path: Path) 
 
 
 def test_files_load_with_weights_only(content: dict, tmp_path: Path) -> None:
-    checkpoint.save(content, tmp_path / "best.pth")
+    write_checkpoint(content, tmp_path / "best.pth")
     assert torch.load(tmp_path / "best.pth", weights_only=True)["step"] == 12
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(content: dict, tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "best.pth"
-    checkpoint.save(content, path)
+    write_checkpoint(content, path)
     before = path.read_bytes()
 
     def disk_full(*_: object) -> None:
@@ -45,7 +50,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(content: dict, tmp_path: Path,
 
     monkeypatch.setattr(torch, "save", disk_full)
     with pytest.raises(UserError, match=r"best\.pth: cannot write .*No space left"):
-        checkpoint.save({**content, "step": 13}, path)
+        write_checkpoint({**content, "step": 13}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -53,63 +58,61 @@ def test_a_failed_write_leaves_the_old_checkpoint(content: dict, tmp_path: Path,
 def test_a_path_that_is_no_folder_is_an_error(content: dict, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the checkpoint"):
-        checkpoint.save(content, tmp_path / "file" / "best.pth")
+        write_checkpoint(content, tmp_path / "file" / "best.pth")
 
 
 @pytest.mark.parametrize(
     ("change", "message"), [({"format": "other/2"}, "not a checkpoint of this package"), ({"model": {}}, "missing:")]
 )
 def test_foreign_and_incomplete_files_are_refused(content: dict, tmp_path: Path, change: dict, message: str) -> None:
-    checkpoint.save({**content, **change}, tmp_path / "x.pth")
+    write_checkpoint({**content, **change}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.load_model(tmp_path / "x.pth")
+        load_model(tmp_path / "x.pth")
 
 
 def test_a_changed_config_inside_is_checked(content: dict, tmp_path: Path) -> None:
     content["config"]["TRAIN"]["LR"] = -1.0
-    checkpoint.save(content, tmp_path / "x.pth")
+    write_checkpoint(content, tmp_path / "x.pth")
     with pytest.raises(ConfigError, match=r"x\.pth, its config: TRAIN\.LR: -1\.0"):
-        checkpoint.load_model(tmp_path / "x.pth")
+        load_model(tmp_path / "x.pth")
 
 
 def test_truncated_files_are_named(content: dict, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint_00000012.pth"
-    checkpoint.save(content, path)
+    write_checkpoint(content, path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"checkpoint_00000012\.pth: not a readable weight file"):
-        checkpoint.load_model(path)
+        load_model(path)
 
 
-def test_only_the_latest_numbered_checkpoints_are_kept(content: dict, tmp_path: Path) -> None:
-    for step in (5, 100, 20):
-        checkpoint.save(content, checkpoint.checkpoint_path(tmp_path, step))
-    checkpoint.save(content, tmp_path / "best.pth")
-    checkpoint.keep_latest(tmp_path, 2)
-    assert [p.name for p in checkpoint.list_checkpoints(tmp_path)] == [
-        "checkpoint_00000020.pth",
-        "checkpoint_00000100.pth",
+def test_only_the_latest_numbered_checkpoints_are_kept(tiny) -> None:
+    folder = train_config(tiny("kept", "TRAIN.KEEP", "2", "TRAIN.SAVE_STEPS", "1"))
+    assert sorted(path.name for path in folder.glob("*.pth")) == [
+        "best.pth",
+        "checkpoint_00000005.pth",
+        "checkpoint_00000006.pth",
+        "final.pth",
     ]
-    assert (tmp_path / "best.pth").exists()
 
 
 def test_weights_alone_cannot_continue_a_training(content: dict, tmp_path: Path) -> None:
-    checkpoint.save(content, tmp_path / "best.pth")
+    write_checkpoint(content, tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match=r"best\.pth: not a checkpoint that training can continue from"):
-        checkpoint.read_resumable(tmp_path / "best.pth")
+        read_resumable(tmp_path / "best.pth")
 
 
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default(content: dict, tmp_path: Path) -> None:
     present = content["config"]
     saved = {**present, "MODEL": {k: v for k, v in present["MODEL"].items() if k not in ("PIXELS", "BACKBONE")}}
-    checkpoint.check_same_training(saved, load_config(None, SMALL), tmp_path)
+    check_resume_config(saved, load_config(None, SMALL), tmp_path)
     changed = load_config(None, [*SMALL, "MODEL.PIXELS", "unit"])
     with pytest.raises(UserError, match=r"MODEL\.PIXELS: 'imagenet' before, 'unit' now"):
-        checkpoint.check_same_training(saved, changed, tmp_path)
+        check_resume_config(saved, changed, tmp_path)
 
 
 def test_a_checkpoint_older_than_scale_maps_loads(content: dict, tmp_path: Path) -> None:
     del content["config"]["MODEL"]["SCALE_MAPS"]
-    checkpoint.save(content, tmp_path / "best.pth")
-    model = checkpoint.load_model(tmp_path / "best.pth")
+    write_checkpoint(content, tmp_path / "best.pth")
+    model = load_model(tmp_path / "best.pth")
     assert model.cfg == load_config(None, SMALL)
     assert model.network.state_dict().keys() == content["model"].keys()

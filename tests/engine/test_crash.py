@@ -10,14 +10,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from coupled_embedding.engine.checkpoint_files import list_checkpoints
+from coupled_embedding.engine.checkpointer import list_checkpoints
 
 pytestmark = pytest.mark.crash
 
 KILLS = 20
-# 10 photos by 4: 3 steps an epoch, 48 in all
+# 10 images by 4: 3 steps an epoch, 48 in all
 OPTIONS = "TRAIN.EPOCHS 16 TRAIN.EMA 0.9 TRAIN.SAVE_STEPS 2 TRAIN.LOG_EVERY 1 TRAIN.EVAL_EVERY 2 TRAIN.KEEP 3"
-OPTIONS += " TRAIN.PICTURES_EVERY 0 TRAIN.THREADS 1 TRAIN.WARMUP_STEPS 5"
+OPTIONS += " TRAIN.VISUALIZE_EVERY 0 TRAIN.THREADS 1 TRAIN.WARMUP_STEPS 5"
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def assert_same_run(a: Path, b: Path) -> None:
             {
                 k: v
                 for k, v in json.loads(line).items()
-                if k not in ("time",) and "photos_per" not in k and "wait" not in k
+                if k not in ("time",) and "images_per" not in k and "wait" not in k
             }
             for line in (folder / "metrics.jsonl").read_text().splitlines()
         ]

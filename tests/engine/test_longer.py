@@ -5,23 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import train_config as run
 from yacs.config import CfgNode
 
+from coupled_embedding.builders import load_model
 from coupled_embedding.config import load_config
-from coupled_embedding.engine.checkpoint_files import list_checkpoints, load_model
-from coupled_embedding.engine.checkpointer import earlier_ends
-from coupled_embedding.engine.run import run_folder, train
-from coupled_embedding.utils.distributed import process_group
+from coupled_embedding.engine.checkpointer import list_checkpoints
+from coupled_embedding.engine.run_folder import earlier_ends
 from coupled_embedding.utils.errors import UserError
 
 Tiny = Callable[..., CfgNode]
-QUICK = ("DATASET.VAL", "''", "TRAIN.PICTURES_EVERY", "0")
-
-
-def run(cfg: CfgNode, resume: str | None = None) -> Path:
-    with process_group("cpu") as world:
-        train(cfg, world, resume)
-    return run_folder(cfg)
+QUICK = ("DATASET.VAL", "''", "TRAIN.VISUALIZE_EVERY", "0")
 
 
 def content(path: Path) -> dict:

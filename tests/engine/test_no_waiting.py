@@ -10,16 +10,15 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from coupled_embedding.builders import build_criterion, build_model, build_optimizer, build_train_run
 from coupled_embedding.config import load_config
 from coupled_embedding.data.dataset import TrainBatch
 from coupled_embedding.data.images import normalise
-from coupled_embedding.engine.nonfinite import StepGuard, spoil_if_not_finite
-from coupled_embedding.engine.run import build_trainer
+from coupled_embedding.engine import train as loop
+from coupled_embedding.engine.nonfinite import NonFiniteGuard, nan_if_nonfinite
 from coupled_embedding.engine.tag_statistics import tag_statistics
-from coupled_embedding.losses.criterion import build_criterion
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.optim.optimizer import build_optimizer, step_unless
-from coupled_embedding.utils.distributed import World, process_group
+from coupled_embedding.optim.optimizer import step_if_finite
+from coupled_embedding.utils.distributed import DistEnv, process_group
 
 Tiny = Callable[..., CfgNode]
 JOINTS, PEOPLE, SIZE = 14, 5, 64
@@ -47,23 +46,23 @@ def test_a_step_on_a_gpu_needs_none_of_its_numbers(
     cfg = load_config(tiny_file, ["MODEL.HEAD", head, "TRAIN.OPTIMIZER", optimizer])
     with host_traffic.fake_cuda() as device:
         with device:
-            network = build_network(cfg, JOINTS)
+            network = build_model(cfg, JOINTS)
         batch = batch_on(device, network.strides)
-        update = build_optimizer(network, cfg)
+        update = build_optimizer(cfg, network)
         # torch's autograd engine asks for a real GPU; the test below watches the backward pass
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        guard = StepGuard(World(0, 1, device), 20, [network])
+        guard = NonFiniteGuard(DistEnv(0, 1, device), 20, [network])
         with host_traffic.HostTraffic() as traffic:
-            maps, targets = network(normalise(batch.images)), batch.targets()
-            terms = build_criterion(cfg)(maps, targets)
-            spoil_if_not_finite(terms.total)
-            figures = torch.cat([terms.stacked(), tag_statistics(maps, targets)])
+            output, targets = network(normalise(batch.images)), batch.targets()
+            losses = build_criterion(cfg)(output, targets)
+            nan_if_nonfinite(losses["total"])
+            scalars = torch.cat([torch.stack([*losses.values()]), tag_statistics(output, targets)])
             norm = nn.utils.get_total_norm([parameter.grad for parameter in network.parameters()])
             nn.utils.clip_grads_with_norm_(network.parameters(), 1.0, norm)
-            step_unless(update, ~norm.isfinite())
-            guard.watch(1, terms.stacked(), norm, batch.image_ids)
-        assert figures.device == device
+            step_if_finite(update, ~norm.isfinite())
+            guard.record(1, losses, norm, batch.image_ids)
+        assert scalars.device == device
     assert traffic.seen == {}
 
 
@@ -73,7 +72,7 @@ def test_a_step_on_a_gpu_needs_none_of_its_numbers(
     ids=["plainly", "with everything"],
 )
 def test_a_step_of_the_trainer_reads_nothing_but_where_the_cpu_finds_targets(
-    host_traffic: ModuleType, tiny: Tiny, options: tuple[str, ...]
+    host_traffic: ModuleType, tiny: Tiny, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Counter[str]] = {}
 
@@ -84,16 +83,17 @@ def test_a_step_of_the_trainer_reads_nothing_but_where_the_cpu_finds_targets(
         seen[name] = seen.get(name, Counter()) + traffic.seen
 
     cfg = tiny("watched", *options)
-    with process_group("cpu") as world:
-        trainer, _ = build_trainer(cfg, world)
-        steps = trainer.bare_steps(3, watched)
+    with process_group("cpu") as env:
+        run = build_train_run(cfg, env)
+        monkeypatch.setattr(loop, "record_function", watched)
+        steps = loop.bare_steps(run, 3)
         next(steps)  # the loader draws its seed on the host
         seen.clear()
         with host_traffic.HostTraffic() as whole:
             assert len(list(steps)) == 2
-    # a processor skips the background of each resolution's targets, and looks whether the gradient is finite before
+    # a processor skips the background of each resolution's targets, and checks whether the gradient is finite before
     # the update; a GPU does neither, as the test above shows
-    found = 2 * cfg.TRAIN.ACCUMULATE * len(trainer.state.network.strides)
+    found = 2 * cfg.TRAIN.ACCUMULATE * len(run.state.model.strides)
     finite = {"_local_scalar_dense": 2}
     assert seen == {"losses": {"nonzero": found}, "data": {}, "network": {}, "backward": {}, "optimizer": finite}
     assert whole.seen == {"nonzero": found, **finite}

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coupled_embedding.builders import build_schedule
 from coupled_embedding.config import load_config
-from coupled_embedding.optim.schedule import Schedule, build_schedule
+from coupled_embedding.optim.schedule import Schedule
 
 
 @pytest.mark.reference

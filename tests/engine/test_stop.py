@@ -11,14 +11,15 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding.engine.checkpoint_files import latest_sound, list_checkpoints
-from coupled_embedding.engine.run import build_trainer, run_folder, train
-from coupled_embedding.engine.signals import StopSignals
-from coupled_embedding.utils.distributed import World, process_group
+from coupled_embedding.builders import run_folder, start_train_run
+from coupled_embedding.engine.checkpointer import latest_valid, list_checkpoints
+from coupled_embedding.engine.signals import StopSignal
+from coupled_embedding.engine.train import train
+from coupled_embedding.utils.distributed import DistEnv, process_group
 from coupled_embedding.utils.errors import CheckpointError, StoppedBySignal
 
 Tiny = Callable[..., CfgNode]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistEnv(0, 1, torch.device("cpu"))
 
 
 def send(number: int) -> None:
@@ -35,19 +36,19 @@ def usual_handlers() -> Iterator[None]:
 
 def test_a_signal_is_remembered_and_the_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with StopSignals(ALONE) as stop:
-        assert stop.agreed() == 0
+    with StopSignal(ALONE) as stop:
+        assert stop.requested() == 0
         send(signal.SIGTERM)
-        assert stop.agreed() == signal.SIGTERM
+        assert stop.requested() == signal.SIGTERM
         send(signal.SIGINT)  # torchrun and the terminal both pass one Ctrl-C on
-        assert stop.agreed() == signal.SIGTERM
+        assert stop.requested() == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_later_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with StopSignals(ALONE):
+    with StopSignal(ALONE):
         send(signal.SIGINT)
         now += 5
         with pytest.raises(KeyboardInterrupt):
@@ -55,15 +56,15 @@ def test_a_later_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_all_is_saved_a_signal_stops_at_once() -> None:
-    with StopSignals(ALONE) as stop, stop.at_once(), pytest.raises(StoppedBySignal) as stopped:
+    with StopSignal(ALONE) as stop, stop.interruptible(), pytest.raises(StoppedBySignal) as stopped:
         send(signal.SIGTERM)
     assert stopped.value.exit_code == 143
 
 
 def test_an_earlier_signal_stops_such_a_block_before_it_begins() -> None:
-    with StopSignals(ALONE) as stop:
+    with StopSignal(ALONE) as stop:
         send(signal.SIGTERM)
-        with pytest.raises(StoppedBySignal), stop.at_once():
+        with pytest.raises(StoppedBySignal), stop.interruptible():
             pytest.fail("the block began")
 
 
@@ -71,8 +72,8 @@ def test_other_threads_train_without_signals() -> None:
     seen = []
 
     def work() -> None:
-        with StopSignals(ALONE) as stop:
-            seen.append(stop.agreed())
+        with StopSignal(ALONE) as stop:
+            seen.append(stop.requested())
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -86,11 +87,10 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("at", [1, 2])  # the first validation, and that of the last epoch
 def test_stopped_while_validating_a_run_validates_when_it_goes_on(tiny: Tiny, at: int) -> None:
-    with process_group("cpu") as world:
-        train(tiny("whole"), world)
-        trainer, _ = build_trainer(tiny("stopped"), world)
-        trainer.files.folder.mkdir(parents=True)
-        evaluate, calls = trainer.evaluate, []
+    with process_group("cpu") as env:
+        train(start_train_run(tiny("whole"), env))
+        run = start_train_run(tiny("stopped"), env)
+        evaluate, calls = run.evaluate, []
 
         def stopped_evaluate(network) -> dict[str, float]:
             calls.append(1)
@@ -98,10 +98,10 @@ def test_stopped_while_validating_a_run_validates_when_it_goes_on(tiny: Tiny, at
                 send(signal.SIGTERM)
             return evaluate(network)
 
-        trainer.evaluate = stopped_evaluate
+        run.evaluate = stopped_evaluate
         with pytest.raises(StoppedBySignal, match=f"after step {3 * at} of 6"):
-            trainer.train()
-        scores = train(tiny("stopped"), world, "auto")
+            train(run)
+        scores = train(start_train_run(tiny("stopped"), env, "auto"))
     whole, folder = run_folder(tiny("whole")), run_folder(tiny("stopped"))
     final, expected = (torch.load(f / "final.pth", weights_only=True) for f in (folder, whole))
     assert final["metrics"] == expected["metrics"] == scores
@@ -111,12 +111,12 @@ def test_stopped_while_validating_a_run_validates_when_it_goes_on(tiny: Tiny, at
 
 
 def test_a_run_that_ended_before_its_last_file_writes_it_when_it_goes_on(tiny: Tiny) -> None:
-    with process_group("cpu") as world:
-        scores = train(tiny("late"), world)
+    with process_group("cpu") as env:
+        scores = train(start_train_run(tiny("late"), env))
         final = run_folder(tiny("late")) / "final.pth"
         before = weights(final)
         final.unlink()
-        assert train(tiny("late"), world, "auto") == scores
+        assert train(start_train_run(tiny("late"), env, "auto")) == scores
     after = weights(final)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -140,8 +140,8 @@ def damage_all(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [damage_end, damage_middle, damage_all])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tiny: Tiny, capsys, damage) -> None:
-    with process_group("cpu") as world:
-        train(tiny("damaged"), world)
+    with process_group("cpu") as env:
+        train(start_train_run(tiny("damaged"), env))
         folder = run_folder(tiny("damaged"))
         before = weights(folder / "final.pth")
         last = list_checkpoints(folder)[-1]
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tiny: Tiny, cap
         (folder / "final.pth").unlink()
         (folder / "checkpoint_00000006.pth.part").write_bytes(b"unfinished")
         capsys.readouterr()
-        train(tiny("damaged"), world, "auto")
+        train(start_train_run(tiny("damaged"), env, "auto"))
     said = capsys.readouterr().out
     assert f"warning: {last}: not a readable weight file" in said
     assert "continuing from" in said
@@ -160,11 +160,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tiny: Tiny, cap
 
 
 def test_without_any_sound_checkpoint_nothing_is_started(tiny: Tiny) -> None:
-    with process_group("cpu") as world:
-        train(tiny("hopeless"), world)
+    with process_group("cpu") as env:
+        train(start_train_run(tiny("hopeless"), env))
         folder = run_folder(tiny("hopeless"))
         for path in list_checkpoints(folder):
             damage_end(path)
-        with pytest.raises(CheckpointError, match=r"none of its checkpoints can be read; start anew .*best\.pth"):
-            train(tiny("hopeless"), world, "auto")
-    assert latest_sound(folder.parent) == (None, [])
+        with pytest.raises(CheckpointError, match=r"none of its checkpoints can be read; start again .*best\.pth"):
+            train(start_train_run(tiny("hopeless"), env, "auto"))
+    assert latest_valid(folder.parent) == (None, [])

@@ -72,12 +72,12 @@ def test_twelve_steps_follow_the_recording(reference_dir: Path) -> None:
         assert rate == pytest.approx(step["learning_rate"], rel=1e-12)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        terms = criterion(network(images), targets)
+        losses = criterion(network(images), targets)
         for recorded, name in NAMES.items():
             tolerance = 1e-5 if name == "push" else 1e-6
-            assert getattr(terms, name).item() == pytest.approx(step[recorded], rel=tolerance), (step, name)
+            assert losses[name].item() == pytest.approx(step[recorded], rel=tolerance), (step, name)
         optimizer.zero_grad()
-        terms.total.backward()
+        losses["total"].backward()
         optimizer.step()
     check_probes(network, recording)
 

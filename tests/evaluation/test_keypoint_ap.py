@@ -1,5 +1,6 @@
-"""What `evaluate_keypoints` does with perfect, missing, empty and wrong data, and the recorded scores."""
+"""`evaluate_keypoints` with perfect, missing, empty and wrong data, and against the recorded scores."""
 
+import builtins
 import copy
 import json
 import math
@@ -24,7 +25,7 @@ def schema(evaluator="coco"):
 
 
 def annotation(number, image_id, size=60.0, **fields):
-    """A person with only the fields that nothing can stand for."""
+    """A person with only the fields that nothing can replace."""
     x = 100.0 * number
     box = [x, 10.0, size, 2 * size]
     keypoints = [x, 20.0, 2, x + size / 2, 10 + size, 1]
@@ -60,13 +61,13 @@ class TestScores:
         assert scores.main == scores.values["AP"]
 
     @pytest.mark.parametrize("rules", ["coco", "crowdpose"])
-    @pytest.mark.parametrize("engine", ["pycocotools", "fast"])
-    def test_no_detections_score_zero_and_no_people_nothing(self, write, rules, engine):
-        if engine == "fast":
+    @pytest.mark.parametrize("backend", ["pycocotools", "fast"])
+    def test_no_detections_score_zero_and_no_people_nothing(self, write, rules, backend):
+        if backend == "fast":
             pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
-        assert set(evaluate_keypoints(write(), [], schema(rules), engine=engine).values.values()) == {0}
+        assert set(evaluate_keypoints(write(), [], schema(rules), backend=backend).values.values()) == {0}
         for found in ([], RESULTS):
-            scores = evaluate_keypoints(write([]), found, schema(rules), engine=engine)
+            scores = evaluate_keypoints(write([]), found, schema(rules), backend=backend)
             assert all(math.isnan(value) for value in scores.values.values())
 
     def test_an_empty_choice_scores_nothing(self, write):
@@ -130,7 +131,7 @@ class TestMissingFields:
             found = [RESULTS[0], result(PEOPLE[1] | {"keypoints": [201, 20, 1, 230, 70, 1]}, 0.9)]
             assert evaluate_keypoints(write([PEOPLE[0], unlabelled]), found, schema()).main == pytest.approx(1)
 
-    def test_ids_of_annotations_play_no_part(self, write):
+    def test_ids_of_annotations_do_not_matter(self, write):
         for number in (0, 1):
             people = [person | {"id": number} for person in PEOPLE]
             assert evaluate_keypoints(write(people), RESULTS, schema()).main == pytest.approx(1)
@@ -192,18 +193,22 @@ class TestErrors:
         with pytest.raises(DatasetError, match=r"no image has the id 99 \(of 1 not found\)"):
             evaluate_keypoints(write(), RESULTS, schema(), image_ids=[1, 99])
 
-    def test_engines(self, write, monkeypatch):
+    def test_an_unknown_evaluator(self, write):
+        with pytest.raises(UserError, match="'pair': unknown evaluator 'other'; there are coco, crowdpose"):
+            evaluate_keypoints(write(), RESULTS, schema("other"))
+
+    def test_backends(self, write, monkeypatch):
         with pytest.raises(UserError, match="there are pycocotools, fast, crowdposetools"):
-            evaluate_keypoints(write(), RESULTS, schema(), engine="slow")
+            evaluate_keypoints(write(), RESULTS, schema(), backend="slow")
         with pytest.raises(UserError, match="CrowdPose's rules"):
-            evaluate_keypoints(write(), RESULTS, schema(), engine="crowdposetools")
+            evaluate_keypoints(write(), RESULTS, schema(), backend="crowdposetools")
         monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
         with pytest.raises(UserError, match="pip install faster-coco-eval"):
-            evaluate_keypoints(write(), RESULTS, schema(), engine="fast")
+            evaluate_keypoints(write(), RESULTS, schema(), backend="fast")
 
 
 class TestCrowdposetools:
-    """Its package is on no index; stand-ins show what happens with and without it."""
+    """The package is on no index; stand-ins show what happens with and without it."""
 
     @staticmethod
     def install(monkeypatch, summarize):
@@ -215,28 +220,44 @@ class TestCrowdposetools:
         monkeypatch.setitem(sys.modules, "crowdposetools.coco", types.SimpleNamespace(COCO=COCO))
         monkeypatch.setitem(sys.modules, "crowdposetools.cocoeval", types.SimpleNamespace(COCOeval=Evaluator))
 
-    def test_absent(self, write, monkeypatch):
+    def test_not_installed(self, write, monkeypatch):
         monkeypatch.setitem(sys.modules, "crowdposetools", None)
-        with pytest.raises(UserError, match="use the default engine 'pycocotools'"):
-            evaluate_keypoints(write(), RESULTS, schema("crowdpose"), engine="crowdposetools")
+        with pytest.raises(UserError, match=r"failed .*use the default, 'pycocotools'"):
+            evaluate_keypoints(write(), RESULTS, schema("crowdpose"), backend="crowdposetools")
 
-    def test_dead_of_np_float(self, write, monkeypatch):
-        def summarize(_):
-            raise AttributeError("module 'numpy' has no attribute 'float'")
+    @pytest.mark.parametrize("name", ["float", "int", "bool", "object"])
+    def test_names_that_numpy_removed_are_there_while_it_runs_and_only_then(self, write, monkeypatch, name):
+        def summarize(evaluator):
+            # as the original does in accumulate
+            counts = np.cumsum(evaluator.eval["recall"] > -1).astype(dtype=getattr(np, name))
+            assert counts.dtype == np.dtype(getattr(builtins, name))
+            return [0.5] * 9
 
+        before = dict(vars(np))
         self.install(monkeypatch, summarize)
-        with pytest.raises(UserError, match=r"no attribute 'float'.*NumPy 1\.24.*default engine"):
-            evaluate_keypoints(write(), RESULTS, schema("crowdpose"), engine="crowdposetools")
+        scores = evaluate_keypoints(write(), RESULTS, schema("crowdpose"), backend="crowdposetools")
+        assert set(scores.values.values()) == {0.5}
+        assert dict(vars(np)) == before
 
-    def test_alive(self, write, monkeypatch, capfd):
+    def test_a_failure_is_an_error_and_leaves_numpy_alone(self, write, monkeypatch):
+        def summarize(_):
+            np.float_that_never_was  # noqa: B018
+
+        before = dict(vars(np))
+        self.install(monkeypatch, summarize)
+        with pytest.raises(UserError, match=r"AttributeError: .*float_that_never_was.*use the default, 'pycocotools'"):
+            evaluate_keypoints(write(), RESULTS, schema("crowdpose"), backend="crowdposetools")
+        assert dict(vars(np)) == before
+
+    def test_installed(self, write, monkeypatch, capfd):
         self.install(monkeypatch, lambda it: [it.eval["precision"].mean(where=it.eval["precision"] > -1)] * 8 + [-1])
-        scores = evaluate_keypoints(write(), RESULTS, schema("crowdpose"), [1, 2], engine="crowdposetools")
+        scores = evaluate_keypoints(write(), RESULTS, schema("crowdpose"), [1, 2], backend="crowdposetools")
         assert scores.to_dict() == pytest.approx(dict.fromkeys(CROWDPOSE_NAMES, 1.0) | {"AP_hard": None})
         assert capfd.readouterr() == ("", "")
 
-    def test_nobody_found(self, write, monkeypatch):
+    def test_no_detections(self, write, monkeypatch):
         self.install(monkeypatch, lambda _: pytest.fail("not to be called"))
-        assert evaluate_keypoints(write(), [], schema("crowdpose"), engine="crowdposetools").main == 0
+        assert evaluate_keypoints(write(), [], schema("crowdpose"), backend="crowdposetools").main == 0
 
 
 def test_the_table_is_markdown_in_percent():
@@ -245,15 +266,15 @@ def test_the_table_is_markdown_in_percent():
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("engine", ["pycocotools", "fast"])
+@pytest.mark.parametrize("backend", ["pycocotools", "fast"])
 @pytest.mark.parametrize("quality", ["good", "poor"])
-def test_crowdpose_scores_equal_the_benchmarks_own(reference_dir, quality, engine):
-    if engine == "fast":
+def test_crowdpose_scores_equal_the_benchmarks_own(reference_dir, quality, backend):
+    if backend == "fast":
         pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
     folder, rules = reference_dir / "evaluation", load_schema("datasets/crowdpose.yaml")
     expected = json.loads((folder / "crowdpose_val_expected.json").read_text())[quality]
     results = read_results(folder / f"crowdpose_val_detections_{quality}.json", rules)
-    values = evaluate_keypoints(folder / "crowdpose_val.json", results, rules, engine=engine).values
+    values = evaluate_keypoints(folder / "crowdpose_val.json", results, rules, backend=backend).values
     assert list(values) == list(expected)
     # the benchmark's program rounds the scores of bands, and only those
     assert {name: round(v, 4) if "_" in name else v for name, v in values.items()} == pytest.approx(expected, abs=1e-12)
@@ -261,7 +282,7 @@ def test_crowdpose_scores_equal_the_benchmarks_own(reference_dir, quality, engin
 
 @pytest.mark.reference
 def test_coco_scores_equal_pycocotools_on_real_people(reference_dir, tmp_path):
-    """The default engine through this package against pycocotools' own summary, bit for bit."""
+    """The default backend through this package against pycocotools' own summary, bit for bit."""
     folder, rules = reference_dir / "evaluation", load_schema("datasets/crowdpose.yaml")
     content = json.loads((folder / "crowdpose_val.json").read_text())
     content["images"] = content["images"][:400]

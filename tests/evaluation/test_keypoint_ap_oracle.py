@@ -20,7 +20,7 @@ def schema(evaluator):
 
 
 def similarity(truth, found, sigmas):
-    """OKS; for a region without labels, the distance to its doubled box stands for that of each joint."""
+    """OKS; for a region without labels, the distance to its doubled box replaces that of each joint."""
     joints = list(zip(*[iter(truth["keypoints"])] * 3))
     guesses = list(zip(*[iter(found["keypoints"])] * 3))
     labelled = [j for j in range(JOINTS) if joints[j][2] > 0]
@@ -155,17 +155,17 @@ def test_scores_equal_the_loops(tmp_path, evaluator):
         expected = oracle(content, results, rules)
         assert scores == pytest.approx(expected, abs=1e-9, nan_ok=True), f"seed {seed}"
         defined |= {name for name, value in scores.items() if 0 < value < 1}
-    assert defined == set(scores), "every score was put to the test"
+    assert defined == set(scores), "every score was tested"
 
 
 @pytest.mark.parametrize("evaluator", ["coco", "crowdpose"])
-def test_the_fast_engine_scores_alike(tmp_path, evaluator):
+def test_the_fast_backend_scores_alike(tmp_path, evaluator):
     pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
     for seed in range(25):
         content, results = random_scene(seed)
         path = tmp_path / f"{seed}.json"
         path.write_text(json.dumps(content))
-        fast = evaluate_keypoints(path, results, schema(evaluator), engine="fast").values
+        fast = evaluate_keypoints(path, results, schema(evaluator), backend="fast").values
         assert fast == pytest.approx(
             evaluate_keypoints(path, results, schema(evaluator)).values, abs=1e-14, nan_ok=True
         )

@@ -1,4 +1,4 @@
-"""OKS matrices and the per-photo quality."""
+"""OKS matrices and the per-image quality."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from coupled_embedding.data.schema import Pose
+from coupled_embedding.data.outputs import Pose
 from coupled_embedding.evaluation import box_areas, image_quality, oks_matrix
 
 SIGMAS = (0.05, 0.08, 0.1)
@@ -79,7 +79,7 @@ class TestImageQuality:
     def test_a_missed_person_counts_zero_and_a_surplus_one_nothing(self):
         assert image_quality([person(0), person(3000)], [900, 900], [pose(0), pose(9000)], SIGMAS) == pytest.approx(0.5)
 
-    def test_nobody_found(self):
+    def test_no_detections(self):
         assert image_quality([person(0)], [900], [], SIGMAS) == 0
 
     def test_two_detections_of_one_person_find_one_person(self):

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from coupled_embedding.data.schema import KeypointSchema, Pose
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation import poses_to_results, read_results, results_file_name, write_results
 from coupled_embedding.utils.errors import DatasetError, UserError
 

@@ -1,4 +1,4 @@
-"""What goes to COCO's server: names, format, and that cutting and rounding change no score."""
+"""Results for COCO's server: names, format, and that cutting and rounding change no score."""
 
 import json
 import zipfile
@@ -36,7 +36,7 @@ def test_the_zip_holds_the_results_under_the_servers_name(tmp_path):
     assert sent[0] == entry(1, keypoints=[1.23, 2.0, 0.99] * JOINTS)
 
 
-def test_the_twenty_best_of_a_photo_are_sent():
+def test_the_twenty_best_of_an_image_are_sent():
     scores = [*np.linspace(0.1, 0.9, 25), 0.9]
     sent = as_submission([entry(7, s) for s in scores] + [entry(8, 0.01)])
     assert [e["score"] for e in sent if e["image_id"] == 7] == sorted(scores, reverse=True)[:20]
@@ -67,10 +67,10 @@ def test_cutting_and_rounding_leave_the_scores(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("results", "told"),
+    ("results", "message"),
     [
-        ([], "nobody was found"),
-        ([entry(9)], "the split has no photo 9"),
+        ([], "no detections in 2 images"),
+        ([entry(9)], "the split has no image 9"),
         ([entry(category_id=2)], "category_id is 2, a person is 1"),
         ([entry(bbox=[0, 0, 1, 1])], "the fields bbox are not the server's"),
         ([{k: v for k, v in entry().items() if k != "score"}], "'score' is missing"),
@@ -78,10 +78,10 @@ def test_cutting_and_rounding_leave_the_scores(tmp_path):
         ([entry(keypoints=[1.0] * 42)], "keypoints"),
         ([entry(keypoints=[float("nan")] * 3 * JOINTS)], "keypoints"),
         ([entry(score=float("inf"))], "score"),
-        ([entry()] * 21, "photo 1 has more than 20 people"),
+        ([entry()] * 21, "image 1 has more than 20 poses"),
     ],
 )
-def test_what_the_server_does_not_take_is_told(results, told):
+def test_what_the_server_does_not_take_is_an_error(results, message):
     with pytest.raises(DatasetError, match=r"^sent\.json") as caught:
         check_submission(results, COCO, [1, 2], "sent.json")
-    assert told in str(caught.value)
+    assert message in str(caught.value)

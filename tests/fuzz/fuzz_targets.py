@@ -25,6 +25,7 @@ from fuzz_weights import (
     tiny_network,
 )
 
+from coupled_embedding.builders import build_model, build_pipeline_options, load_model
 from coupled_embedding.config import (
     config_from_dict,
     config_to_dict,
@@ -33,14 +34,13 @@ from coupled_embedding.config import (
     load_config,
 )
 from coupled_embedding.data.coco import join_annotations, load_records
-from coupled_embedding.data.images import read_image, read_photo_for_warp
+from coupled_embedding.data.images import read_image, read_image_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema, schema_from_dict
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.engine.run import initialise
+from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
 from coupled_embedding.evaluation import load_ground_truth, poses_to_results, read_results, score_results
-from coupled_embedding.networks.pose_network import sketch_network
-from coupled_embedding.networks.weights import load_backbone, load_network
+from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.weights import initialise, load_backbone, load_network
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.errors import UserError
 
@@ -78,15 +78,15 @@ def attempt(target: Target, arguments: tuple[Any, ...], folder: Path) -> str:
     before = sorted(folder.rglob("*"))
     try:
         target.read(*arguments)
-        told = None
+        text = None
     except UserError as error:
-        told = str(error)
+        text = str(error)
     assert sorted(folder.rglob("*")) == before, "something was written"
     assert not Path("owned").exists(), "code was run"
-    if told is None:
+    if text is None:
         return "accepted"
-    assert any(name in told for name in target.named), f"the error names no file: {told[:300]}"
-    assert len(told) < 100_000, f"the error is {len(told)} characters long"
+    assert any(name in text for name in target.named), f"the error names no file: {text[:300]}"
+    assert len(text) < 100_000, f"the error is {len(text)} characters long"
     return "refused"
 
 
@@ -180,7 +180,7 @@ def _read_truth(path: Path, evaluator: str) -> None:
 
 def _read_records(path: Path, evaluator: str) -> None:
     for record in load_records(small_schema(path.parent, evaluator), "all"):
-        # a mask of the annotated size is made when its photo, of the same size, has been read
+        # a mask of the annotated size is made when its image, of the same size, has been read
         if record.width * record.height < 10**6:
             record.valid_mask()
 
@@ -204,15 +204,15 @@ def _write_weights(content: Callable[[], dict[str, Any]]) -> Callable[[Random, P
 
 
 def _read_model(path: Path) -> None:
-    model = checkpoint.load_model(path)
+    model = load_model(path)
     assert model.cfg.OUTPUT_DIR == default_config().OUTPUT_DIR
     assert "/" not in model.cfg.NAME
-    checkpoint.read_resumable(path)
+    read_resumable(path)
 
 
 def _read_released(path: Path) -> None:
     _, cfg, schema = tiny_network()
-    load_network(sketch_network(cfg, schema.num_joints), path)
+    load_network(build_on_meta(lambda: build_model(cfg, schema.num_joints)), path)
 
 
 def _read_backbone(path: Path) -> None:
@@ -220,47 +220,46 @@ def _read_backbone(path: Path) -> None:
 
 
 def _read_start(path: Path) -> None:
-    network, cfg, schema = tiny_network()
-    initialise(
-        network, config_from_dict({**config_to_dict(cfg), "MODEL": {**cfg.MODEL, "INIT_FROM": str(path)}}, "x"), schema
-    )
+    network, _, schema = tiny_network()
+    initialise(network, schema, init_from=str(path), init_schema="datasets/coco.yaml")
 
 
 def _write_numbers(random: Random, folder: Path) -> tuple[Any, ...]:
-    checkpoint.save(hostile_numbers(random), folder / "hostile.pth")
-    picture = np.random.RandomState(random.randint(0, 9)).randint(0, 256, (90, 120, 3)).astype(np.uint8)
-    return folder / "hostile.pth", picture
+    write_checkpoint(hostile_numbers(random), folder / "hostile.pth")
+    image = np.random.RandomState(random.randint(0, 9)).randint(0, 256, (90, 120, 3)).astype(np.uint8)
+    return folder / "hostile.pth", image
 
 
 def _run_valid(folder: Path) -> None:
-    checkpoint.save(own_content(), folder / "valid.pth")
+    write_checkpoint(own_content(), folder / "valid.pth")
     _predict(folder / "valid.pth", np.zeros((90, 120, 3), np.uint8))
 
 
-def _predict(path: Path, picture: np.ndarray) -> None:
-    model = checkpoint.load_model(path)
-    people = Predictor(model.network, model.cfg, model.schema)(picture)
-    poses_to_results({1: people})
+def _predict(path: Path, image: np.ndarray) -> None:
+    model = load_model(path)
+    options = build_pipeline_options(model.cfg, model.schema)
+    poses = Predictor(model.network, options, model.schema, model.cfg.DATASET.INPUT_SIZE)(image)
+    poses_to_results({1: poses})
 
 
-# ---- photos
+# ---- images
 
 _KINDS = [".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm"]
 
 
-def _write_photo(random: Random, folder: Path) -> tuple[Any, ...]:
+def _write_image(random: Random, folder: Path) -> tuple[Any, ...]:
     y, x = np.mgrid[0:40, 0:60]
-    picture = np.stack([4 * x, 6 * y, 255 - 2 * x - 2 * y], 2).astype(np.uint8)
-    done, data = cv2.imencode(random.choice(_KINDS), picture)
+    image = np.stack([4 * x, 6 * y, 255 - 2 * x - 2 * y], 2).astype(np.uint8)
+    done, data = cv2.imencode(random.choice(_KINDS), image)
     assert done
     (folder / "hostile.jpg").write_bytes(change_bytes(random, data.tobytes()))
     return folder / "hostile.jpg", random.choice([1.0, 2.5, 9.0])
 
 
-def _read_photo(path: Path, shrink: float) -> None:
+def _read_image(path: Path, shrink: float) -> None:
     read_image(path)
     record = ImageRecord(1, path, 60, 40, np.zeros((0, 3, 3), np.float32), np.zeros((0, 4), np.float32))
-    read_photo_for_warp(record, shrink)
+    read_image_for_warp(record, shrink)
 
 
 TARGETS = (
@@ -279,9 +278,9 @@ TARGETS = (
         "network with hostile numbers, run",
         _write_numbers,
         _predict,
-        ("hostile", "the network put out NaN"),
+        ("hostile", "the network output NaN"),
         warm=_run_valid,
         cost=6,
     ),
-    Target("photo", _write_photo, _read_photo),
+    Target("image", _write_image, _read_image),
 )

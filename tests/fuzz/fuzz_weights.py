@@ -16,10 +16,11 @@ import torch
 import yaml
 from fuzz_mutations import VALUES, change_bytes, change_tree
 
-from coupled_embedding.config import config_from_dict
+from coupled_embedding.builders import build_model
+from coupled_embedding.config import config_from_dict, config_to_dict
 from coupled_embedding.data.schema import KeypointSchema, load_schema
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.weights import FORMAT
 
 TINY = """
 DATASET: {SCHEMA: datasets/synthetic.yaml, TRAIN: train, VAL: val, TEST: test, INPUT_SIZE: 64}
@@ -59,14 +60,16 @@ def tiny_network() -> tuple[PoseNetwork, Any, KeypointSchema]:
     cfg = config_from_dict({**yaml.safe_load(TINY), "NAME": "tiny"}, "tiny")
     schema = load_schema("datasets/synthetic.yaml")
     torch.manual_seed(0)
-    return build_network(cfg, schema.num_joints).eval(), cfg, schema
+    return build_model(cfg, schema.num_joints).eval(), cfg, schema
 
 
 def own_content() -> dict[str, Any]:
     """Return the content of a checkpoint of this package that training could continue from."""
     network, cfg, schema = tiny_network()
-    content = checkpoint.describe(cfg, schema, dict(network.state_dict()), {"AP": 0.5}, 3)
-    return {**content, "training": {"model": dict(network.state_dict()), "best": 0.5, "steps_per_epoch": 2}}
+    weights = dict(network.state_dict())
+    about = {"format": FORMAT, "config": config_to_dict(cfg), "schema": schema.to_dict()}
+    training = {"model": weights, "best": 0.5, "steps_per_epoch": 2}
+    return {**about, "model": weights, "metrics": {"AP": 0.5}, "step": 3, "training": training}
 
 
 def backbone_content() -> dict[str, Any]:

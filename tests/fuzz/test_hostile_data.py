@@ -1,4 +1,4 @@
-"""Hostile annotations and photos that once took a reader down, one by one."""
+"""Hostile annotations and images that once took a reader down, one by one."""
 
 import json
 import struct
@@ -61,13 +61,13 @@ def test_joining_entries_that_are_none(tmp_path: Path, changes: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("name", ["a\x00b.jpg", "\ud800.jpg"])
-def test_photo_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+def test_image_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     write(tmp_path, "images", file_name=name)
     with pytest.raises(DatasetError):
         read_image(load_records(small_schema(tmp_path), "all")[0].path)
 
 
-def test_a_polygon_far_outside_its_photo(tmp_path: Path) -> None:
+def test_a_polygon_far_outside_its_image(tmp_path: Path) -> None:
     write(tmp_path, "annotations", iscrowd=1, segmentation=[[0, 0, 4, 2**31, 4, 4, 0, 4]])
     with pytest.raises(DatasetError, match=r"hostile\.json: .*within ±100000"):
         load_records(small_schema(tmp_path), "all")
@@ -90,13 +90,13 @@ def png(width: int, height: int, pixels: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def test_a_picture_of_more_pixels_than_opencv_takes(tmp_path: Path) -> None:
+def test_an_image_of_more_pixels_than_opencv_takes(tmp_path: Path) -> None:
     (tmp_path / "hostile.png").write_bytes(png(40_000, 40_000, zlib.compress(b"")))
     with pytest.raises(DatasetError, match=r"hostile\.png"):
         read_image(tmp_path / "hostile.png")
 
 
-def test_a_picture_with_a_part_that_declares_two_gigabytes(tmp_path: Path) -> None:
+def test_an_image_with_a_part_that_declares_two_gigabytes(tmp_path: Path) -> None:
     whole = png(60, 40, zlib.compress(bytes(40 * 181)))
     place = whole.index(b"IDAT") - 4
     (tmp_path / "hostile.png").write_bytes(whole[:place] + struct.pack(">I", 2**31 - 1) + whole[place + 4 :])
@@ -104,7 +104,7 @@ def test_a_picture_with_a_part_that_declares_two_gigabytes(tmp_path: Path) -> No
         read_image(tmp_path / "hostile.png")
 
 
-def test_a_picture_that_unpacks_to_a_thousand_times_its_size(tmp_path: Path) -> None:
+def test_an_image_that_unpacks_to_a_thousand_times_its_size(tmp_path: Path) -> None:
     (tmp_path / "hostile.png").write_bytes(png(30_000, 30_000, zlib.compress(bytes(30_000 * 90_001))))
     with pytest.raises(DatasetError, match=r"hostile\.png"):
         read_image(tmp_path / "hostile.png")

@@ -22,8 +22,10 @@ import torch
 from fuzz_mutations import change_bytes
 from fuzz_weights import Called, Owned, hostile_weights, own_content, released_content, tiny_network
 
-from coupled_embedding.networks.pose_network import sketch_network
-from coupled_embedding.networks.weights import load_network, read_weight_file
+from coupled_embedding.builders import build_model
+from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import load_network
 from coupled_embedding.utils.errors import CheckpointError
 
 pytestmark = pytest.mark.bad_input
@@ -60,13 +62,13 @@ def accepts(path: Path) -> bool:
     """Load a file into the tiny network; whether it was taken, or refused by its name."""
     _, cfg, schema = tiny_network()
     try:
-        load_network(sketch_network(cfg, schema.num_joints), path)
+        load_network(build_on_meta(lambda: build_model(cfg, schema.num_joints)), path)
     except CheckpointError as error:
-        told = str(error)
+        text = str(error)
     else:
         return True
-    assert path.name in told
-    assert len(told) < 5000
+    assert path.name in text
+    assert len(text) < 5000
     return False
 
 

@@ -1,6 +1,7 @@
 """Weight files that once crashed, ate memory or decided where this machine writes."""
 
 import io
+import runpy
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -12,23 +13,27 @@ import pytest
 import torch
 from fuzz_weights import Called, backbone_content, own_content, released_content, tiny_network
 
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.engine.evaluate import prepare_test
-from coupled_embedding.networks.pose_network import sketch_network
-from coupled_embedding.networks.weights import (
-    carry_over,
-    load_backbone,
-    load_network,
-    network_weights,
-    read_weight_file,
-)
+from coupled_embedding.builders import build_eval_job, build_model, build_pipeline_options, config_of, load_model
+from coupled_embedding.engine.evaluate import EvalJob
+from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.state_dict import network_weights
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import load_backbone, load_network, transfer_weights
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.distributed import DistEnv
 from coupled_embedding.utils.errors import CheckpointError, ConfigError, DatasetError, UserError
 
 pytestmark = pytest.mark.bad_input
 
-HERE = World(0, 1, torch.device("cpu"))
+HERE = DistEnv(0, 1, torch.device("cpu"))
+TOOLS = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "rendering.py"))
+
+
+def prepare(weights: Path, overrides: list[str]) -> EvalJob:
+    """Do what tools/test.py does before it evaluates."""
+    cfg, path = TOOLS["find_test"](None, str(weights), overrides, "")
+    TOOLS["render_missing"](cfg, {cfg.DATASET.TEST})
+    return build_eval_job(cfg, path, "", HERE)
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def test_what_asks_for_more_than_tensors_takes_no_memory(path: Path, legacy: boo
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reason"),
     [
         (torch.ones(1).expand(10**6, 10**6), "for which it is too small"),
         (torch.ones(3).to_sparse(), "_rebuild_sparse_tensor"),
@@ -92,9 +97,9 @@ def test_what_asks_for_more_than_tensors_takes_no_memory(path: Path, legacy: boo
         (endless(), "containers inside each other without end"),
     ],
 )
-def test_values_that_weights_do_not_need_are_refused(path: Path, value: Any, told: str) -> None:
+def test_values_that_weights_do_not_need_are_refused(path: Path, value: Any, reason: str) -> None:
     torch.save({"model": {}, "x": value}, path)
-    with pytest.raises(CheckpointError, match=rf"hostile\.pth: not a readable weight file .*{told}"):
+    with pytest.raises(CheckpointError, match=rf"hostile\.pth: not a readable weight file .*{reason}"):
         read_weight_file(path)
 
 
@@ -148,11 +153,11 @@ def test_methods_hung_on_a_dict_are_left_behind(path: Path) -> None:
     with pytest.raises(TypeError):  # what it does to who reads it as it is
         torch.load(path, weights_only=True).get("model")
     assert type(read_weight_file(path)) is dict
-    assert checkpoint.load_model(path).schema.name == "synthetic"
+    assert load_model(path).schema.name == "synthetic"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reason"),
     [
         ({"config": None}, "its config: expected groups of options, got None"),
         ({"config": [1]}, "its config: expected groups of options"),
@@ -168,17 +173,17 @@ def test_methods_hung_on_a_dict_are_left_behind(path: Path) -> None:
         ({"model": {"a": torch.ones(1), "module.a": torch.ones(1)}}, "under the same name with and without 'module.'"),
     ],
 )
-def test_checkpoints_with_changed_parts_are_refused(path: Path, changes: dict[str, Any], told: str) -> None:
+def test_checkpoints_with_changed_parts_are_refused(path: Path, changes: dict[str, Any], reason: str) -> None:
     torch.save({**own_content(), **changes}, path)
-    with pytest.raises(UserError, match=rf"hostile\.pth.*{told}"):
-        checkpoint.load_model(path)
+    with pytest.raises(UserError, match=rf"hostile\.pth.*{reason}"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("part", ["config", "schema", "model"])
 def test_checkpoints_without_a_part_are_refused(path: Path, part: str) -> None:
     torch.save({key: value for key, value in own_content().items() if key != part}, path)
     with pytest.raises(UserError, match=r"hostile\.pth"):
-        checkpoint.load_model(path)
+        load_model(path)
 
 
 def test_the_config_of_a_huge_network_costs_no_memory(path: Path) -> None:
@@ -186,18 +191,18 @@ def test_the_config_of_a_huge_network_costs_no_memory(path: Path) -> None:
     content["config"]["MODEL"] |= {"WIDTH": 512, "STAGE_MODULES": [1, 4, 32], "STAGE_BLOCKS": 7}  # a terabyte
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"hostile\.pth: does not fit this network"):
-        checkpoint.load_model(path)
+        load_model(path)
 
 
-def test_a_sketch_is_the_network_once_loaded(path: Path) -> None:
+def test_a_network_on_the_meta_device_is_the_network_once_loaded(path: Path) -> None:
     torch.save(released_content(), path)
     network, cfg, schema = tiny_network()
-    sketch = sketch_network(cfg, schema.num_joints)
-    assert all(parameter.is_meta for parameter in sketch.parameters())
-    load_network(sketch, path)
+    meta = build_on_meta(lambda: build_model(cfg, schema.num_joints))
+    assert all(parameter.is_meta for parameter in meta.parameters())
+    load_network(meta, path)
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(sketch(image).tags, network(image).tags)
+        assert torch.equal(meta(image).tags, network(image).tags)
 
 
 def test_weights_that_are_not_finite_are_named(path: Path) -> None:
@@ -216,10 +221,10 @@ def test_head_channels_of_any_shape_are_refused(name: str, tensor: torch.Tensor)
     network, _, schema = tiny_network()
     weights = {**network_weights(released_content(), "f"), name: tensor}
     with pytest.raises(CheckpointError, match=r"hostile\.pth"):
-        carry_over(network, weights, schema.joints, schema.joints, "hostile.pth")
+        transfer_weights(network, weights, schema.joints, schema.joints, "hostile.pth")
 
 
-# ---- where a checkpoint from elsewhere may write, and what it may make of a photo
+# ---- where a checkpoint from elsewhere may write, and what it may make of an image
 
 
 def test_a_checkpoint_does_not_say_where_to_write(path: Path, tmp_path: Path, tiny_crowd: Path) -> None:
@@ -228,9 +233,9 @@ def test_a_checkpoint_does_not_say_where_to_write(path: Path, tmp_path: Path, ti
     content["config"]["DATASET"]["ROOT"] = str(tiny_crowd)
     content["config"]["SYNTHETIC"] |= {"WIDTH": 96, "HEIGHT": 96, "TEST_SCENES": 5, "MAX_PEOPLE": 10}
     torch.save(content, path)
-    assert prepare_test(None, str(path), [], None, HERE).folder == Path("outputs/tiny/test_test")
+    assert prepare(path, []).folder == Path("outputs/tiny/test_test")
     given = ["OUTPUT_DIR", str(tmp_path / "given"), "NAME", "mine"]
-    assert prepare_test(None, str(path), given, None, HERE).folder == tmp_path / "given/mine/test_test"
+    assert prepare(path, given).folder == tmp_path / "given/mine/test_test"
     assert not (tmp_path / "outside").exists()
 
 
@@ -239,7 +244,7 @@ def test_a_checkpoint_does_not_render_into_a_folder_of_its_choice(path: Path, tm
     content["config"]["DATASET"]["ROOT"] = str(tmp_path / "outside")
     torch.save(content, path)
     with pytest.raises(UserError, match=r"a checkpoint's own DATASET\.ROOT is read from but not written to"):
-        prepare_test(None, str(path), [], None, HERE)
+        prepare(path, [])
     assert not (tmp_path / "outside").exists()
 
 
@@ -256,17 +261,17 @@ def test_a_checkpoint_does_not_say_how_much_to_render(path: Path, tmp_path: Path
     torch.save(content, path)
     for given in ([], ["DATASET.ROOT", str(tmp_path / "given")]):
         with pytest.raises(UserError, match=rf"renders no more than the defaults: its SYNTHETIC\.{key} is {value}"):
-            prepare_test(None, str(path), given, None, HERE)
+            prepare(path, given)
     assert not any((tmp_path / name).exists() for name in ("own", "given"))
     if key == "TEST_SCENES":  # what the user says counts
-        task = prepare_test(None, str(path), ["SYNTHETIC.TEST_SCENES", "1"], None, HERE)
+        task = prepare(path, ["SYNTHETIC.TEST_SCENES", "1"])
         assert len(task.records) == 1
 
 
-def test_a_strip_of_a_photo_takes_no_endless_input() -> None:
+def test_a_strip_of_an_image_gives_no_endless_input() -> None:
     network, cfg, schema = tiny_network()
-    predictor = Predictor(network, cfg, schema)
-    with pytest.raises(DatasetError, match="photo is 5000×2 pixels; testing takes photos up to 32 times"):
+    predictor = Predictor(network, build_pipeline_options(cfg, schema), schema, cfg.DATASET.INPUT_SIZE)
+    with pytest.raises(DatasetError, match="image is 5000×2 pixels; testing takes images up to 32 times"):
         predictor(np.zeros((2, 5000, 3), np.uint8))
 
 
@@ -275,4 +280,4 @@ def test_a_name_from_a_checkpoint_is_one_component(path: Path) -> None:
     content["config"]["NAME"] = "/tmp/outside"
     torch.save(content, path)
     with pytest.raises(ConfigError, match=r"hostile\.pth, its config: NAME"):
-        checkpoint.config_of(path)
+        config_of(path)

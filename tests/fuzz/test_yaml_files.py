@@ -8,7 +8,7 @@ import yaml
 
 from coupled_embedding.config import config_from_dict, load_config
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.utils.errors import ConfigError, DatasetError, printable, shown
+from coupled_embedding.utils.errors import ConfigError, DatasetError, escape_control, short_repr
 
 pytestmark = pytest.mark.bad_input
 
@@ -47,7 +47,7 @@ def test_a_value_that_shares_parts_is_shown_in_short(tmp_path: Path) -> None:
     shared: list[object] = ["lol"]
     for _ in range(40):
         shared = [shared] * 9
-    assert len(shown(shared)) <= 200
+    assert len(short_repr(shared)) <= 200
     with pytest.raises(ConfigError, match=r"x: SEED: expected a whole number, got \[\[\["):
         config_from_dict({"SEED": shared}, "x")
 
@@ -58,18 +58,18 @@ def test_tags_that_their_value_does_not_fit(tmp_path: Path, value: str) -> None:
 
 
 def test_python_tags_are_not_run(tmp_path: Path) -> None:
-    told = refusal(tmp_path / "mine.yaml", f"SEED: !!python/object/apply:os.mkdir [{tmp_path}/owned]")
-    assert "could not determine a constructor" in told
+    reason = refusal(tmp_path / "mine.yaml", f"SEED: !!python/object/apply:os.mkdir [{tmp_path}/owned]")
+    assert "could not determine a constructor" in reason
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
-        ("SEED: 1\nSEED: 2\n", r"the key 'SEED' stands there twice (line 2)"),
-        ("TRAIN: {LR: 1, LR: 2}", "the key 'LR' stands there twice"),
-        ("SEED: &a [*a]", "an alias leads back to what it stands in"),
-        ("TRAIN: &a {TRAIN: *a}", "an alias leads back to what it stands in"),
+        ("SEED: 1\nSEED: 2\n", r"the key 'SEED' appears twice (line 2)"),
+        ("TRAIN: {LR: 1, LR: 2}", "the key 'LR' appears twice"),
+        ("SEED: &a [*a]", "an alias leads back to a value that contains it"),
+        ("TRAIN: &a {TRAIN: *a}", "an alias leads back to a value that contains it"),
         ("SEED: 0x" + "f" * 6000, "a number of 6002 characters"),
         ("SEED: 1" + ":59" * 4000, "a number of 12001 characters"),
         ("SEED: 0x" + "f" * 500, "is impossible; allowed: whole numbers of up to 64 bits"),
@@ -94,8 +94,8 @@ def test_python_tags_are_not_run(tmp_path: Path) -> None:
         (b"SEED: 1\x00", "not a YAML file"),
     ],
 )
-def test_hostile_configs_are_refused(tmp_path: Path, text: str | bytes, told: str) -> None:
-    assert told in refusal(tmp_path / "mine.yaml", text)
+def test_hostile_configs_are_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    assert reason in refusal(tmp_path / "mine.yaml", text)
 
 
 def test_bases_that_double_are_not_read_a_million_times(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_bases_that_double_are_not_read_a_million_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "told"),
+    ("base", "reason"),
     [
         (r'"a\0b"', "cannot be a path"),
         ("x" * 300, "cannot be a path"),
@@ -116,9 +116,9 @@ def test_bases_that_double_are_not_read_a_million_times(tmp_path: Path) -> None:
         (".", "not a regular file"),
     ],
 )
-def test_bases_that_are_no_files(tmp_path: Path, base: str, told: str) -> None:
+def test_bases_that_are_no_files(tmp_path: Path, base: str, reason: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {base}")
-    with pytest.raises(ConfigError, match=told) as error:
+    with pytest.raises(ConfigError, match=reason) as error:
         load_config(tmp_path / "mine.yaml")
     assert "mine.yaml" in str(error.value)
 
@@ -143,10 +143,10 @@ def test_a_config_that_is_no_dict_is_refused(content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reason"),
     [
-        ({"name": "../x"}, "name: '../x' cannot stand in file names"),
-        ({"name": ""}, "name: '' cannot stand in file names: it is empty"),
+        ({"name": "../x"}, "name: '../x' cannot be part of file names"),
+        ({"name": ""}, "name: '' cannot be part of file names: it is empty"),
         ({"splits": {"../../x": {"annotations": "a", "images": "b"}}}, "splits: '../../x' cannot name a split"),
         ({"splits": {1.5: {"annotations": "a", "images": "b"}}}, "splits: 1.5 cannot name a split: it must be a text"),
         ({"splits": {"x": {"annotations": "a\0", "images": "b"}}}, "splits.x: .* it holds control characters"),
@@ -158,10 +158,10 @@ def test_a_config_that_is_no_dict_is_refused(content: object) -> None:
         ({"x" * 5000: 1}, "unknown field xxx"),
     ],
 )
-def test_hostile_schemas_are_refused(tmp_path: Path, changes: dict, told: str) -> None:
+def test_hostile_schemas_are_refused(tmp_path: Path, changes: dict, reason: str) -> None:
     content = yaml.safe_load((CHECKOUT / "datasets/crowdpose.yaml").read_text()) | changes
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(DatasetError, match=rf"mine\.yaml: {told}") as error:
+    with pytest.raises(DatasetError, match=rf"mine\.yaml: {reason}") as error:
         load_schema(tmp_path / "mine.yaml")
     assert len(str(error.value)) < 3000
 
@@ -182,4 +182,4 @@ def test_aliases_in_moderation_are_fine(tmp_path: Path) -> None:
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[2J\nb\u202eé") == "a\\x1b[2J\nb\\u202eé"
+    assert escape_control("a\x1b[2J\nb\u202eé") == "a\\x1b[2J\nb\\u202eé"

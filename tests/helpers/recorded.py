@@ -1,4 +1,4 @@
-"""Recorded decode cases through the library: tests compare the people, `benchmarks/same_numbers.py` their bits."""
+"""Recorded decode cases through the library: tests compare the poses, `benchmarks/same_numbers.py` their bits."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from coupled_embedding.data.geometry import TestGeometry
-from coupled_embedding.data.schema import Pose
-from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_scales
-from coupled_embedding.decode.decode import DecodeSettings, decode
-from coupled_embedding.decode.peaks import PeakSettings
+from coupled_embedding.data.geometry import ResizeGeometry
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, merge_flip, merge_scales
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions, PeakOptions
 
 
 def recorded_maps(npz, options) -> MergedMaps:
-    """Cast, merge the mirror and the scales."""
+    """Cast; merge the flipped image and the scales."""
     merged = []
     for suffix in ("", "_0", "_1"):
         if f"heatmaps{suffix}" in npz:
@@ -27,15 +27,21 @@ def recorded_maps(npz, options) -> MergedMaps:
     return merge_scales(merged, 0, (height, width))
 
 
-def decoded_case(path: Path) -> list[Pose]:
-    """Return the people of a recording, ``parity/decode_*.npz``."""
+def recorded_case(path: Path) -> tuple[ImageMaps, ResizeGeometry, DecodeOptions]:
+    """Return the inputs of `decode` that a recording, ``parity/decode_*.npz``, holds."""
     npz = np.load(path)
-    options = json.loads(str(npz["settings"]))
-    settings = DecodeSettings(
-        tuple(options["inference_channel"]),
-        PeakSettings(options["nms_kernel_size"], options["max_num_people"], options["val_th"]),
-        options["tag_th"],
-        refine=options["with_refine"],
+    recorded = json.loads(str(npz["settings"]))
+    options = DecodeOptions(
+        tuple(recorded["inference_channel"]),
+        PeakOptions(recorded["nms_kernel_size"], recorded["max_num_people"], recorded["val_th"]),
+        recorded["tag_th"],
+        refine="fast" if recorded["with_refine"] else "none",
     )
-    geometry = TestGeometry(tuple(options["base_size"]), tuple(options["center"]), options["scale"][0] * 200)
-    return decode(recorded_maps(npz, options).photo(0), geometry.base_size, geometry.to_photo(), settings)
+    geometry = ResizeGeometry(tuple(recorded["base_size"]), tuple(recorded["center"]), recorded["scale"][0] * 200)
+    return recorded_maps(npz, recorded).image(0), geometry, options
+
+
+def decoded_case(path: Path) -> list[Pose]:
+    """Return the poses of a recording."""
+    maps, geometry, options = recorded_case(path)
+    return decode(maps, geometry.base_size, geometry.to_image(), options)

@@ -2,13 +2,15 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import plain_losses
 import pytest
 import torch
 
+from coupled_embedding.builders import build_criterion
 from coupled_embedding.config import load_config
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.losses.criterion import LossTerms, PoseCriterion, PullRamp, build_criterion
+from coupled_embedding.losses.criterion import WEIGHTS, PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
@@ -41,9 +43,9 @@ class Recording:
     def tensors(self, name):
         return tuple(self.tensor(f"{name}_{i}") for i in range(self.resolutions))
 
-    def maps(self):
+    def output(self):
         heatmaps = tuple(h.requires_grad_() for h in self.tensors("pred_heatmaps"))
-        return PoseMaps(heatmaps, self.tensor("pred_tagmaps").requires_grad_())
+        return PoseOutput(heatmaps, self.tensor("pred_tagmaps").requires_grad_())
 
     def targets(self):
         _, joints, height, width, _ = self.npz["pred_tagmaps"].shape
@@ -52,8 +54,8 @@ class Recording:
         return Targets(self.tensors("target_heatmaps"), self.tensors("mask"), cells, visible, scales)
 
     def criterion(self, **weights):
-        named = {f"{name}_weight": self.weights[recorded] for name, recorded in TERMS.items()}
-        return PoseCriterion(HeatmapLoss(float(self.npz["beta"]), True, self.focal), **named | weights)
+        named = {name: self.weights[recorded] for name, recorded in TERMS.items()}
+        return PoseCriterion(HeatmapLoss(float(self.npz["beta"]), True, self.focal), named | weights)
 
 
 @pytest.fixture
@@ -72,30 +74,30 @@ def assert_near(own, recorded):
 
 @pytest.mark.reference
 def test_weighted_terms_equal_the_recorded_ones(recording):
-    terms = recording.criterion()(recording.maps(), recording.targets())
+    losses = recording.criterion()(recording.output(), recording.targets())
     for name, recorded in TERMS.items():
-        assert getattr(terms, name).item() == pytest.approx(float(recording.npz[recorded]), rel=1e-6), name
-    assert terms.total.item() == pytest.approx(sum(float(recording.npz[r]) for r in TERMS.values()), rel=1e-6)
+        assert losses[name].item() == pytest.approx(float(recording.npz[recorded]), rel=1e-6), name
+    assert losses["total"].item() == pytest.approx(sum(float(recording.npz[r]) for r in TERMS.values()), rel=1e-6)
 
 
 @pytest.mark.reference
 def test_gradients_of_the_total_equal_the_recorded_ones(recording):
-    maps = recording.maps()
-    recording.criterion()(maps, recording.targets()).total.backward()
-    for i, heatmap in enumerate(maps.heatmaps):
+    output = recording.output()
+    recording.criterion()(output, recording.targets())["total"].backward()
+    for i, heatmap in enumerate(output.heatmaps):
         assert_near(heatmap.grad, recording.npz[f"grad_heatmaps_{i}"])
-    assert_near(maps.tags.grad, recording.npz["grad_tagmaps"])
+    assert_near(output.tags.grad, recording.npz["grad_tagmaps"])
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize(("term", "recorded"), [("pull", "pull"), ("push", "push"), ("coupling", "scale")])
 def test_each_unweighted_term_and_its_gradient_equal_the_recorded_ones(recording, term, recorded):
-    maps = recording.maps()
-    criterion = recording.criterion(pull_weight=1.0, push_weight=1.0, coupling_weight=1.0)
-    value = getattr(criterion(maps, recording.targets()), term)
+    output = recording.output()
+    criterion = recording.criterion(pull=1.0, push=1.0, coupling=1.0)
+    value = criterion(output, recording.targets())[term]
     assert value.item() == pytest.approx(float(recording.npz[f"unweighted_{recorded}"]), rel=1e-6)
     value.backward()
-    assert_near(maps.tags.grad, recording.npz[f"grad_unweighted_{recorded}"])
+    assert_near(output.tags.grad, recording.npz[f"grad_unweighted_{recorded}"])
 
 
 # ---- HigherHRNet's loss: squared errors at both resolutions, scalar tags
@@ -111,12 +113,12 @@ def test_higherhrnets_terms_and_gradients_equal_the_recorded_ones(baseline_losse
     cells, visible = decoded_joints(npz["joints"], (joints, height, width))
     heatmaps, masks = ([torch.from_numpy(npz[f"{name}_{i}"]) for i in range(2)] for name in ("heatmaps", "mask"))
     targets = Targets(tuple(heatmaps), tuple(masks), cells, visible, torch.ones(visible.shape[:2]))
-    terms = criterion(PoseMaps((low, outputs[1]), tags[..., None]), targets)
+    losses = criterion(PoseOutput((low, outputs[1]), tags[..., None]), targets)
     recorded = {"heatmap": npz["heatmap_loss_0"] + npz["heatmap_loss_1"], "pull": npz["pull"], "push": npz["push"]}
-    for name, per_photo in recorded.items():
-        assert getattr(terms, name).item() == pytest.approx(per_photo.mean(), rel=1e-6), name
-    assert terms.total.item() == pytest.approx(float(npz["total"]), rel=1e-6)
-    terms.total.backward()
+    for name, per_image in recorded.items():
+        assert losses[name].item() == pytest.approx(per_image.mean(), rel=1e-6), name
+    assert losses["total"].item() == pytest.approx(float(npz["total"]), rel=1e-6)
+    losses["total"].backward()
     for i, output in enumerate(outputs):
         assert_near(output.grad, npz[f"grad_{i}"])
 
@@ -132,93 +134,99 @@ def example(seed=0, batch=2, people=3, joints=3, size=4, dim=8):
 
     shapes = [(batch, joints, size, size), (batch, joints, 2 * size, 2 * size)]
     heatmaps = tuple(rand(*shape).requires_grad_() for shape in shapes)
-    maps = PoseMaps(heatmaps, (rand(batch, joints, size, size, dim) - 0.5).requires_grad_())
+    output = PoseOutput(heatmaps, (rand(batch, joints, size, size, dim) - 0.5).requires_grad_())
     cells = torch.randint(size, (batch, people, joints, 2), generator=random)
     masks = tuple(torch.ones(batch, *shape[2:]) for shape in shapes)
     targets = Targets(
         tuple(rand(*s) for s in shapes), masks, cells, rand(batch, people, joints) < 0.7, rand(batch, people)
     )
-    return maps, targets
+    return output, targets
+
+
+def stacked(losses):
+    return torch.stack(list(losses.values())).detach()
 
 
 def test_total_is_the_sum_of_the_weighted_terms():
-    maps, targets = example()
-    one = PoseCriterion(HeatmapLoss(), 1, 1, 1, 1)(maps, targets)
-    weighted = PoseCriterion(HeatmapLoss(), 2, 3, 5, 7)(maps, targets)
-    for name, weight in (("heatmap", 2), ("pull", 3), ("push", 5), ("coupling", 7)):
-        assert getattr(weighted, name).item() == pytest.approx(weight * getattr(one, name).item())
-    parts = weighted.heatmap + weighted.pull + weighted.push + weighted.coupling
-    assert weighted.total.item() == pytest.approx(parts.item())
+    output, targets = example()
+    weights = {"heatmap": 2.0, "pull": 3.0, "push": 5.0, "coupling": 7.0}
+    criterion = PoseCriterion(HeatmapLoss(), weights)
+    terms, losses = criterion.terms(output, targets), criterion(output, targets)
+    assert list(losses) == ["total", *weights]
+    for name, weight in weights.items():
+        assert losses[name].item() == pytest.approx(weight * terms[name].item())
+    assert losses["total"].item() == pytest.approx(sum(losses[name].item() for name in weights))
+
+
+def test_terms_equal_the_plain_ones():
+    output, targets = example()
+    terms = PoseCriterion(HeatmapLoss()).terms(output, targets)
+    labels = targets.cells, targets.visible, targets.scales
+    plain = plain_losses.losses(output.heatmaps, output.tags, targets.heatmaps, targets.masks, *labels, 0.4)
+    assert list(terms) == list(plain)
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(plain[name].item(), rel=1e-5), name
 
 
 def test_each_stage_of_a_stacked_network_counts():
-    (maps, targets), (other, _) = example(), example(seed=1)
+    (output, targets), (other, _) = example(), example(seed=1)
     criterion = PoseCriterion(HeatmapLoss())
-    together = criterion(replace(maps, earlier=(other, maps)), targets)
-    expected = 2 * criterion(maps, targets).stacked() + criterion(other, targets).stacked()
-    torch.testing.assert_close(together.stacked(), expected)
-    together.total.backward()
+    together = criterion(replace(output, aux_outputs=(other, output)), targets)
+    expected = 2 * stacked(criterion(output, targets)) + stacked(criterion(other, targets))
+    torch.testing.assert_close(stacked(together), expected)
+    together["total"].backward()
     assert all(tensor.grad.abs().sum() > 0 for tensor in (*other.heatmaps, other.tags))
 
 
 @pytest.mark.parametrize("off", ["pull", "push", "coupling"])
 def test_weight_zero_switches_a_term_off(off):
-    maps, targets = example()
-    terms = PoseCriterion(HeatmapLoss(), 1, **{f"{n}_weight": float(n != off) for n in ("pull", "push", "coupling")})(
-        maps, targets
-    )
-    assert getattr(terms, off) == 0
-    assert all(getattr(terms, name) > 0 for name in TERMS if name != off)
-    (gradient,) = torch.autograd.grad(getattr(terms, off), maps.tags)
+    output, targets = example()
+    losses = PoseCriterion(HeatmapLoss(), {name: float(name != off) for name in TERMS})(output, targets)
+    assert losses[off] == 0
+    assert all(losses[name] > 0 for name in TERMS if name != off)
+    (gradient,) = torch.autograd.grad(losses[off], output.tags)
     assert (gradient == 0).all()
-
-
-def test_stacked_terms_are_detached_in_the_order_of_the_fields():
-    terms = LossTerms(*(torch.tensor(float(i), requires_grad=True) for i in range(5)))
-    assert terms.stacked().tolist() == [0, 1, 2, 3, 4]
-    assert not terms.stacked().requires_grad
 
 
 @pytest.mark.parametrize("empty", [0, 1])
 def test_gradients_are_finite_for_images_without_people(empty):
-    maps, targets = example()
+    output, targets = example()
     visible = targets.visible.clone()
     visible[empty:] = False
-    terms = PoseCriterion(HeatmapLoss())(maps, replace(targets, visible=visible))
-    terms.total.backward()
-    for tensor in (*maps.heatmaps, maps.tags):
+    PoseCriterion(HeatmapLoss())(output, replace(targets, visible=visible))["total"].backward()
+    for tensor in (*output.heatmaps, output.tags):
         assert tensor.grad.isfinite().all()
-    assert (maps.tags.grad[empty:] == 0).all()
+    assert (output.tags.grad[empty:] == 0).all()
 
 
 def test_bf16_maps_under_autocast_give_float32_losses():
-    maps, targets = example()
-    half = PoseMaps(tuple(h.detach().bfloat16() for h in maps.heatmaps), maps.tags.detach().bfloat16())
-    lifted = PoseMaps(tuple(h.float() for h in half.heatmaps), half.tags.float())
+    output, targets = example()
+    half = PoseOutput(tuple(h.detach().bfloat16() for h in output.heatmaps), output.tags.detach().bfloat16())
+    lifted = PoseOutput(tuple(h.float() for h in half.heatmaps), half.tags.float())
     criterion = PoseCriterion(HeatmapLoss())
     expected = criterion(lifted, targets)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = criterion(half, targets)
-    assert terms.stacked().dtype == torch.float32
-    assert terms.stacked().tolist() == expected.stacked().tolist()
+        losses = criterion(half, targets)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert stacked(losses).tolist() == stacked(expected).tolist()
 
 
 def test_pull_ramp_is_flat_then_rises_to_one():
-    ramp = PullRamp(100, 300, 0.25)
+    ramp = Ramp(100, 300, 0.25)
     assert [ramp(step) for step in (0, 99, 100, 200, 250, 300, 10**6)] == [0.25, 0.25, 0.25, 0.625, 0.8125, 1, 1]
 
 
 def test_no_ramp_is_one_from_the_first_step():
-    assert [PullRamp()(step) for step in (0, 1, 1000)] == [1, 1, 1]
-    assert [PullRamp(5, 5, 0.5)(step) for step in (0, 4, 5, 6)] == [0.5, 0.5, 1, 1]
+    assert [Ramp()(step) for step in (0, 1, 1000)] == [1, 1, 1]
+    assert [Ramp(5, 5, 0.5)(step) for step in (0, 4, 5, 6)] == [0.5, 0.5, 1, 1]
 
 
 def test_the_ramp_weighs_the_pull_alone():
-    maps, targets = example()
-    criterion = PoseCriterion(HeatmapLoss(), pull_ramp=PullRamp(10, 20, 0.5))
-    early, late = criterion(maps, targets, 0), criterion(maps, targets, 20)
-    assert early.pull.item() == pytest.approx(late.pull.item() / 2)
-    assert (early.heatmap, early.push, early.coupling) == (late.heatmap, late.push, late.coupling)
+    output, targets = example()
+    criterion = PoseCriterion(HeatmapLoss(), pull_ramp=Ramp(10, 20, 0.5))
+    early, late = criterion(output, targets, 0), criterion(output, targets, 20)
+    assert early["pull"].item() == pytest.approx(late["pull"].item() / 2)
+    assert all(early[name] == late[name] for name in ("heatmap", "push", "coupling"))
 
 
 def test_build_criterion_reads_every_loss_option():
@@ -227,31 +235,32 @@ def test_build_criterion_reads_every_loss_option():
     values |= {"PULL_RAMP_START": 3, "PULL_RAMP_END": 9, "PULL_RAMP_FACTOR": 0.2}
     overrides = [text for key, value in values.items() for text in (f"LOSS.{key}", str(value))]
     criterion = build_criterion(load_config(None, overrides))
-    assert criterion.weights == (2.0, 0.3, 0.4, 0.5)
-    assert criterion.pull_ramp == PullRamp(3, 9, 0.2)
+    assert criterion.weights == {"heatmap": 2.0, "pull": 0.3, "push": 0.4, "coupling": 0.5}
+    assert criterion.ramps["pull"] == Ramp(3, 9, 0.2)
     loss = criterion.heatmap_loss
     assert (loss.beta, loss.scale_adapted, loss.focal) == (0.6, False, False)
 
 
 def test_default_config_is_the_papers_recipe():
     criterion = build_criterion(load_config())
-    assert criterion.weights == (1.0, 1e-3, 1e-3, 1e-4)
+    assert criterion.weights == {"heatmap": 1.0, "pull": 1e-3, "push": 1e-3, "coupling": 1e-4}
     loss = criterion.heatmap_loss
     assert (loss.beta, loss.scale_adapted, loss.focal) == (0.4, True, True)
-    assert criterion.pull_ramp(0) == 1
+    assert criterion.ramps["pull"](0) == 1
 
 
 def test_scale_maps_take_the_place_of_the_tags():
-    maps, targets = example()
-    learned = tuple((0.1 * torch.randn(h.shape)).requires_grad_() for h in maps.heatmaps)
-    terms = PoseCriterion(ScaleMapLoss(), 2.0)(replace(maps, scale_maps=learned), targets)
-    expected = ScaleMapLoss()(maps.heatmaps, targets.heatmaps, targets.masks, learned)
-    assert terms.heatmap.item() == pytest.approx(2 * expected.item())
-    terms.total.backward()
+    output, targets = example()
+    learned = tuple((0.1 * torch.randn(h.shape)).requires_grad_() for h in output.heatmaps)
+    criterion = PoseCriterion(ScaleMapLoss(), WEIGHTS | {"heatmap": 2.0})
+    losses = criterion(replace(output, scale_maps=learned), targets)
+    expected = ScaleMapLoss()(output.heatmaps, targets.heatmaps, targets.masks, learned)
+    assert losses["heatmap"].item() == pytest.approx(2 * expected.item())
+    losses["total"].backward()
     assert all(scale_map.grad.abs().sum() > 0 for scale_map in learned)
-    # a criterion without them does not look at them
+    # a criterion without them ignores them
     plain = PoseCriterion(HeatmapLoss())
-    assert plain(maps, targets).stacked().equal(plain(replace(maps, scale_maps=learned), targets).stacked())
+    assert stacked(plain(output, targets)).equal(stacked(plain(replace(output, scale_maps=learned), targets)))
 
 
 @pytest.mark.parametrize("focal", [True, False])

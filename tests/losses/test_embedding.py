@@ -1,6 +1,6 @@
-import itertools
 import math
 
+import plain_losses
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,54 +22,24 @@ def example(seed, batch=2, people=4, joints=3, height=4, width=5, dim=3, share=0
     return tags, torch.stack((x, y), -1), visible, scales
 
 
-# ---- METHOD.md §3, a number at a time
-
-
-def slow_terms(tags, cells, visible, scales):
-    images = [slow_image(*one) for one in zip(tags, cells, visible, scales, strict=True)]
-    return [sum(values) / len(images) for values in zip(*images, strict=True)]
-
-
-def slow_image(tags, cells, visible, scales):
-    dim = tags.shape[-1]
-    people = []
-    for person in range(len(cells)):
-        joint_tags = []
-        for k in range(len(tags)):
-            if visible[person, k]:
-                x, y = cells[person, k].tolist()
-                joint_tags.append(tags[k, y, x].tolist())
-        if joint_tags:
-            mean = [sum(values) / len(joint_tags) for values in zip(*joint_tags, strict=True)]
-            people.append((joint_tags, mean, scales[person].item()))
-    if not people:
-        return 0.0, 0.0, 0.0
-    pull = coupling = push = 0.0
-    for joint_tags, mean, scale in people:
-        pull += sum(math.dist(t, mean) ** 2 for t in joint_tags) / len(joint_tags) / len(people)
-        wanted = [1 / (abs(scale - (d + 0.5) / dim) + 1e-12) for d in range(dim)]
-        product = sum(abs(m) * e for m, e in zip(mean, wanted, strict=True))
-        coupling += (1 - product / math.hypot(*mean) / math.hypot(*wanted)) / len(people)
-    pairs = list(itertools.permutations([mean for _, mean, _ in people], 2))
-    if pairs:
-        push = 0.5 * sum(math.exp(-(math.dist(a, b) ** 2)) for a, b in pairs) / len(pairs)
-    return pull, push, coupling
-
-
 def terms(*inputs):
-    result = EmbeddingLoss()(*inputs)
-    return [result.pull, result.push, result.coupling]
+    return list(EmbeddingLoss()(*inputs).values())
 
 
 def values(*inputs):
     return [term.item() for term in terms(*inputs)]
 
 
+def test_terms_are_named():
+    assert list(EmbeddingLoss()(*example(0))) == ["pull", "push", "coupling"]
+
+
 @given(seeds, st.integers(1, 3), st.integers(0, 5), st.integers(1, 4), st.integers(1, 9), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
-def test_terms_equal_slow_loops(seed, batch, people, joints, dim, share):
+def test_terms_equal_plain_loops(seed, batch, people, joints, dim, share):
     inputs = example(seed, batch, people, joints, dim=dim, share=share)
-    assert values(*inputs) == pytest.approx(slow_terms(*inputs), rel=1e-9, abs=1e-12)
+    expected = [term.item() for term in plain_losses.embedding_losses(*inputs).values()]
+    assert values(*inputs) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_the_terms_of_two_people_by_hand():
@@ -130,7 +100,7 @@ def test_a_scale_on_a_bin_centre_stays_finite():
     tags, cells, visible, _ = (v.float() if v.is_floating_point() else v for v in example(4, dim=8))
     tags.requires_grad_()
     scales = torch.full(cells.shape[:2], 0.5 / 8)
-    coupling = EmbeddingLoss()(tags, cells, visible, scales).coupling
+    coupling = EmbeddingLoss()(tags, cells, visible, scales)["coupling"]
     coupling.backward()
     assert coupling.isfinite()
     assert tags.grad.isfinite().all()

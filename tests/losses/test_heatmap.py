@@ -1,5 +1,6 @@
 import math
 
+import plain_losses
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ def doubles(seed, *shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# ---- METHOD.md §3, a number at a time
+# ---- docs/method.md 3, a number at a time
 
 
 def slow_scale(tag):
@@ -45,20 +46,6 @@ def slow_target(target, scale, beta):
 def slow_weight(prediction, target):
     q = (1 - math.log(target)) ** -0.01 if target > 0 else 0.0
     return q * abs(1 - prediction) + (1 - q) * abs(prediction)
-
-
-def slow_loss(heatmaps, targets, masks, scales, beta, focal):
-    total = 0.0
-    for heatmap, target, mask, scale in zip(heatmaps, targets, masks, scales, strict=True):
-        errors = []
-        for b, k, y, x in torch.cartesian_prod(*(torch.arange(n) for n in heatmap.shape)).tolist():
-            p, t = heatmap[b, k, y, x].item(), target[b, k, y, x].item()
-            if scale is not None:
-                t = slow_target(t, scale[b, k, y, x].item(), beta)
-            weight = slow_weight(p, t) if focal else 1.0
-            errors.append(mask[b, y, x].item() * weight * (p - t) ** 2)
-        total += sum(errors) / len(errors)
-    return total
 
 
 def example(seed, batch, joints, height, width, dim, resolutions):
@@ -104,7 +91,7 @@ def test_predicted_scales_ignore_sign_and_length():
     torch.testing.assert_close(predicted_scales(one_hot)[0, 0, 0], bin_centers(8, one_hot))
 
 
-def test_a_tag_too_small_to_normalise_tells_no_scale():
+def test_a_tag_too_small_to_normalise_stands_for_no_scale():
     tiny = torch.full((1, 1, 1, 1, 4), 1e-20)
     assert 0 <= predicted_scales(tiny).item() < 1e-6
 
@@ -142,7 +129,7 @@ def test_scale_adapted_target_is_the_gaussian_of_the_wanted_width():
         torch.testing.assert_close(adapted[0, 0, 0], torch.exp(-(offsets**2) / (2 * width**2)))
 
 
-def test_scales_are_enlarged_bilinearly_to_the_target():
+def test_scales_are_upsampled_bilinearly_to_the_target():
     target, scales = doubles(0, 2, 3, 8, 12).sigmoid(), doubles(1, 2, 3, 4, 6).sigmoid()
     large = F.interpolate(scales, scale_factor=2, mode="bilinear", align_corners=False)
     torch.testing.assert_close(scale_adapted_target(target, scales, 0.4), target ** (0.4 / large) ** 2)
@@ -167,13 +154,17 @@ def test_focal_weight_where_a_float32_power_underflows():
 
 @given(seeds, sizes, sizes, sizes, sizes, sizes, st.integers(1, 2), st.booleans(), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_loss_equals_slow_loops(seed, batch, joints, height, width, dim, resolutions, adapted, focal):
-    heatmaps, targets, masks, tags = example(seed, batch, joints, height, width, dim, resolutions)
-    loss = HeatmapLoss(0.55, adapted, focal)(heatmaps, targets, masks, tags)
-    low = torch.tensor([slow_scale(t) for t in tags.view(-1, dim).tolist()], dtype=torch.float64).view(tags.shape[:-1])
-    scales = [F.interpolate(low, h.shape[-2:], mode="bilinear", align_corners=False) for h in heatmaps]
-    expected = slow_loss(heatmaps, targets, masks, scales if adapted else [None] * resolutions, 0.55, focal)
-    assert loss.item() == pytest.approx(expected, rel=1e-9)
+def test_loss_and_gradients_equal_the_plain_ones(seed, batch, joints, height, width, dim, resolutions, adapted, focal):
+    inputs = example(seed, batch, joints, height, width, dim, resolutions)
+    loss, gradients = value_and_gradients(HeatmapLoss(0.55, adapted, focal), *inputs)
+
+    def plain(*maps):
+        return plain_losses.heatmap_loss(*maps, 0.55 if adapted else None, focal)
+
+    expected, expected_gradients = value_and_gradients(plain, *inputs)
+    assert loss == pytest.approx(expected, rel=1e-9)
+    for own, wanted in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("focal", [True, False])
@@ -207,7 +198,7 @@ def test_the_layout_in_memory_does_not_matter(focal, adapted):
     criterion = HeatmapLoss(0.4, adapted, focal)
     value, gradients = value_and_gradients(criterion, heatmaps, targets, masks, tags)
     last = [[m.contiguous(memory_format=torch.channels_last) for m in maps] for maps in (heatmaps, targets)]
-    strided = tags.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)  # as the network puts them out
+    strided = tags.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)  # as the network outputs them
     for inputs in ((last[0], targets, masks, strided), (heatmaps, last[1], masks, strided), (*last, masks, tags)):
         other, other_gradients = value_and_gradients(criterion, *inputs)
         assert other == pytest.approx(value, rel=1e-12)

@@ -126,7 +126,7 @@ def test_masked_cells_count_in_the_mean_but_have_no_error():
     assert heatmap.grad.flatten().tolist() == [0.5, 0, 0, 0]
 
 
-def test_the_penalty_looks_at_labelled_cells_also_where_masked():
+def test_the_penalty_counts_labelled_cells_also_where_masked():
     target = torch.tensor([0.0, 0.5, 1.0, 0.0]).view(1, 1, 2, 2)
     scale_map = torch.full((1, 1, 2, 2), 3.0)
     loss = ScaleMapLoss(penalty_weight=2.0)([target], [target], [torch.zeros(1, 2, 2)], [scale_map])

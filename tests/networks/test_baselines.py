@@ -1,4 +1,4 @@
-"""The baselines' networks beside their released programs: every key, and the maps of a photo."""
+"""The baselines' networks beside their released programs: every key, and the maps of an image."""
 
 import json
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.convert import config_of_released, convert_weights
-from coupled_embedding.networks.pose_network import build_network
 
 CONFIGS = {
     "higherhrnet_w32_coco": "coco/ae_hrhrnet_w32_512",
@@ -22,7 +22,7 @@ CONFIGS = {
 def network_of(checkout, name):
     cfg = load_config(checkout / "config" / f"{CONFIGS[name]}.yaml")
     with torch.device("meta"):  # shapes without numbers: the weights come later
-        return build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
+        return build_model(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
 
 
 @pytest.mark.reference
@@ -52,7 +52,7 @@ def test_forward_equals_the_recorded_maps(baseline_forward_case, checkout, refer
         output = network(torch.from_numpy(image))
     if hourglass:  # 17 heatmaps, 17 tags and spare channels a stack
         expected = recorded["output"].transpose(1, 0, 2, 3, 4)
-        stages = [torch.cat((s.heatmaps[0], s.tags[..., 0]), 1) for s in (*output.earlier, output)]
+        stages = [torch.cat((s.heatmaps[0], s.tags[..., 0]), 1) for s in (*output.aux_outputs, output)]
         pairs = list(zip(stages, expected[:, :, : 2 * joints], strict=True))
     else:
         low = torch.cat((output.heatmaps[0], output.tags[..., 0]), 1)

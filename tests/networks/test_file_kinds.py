@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from coupled_embedding.networks.weights import read_weight_file
+from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.utils.errors import CheckpointError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 115298043\n"

@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
+from coupled_embedding.builders import build_model, build_pipeline_options
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.decode.aggregate import merge_resolutions
-from coupled_embedding.decode.pipeline import PoseEstimator, build_estimator_settings
+from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.networks.folding import fold_batch_norm
-from coupled_embedding.networks.pose_network import build_network
 
 
 def norms(network):
@@ -17,7 +17,7 @@ def norms(network):
 
 @pytest.mark.parametrize("head", ["plain", "higher"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_folded_network_puts_out_the_same_maps(tiny_network, fill_by_name, head, layout):
+def test_a_folded_network_outputs_the_same_maps(tiny_network, fill_by_name, head, layout):
     network = fill_by_name(tiny_network(head=head)).to(memory_format=layout)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     folded = fold_batch_norm(network)
@@ -57,18 +57,18 @@ def test_a_network_that_trains_is_refused(tiny_network):
 def test_the_config_decides(tiny_network, fold):
     cfg = load_config(None, ["TEST.FOLD_BN", str(fold)])
     network = tiny_network()
-    estimator = PoseEstimator(network, build_estimator_settings(cfg, load_schema(cfg.DATASET.SCHEMA)))
-    assert bool(norms(estimator.network)) is not fold
+    pipeline = InferencePipeline(network, build_pipeline_options(cfg, load_schema(cfg.DATASET.SCHEMA)))
+    assert bool(norms(pipeline.network)) is not fold
     assert load_config(None, []).TEST.FOLD_BN
 
 
 @pytest.mark.reference
-def test_folded_networks_put_out_the_recorded_maps(forward_case, checkout, fill_by_name):
+def test_folded_networks_output_the_recorded_maps(forward_case, checkout, fill_by_name):
     recorded = np.load(forward_case)
     dataset, name = forward_case.stem.removeprefix("forward_").split("_", 1)
     cfg = load_config(checkout / "config" / dataset / f"{name}.yaml")
     with torch.device("meta"):
-        network = build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
+        network = build_model(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
     folded = fold_batch_norm(fill_by_name(network))
     with torch.inference_mode():
         output = folded(torch.from_numpy(recorded["image"]))

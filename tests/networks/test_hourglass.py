@@ -3,9 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.networks.hourglass import Conv, Hourglass, HourglassSettings, StackedHourglass
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.pose_network import PoseNetwork
 
 SMALL = HourglassSettings(stacks=3, width=8, growth=4, depth=2, stem_width=4)
 
@@ -29,7 +30,7 @@ def test_an_hourglass_is_a_conv_beside_a_smaller_hourglass():
     assert hourglass.low2.conv.weight.shape[:2] == (7, 7)
 
 
-def test_convs_rectify_unless_told_otherwise():
+def test_convs_rectify_unless_switched_off():
     x = random(1, 3, 5, 5)
     conv, bare = Conv(3, 4), Conv(3, 4, relu=False)
     bare.load_state_dict(conv.state_dict())
@@ -39,12 +40,12 @@ def test_convs_rectify_unless_told_otherwise():
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (96, 160)])
-def test_every_stack_puts_out_maps_at_stride_4(size):
+def test_every_stack_outputs_maps_at_stride_4(size):
     network = network_of()
     with torch.no_grad():
         output = network(random(2, 3, *size))
     assert network.strides == (4,)
-    stages = [*output.earlier, output]
+    stages = [*output.aux_outputs, output]
     assert len(stages) == 3
     for stage in stages:
         assert [h.shape for h in stage.heatmaps] == [(2, 3, size[0] // 4, size[1] // 4)]
@@ -62,7 +63,7 @@ def test_heatmaps_come_first_then_tags_then_spare_channels():
             torch.testing.assert_close(output.tags[:, joint, :, :, dim], maps[-1][:, 3 + 2 * joint + dim])
 
 
-def test_every_stack_sees_what_the_one_before_made_of_the_photo():
+def test_every_stack_sees_what_the_one_before_made_of_the_image():
     network, image = network_of(), random(1, 3, 32, 32)
     with torch.no_grad():
         before = network.backbone(image)
@@ -76,7 +77,7 @@ def test_every_stack_sees_what_the_one_before_made_of_the_photo():
 def test_every_parameter_gets_a_gradient_from_the_stages_together():
     network = network_of().train()
     output = network(random(2, 3, 64, 64))
-    sum((stage.tags**2).sum() + (stage.heatmaps[0] ** 2).sum() for stage in (*output.earlier, output)).backward()
+    sum((stage.tags**2).sum() + (stage.heatmaps[0] ** 2).sum() for stage in (*output.aux_outputs, output)).backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
@@ -100,10 +101,10 @@ def test_the_higher_head_is_refused():
         PoseNetwork(3, 2, SMALL, "higher")
 
 
-def test_build_network_reads_every_size_of_the_config():
+def test_build_model_reads_every_size_of_the_config():
     overrides = ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", "MODEL.STACKS", "2", "MODEL.WIDTH", "6"]
     overrides += ["MODEL.STEM_WIDTH", "5", "MODEL.HOURGLASS_DEPTH", "3", "MODEL.HOURGLASS_GROWTH", "7"]
-    network = build_network(load_config(None, [*overrides, "MODEL.TAG_DIM", "3"]), 5)
+    network = build_model(load_config(None, [*overrides, "MODEL.TAG_DIM", "3"]), 5)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes["backbone.pre.0.conv.weight"] == (5, 3, 7, 7)
     assert shapes["backbone.pre.4.conv.weight"] == (6, 10, 3, 3)
@@ -111,5 +112,5 @@ def test_build_network_reads_every_size_of_the_config():
     assert shapes["backbone.outs.1.conv.weight"] == (30, 6, 1, 1)
     assert "backbone.outs.2.conv.weight" not in shapes
     ends = [network.backbone.pre[0].conv, *(out.conv for out in network.backbone.outs)]
-    assert network.end_layers() == ends
+    assert network.non_matrix_layers() == ends
     assert all(isinstance(layer, nn.Conv2d) for layer in ends)

@@ -28,7 +28,7 @@ def test_default_sizes_are_those_of_w32():
 
 
 def silence(module):
-    """Make every batch norm put out zero, so that only shortcuts are left."""
+    """Make every batch norm output zero, so that only shortcuts are left."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.zeros_(layer.weight)

@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.decode.aggregate import merge_resolutions
 from coupled_embedding.networks.heads import HigherHead, PlainHead
 from coupled_embedding.networks.hourglass import HourglassSettings
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
+from coupled_embedding.networks.pose_network import PoseNetwork
 
 
 def network_of_config(checkout, stem):
     dataset, name = stem.split("_", 1)
     cfg = load_config(checkout / "config" / dataset / f"{name}.yaml")
     with torch.device("meta"):  # shapes without numbers: the weights come later
-        return build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
+        return build_model(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
 
 
 @pytest.mark.reference
@@ -102,7 +103,7 @@ def test_unknown_head_is_refused(tiny):
 
 
 def test_hourglasses_have_no_scale_maps():
-    with pytest.raises(ValueError, match="hourglasses put out no scale maps"):
+    with pytest.raises(ValueError, match="hourglasses output no scale maps"):
         PoseNetwork(3, 1, HourglassSettings(), "plain", with_scales=True)
 
 
@@ -112,18 +113,18 @@ def test_scale_maps_are_an_option_of_both_heads(head):
     options += ["MODEL.STAGE_BLOCKS", "1", "MODEL.HEAD", head, "LOSS.SCALE_ADAPTED", "False"]
     with torch.device("meta"):
         maps = [
-            build_network(load_config(None, [*options, "MODEL.SCALE_MAPS", on]), 5)(torch.empty(1, 3, 64, 32))
+            build_model(load_config(None, [*options, "MODEL.SCALE_MAPS", on]), 5)(torch.empty(1, 3, 64, 32))
             for on in ("True", "False")
         ]
     assert [m.shape for m in maps[0].scale_maps] == [h.shape for h in maps[0].heatmaps]
     assert maps[1].scale_maps == ()
 
 
-def test_build_network_reads_every_size_of_the_config(checkout):
+def test_build_model_reads_every_size_of_the_config(checkout):
     overrides = ["MODEL.WIDTH", "6", "MODEL.STEM_WIDTH", "10", "MODEL.STEM_BLOCKS", "2", "MODEL.TAG_DIM", "3"]
     overrides += ["MODEL.STAGE_MODULES", "[1, 2, 1]", "MODEL.STAGE_BLOCKS", "1", "MODEL.HEAD_BLOCKS", "2"]
     cfg = load_config(None, [*overrides, "MODEL.HEATMAP_BIAS", "-2.0"])
-    network = build_network(cfg, 5)
+    network = build_model(cfg, 5)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes["backbone.conv1.weight"] == (10, 3, 3, 3)
     assert shapes["head.hms_pred_layers.1.weight"] == (5, 6, 1, 1)
@@ -134,4 +135,4 @@ def test_build_network_reads_every_size_of_the_config(checkout):
     assert isinstance(network.head, HigherHead)
     assert len(network.head.blocks) == 2
     assert all((layer.bias == -2).all() for layer in network.head.heatmap_layers())
-    assert isinstance(build_network(load_config(None, [*overrides, "MODEL.HEAD", "plain"]), 5).head, PlainHead)
+    assert isinstance(build_model(load_config(None, [*overrides, "MODEL.HEAD", "plain"]), 5).head, PlainHead)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from coupled_embedding.networks.weights import load_network, read_weight_file
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import load_network
 from coupled_embedding.utils.errors import CheckpointError
 
 KINDS = {torch.float32: "F32", torch.int64: "I64", torch.float16: "F16", torch.bool: "BOOL", torch.uint8: "U8"}

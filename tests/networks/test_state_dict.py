@@ -5,7 +5,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from coupled_embedding.networks.weights import load_backbone, load_network, network_weights
+from coupled_embedding.networks.state_dict import network_weights
+from coupled_embedding.networks.weights import load_backbone, load_network
 from coupled_embedding.utils.errors import CheckpointError
 
 
@@ -27,13 +28,13 @@ def changed(weights):
     return {name: tensor + 1 for name, tensor in weights.items()}
 
 
-def assert_found(content, weights, *told):
+def assert_found(content, weights, *expected):
     notes = []
     found = network_weights(content, "f.pth", notes)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
-    assert len(notes) == len(told)
-    assert all(text in note for text, note in zip(told, notes, strict=True))
+    assert len(notes) == len(expected)
+    assert all(text in note for text, note in zip(expected, notes, strict=True))
 
 
 # ---- prefixes
@@ -158,7 +159,7 @@ def test_networks_that_differ_are_refused_by_their_keys(weights, keys):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         ({"model": 3}, "got int there"),
         ({"epoch": 3}, "got nothing there"),
@@ -166,6 +167,6 @@ def test_networks_that_differ_are_refused_by_their_keys(weights, keys):
         ({"state_dict": {}, "epoch": 3}, "got nothing there"),
     ],
 )
-def test_content_without_tensors_is_refused(content, told):
-    with pytest.raises(CheckpointError, match=rf"file\.pth: expected the network's tensors under the key.*{told}"):
+def test_content_without_tensors_is_refused(content, reason):
+    with pytest.raises(CheckpointError, match=rf"file\.pth: expected the network's tensors under the key.*{reason}"):
         network_weights(content, "file.pth")

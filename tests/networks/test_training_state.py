@@ -13,7 +13,8 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding.networks.weights import load_network, read_weight_file
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import load_network
 from coupled_embedding.utils.errors import CheckpointError
 
 
@@ -150,7 +151,7 @@ def test_the_command_takes_the_weights_out(path, weights, tmp_path, monkeypatch)
     assert read_weight_file("weights.pth").keys() == {f"module.{name}" for name in weights}
 
 
-def test_a_cut_off_state_is_told(path, weights):
+def test_a_cut_off_state_is_named(path, weights):
     for legacy in (False, True):
         torch.save(state_of(weights), path, _use_new_zipfile_serialization=not legacy)
         content = path.read_bytes()

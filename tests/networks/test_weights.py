@@ -4,12 +4,8 @@ import pickle
 import pytest
 import torch
 
-from coupled_embedding.networks.weights import (
-    load_backbone,
-    load_network,
-    load_strictly,
-    read_weight_file,
-)
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import load_backbone, load_network, load_strictly
 from coupled_embedding.utils.errors import CheckpointError
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from coupled_embedding.builders import build_model, build_optimizer
 from coupled_embedding.config import load_config
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.optim.optimizer import Muon, build_optimizer, orthogonalised
+from coupled_embedding.optim.optimizer import Muon, orthogonalised
 
 TINY = ["MODEL.WIDTH", "4", "MODEL.STEM_WIDTH", "4", "MODEL.STAGE_MODULES", "[1, 1, 1]", "MODEL.STAGE_BLOCKS", "1"]
 TINY += ["MODEL.STEM_BLOCKS", "1", "MODEL.HEAD_BLOCKS", "1"]
@@ -112,8 +112,8 @@ def test_a_closure_is_called_with_gradients():
 @pytest.mark.parametrize("head", ["plain", "higher"])
 def test_inner_convolutions_are_the_matrices(head):
     cfg = load_config(None, [*TINY, "MODEL.HEAD", head, "TRAIN.OPTIMIZER", "muon"])
-    network = build_network(cfg, 3)
-    inner, others = (group["params"] for group in build_optimizer(network, cfg).param_groups)
+    network = build_model(cfg, 3)
+    inner, others = (group["params"] for group in build_optimizer(cfg, network).param_groups)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     left = {names[id(p)] for p in others if p.ndim == 4}
     assert len(inner) + len(others) == len(names)
@@ -124,8 +124,8 @@ def test_inner_convolutions_are_the_matrices(head):
 def test_inner_convolutions_of_hourglasses_are_the_matrices():
     hourglass = ["MODEL.BACKBONE", "hourglass", "MODEL.STACKS", "2", "MODEL.HOURGLASS_DEPTH", "1"]
     cfg = load_config(None, [*TINY, *hourglass, "MODEL.HEAD", "plain", "TRAIN.OPTIMIZER", "muon"])
-    network = build_network(cfg, 3)
-    _, others = (group["params"] for group in build_optimizer(network, cfg).param_groups)
+    network = build_model(cfg, 3)
+    _, others = (group["params"] for group in build_optimizer(cfg, network).param_groups)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     left = {names[id(p)] for p in others if p.ndim == 4}
     assert left == {"backbone.pre.0.conv.weight", *(f"backbone.outs.{i}.conv.weight" for i in range(2))}
@@ -133,6 +133,6 @@ def test_inner_convolutions_of_hourglasses_are_the_matrices():
 
 def test_adam_is_the_default_with_the_configs_rate():
     cfg = load_config(None, [*TINY, "TRAIN.LR", "0.002", "TRAIN.WEIGHT_DECAY", "0.1"])
-    optimizer = build_optimizer(build_network(cfg, 3), cfg)
+    optimizer = build_optimizer(cfg, build_model(cfg, 3))
     assert type(optimizer) is torch.optim.Adam
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.002, 0.1)

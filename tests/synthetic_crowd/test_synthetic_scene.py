@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synthetic_crowd import CrowdSettings, crowd_index, render_scene
+from coupled_embedding.data.crowd_index import crowd_index
+from synthetic_crowd import CrowdSettings, render_scene
 from synthetic_crowd.camera import Camera
 
 COUNT = 150
@@ -38,18 +39,18 @@ def test_shapes_and_types(scenes):
         assert scene.person_map.max() <= people
 
 
-def test_a_wide_picture_keeps_its_shape_and_its_labels_inside():
+def test_a_wide_image_keeps_its_shape_and_its_labels_inside():
     scene = render_scene(CrowdSettings(width=160, height=96), 0, 1)
     assert scene.image.shape == (96, 160, 3)
     assert (scene.keypoints[..., 0] <= 159).all()
     assert (scene.keypoints[..., 1] <= 95).all()
 
 
-def test_labels_lie_inside_the_picture_and_absent_joints_are_zero(scenes):
+def test_labels_lie_inside_the_image_and_missing_joints_are_zero(scenes):
     for scene in scenes:
-        absent = scene.keypoints[..., 2] == 0
+        missing = scene.keypoints[..., 2] == 0
         assert set(np.unique(scene.keypoints[..., 2])) <= {0, 1, 2}
-        assert (scene.keypoints[absent] == 0).all()
+        assert (scene.keypoints[missing] == 0).all()
         assert (scene.keypoints[..., :2] >= 0).all()
         assert (scene.keypoints[..., :2] <= 191).all()
         assert (scene.boxes[:, :2] >= 0).all()
@@ -117,7 +118,7 @@ def test_difficulty_is_that_of_a_crowd(scenes):
     assert 0.10 <= (crowd >= 0.8).mean() <= 0.36
 
 
-def test_sizes_reach_from_small_to_filling_the_picture(scenes):
+def test_sizes_reach_from_small_to_filling_the_image(scenes):
     heights = np.concatenate([scene.boxes[:, 3] for scene in scenes]) / 192
     assert np.percentile(heights, 5) < 0.25
     assert np.percentile(heights, 97) > 0.85
@@ -173,7 +174,7 @@ def test_crowd_index_by_hand():
         ("crowd_index", 1.5), ("crowd_index", "high"), ("clutter", -0.1), ("min_people", True),
     ],
 )  # fmt: skip
-def test_bad_settings_name_the_field_and_the_value(field, value):
+def test_invalid_settings_name_the_field_and_the_value(field, value):
     with pytest.raises(ValueError, match=f"{field} is .*must be") as error:
         CrowdSettings(**{field: value})
     assert repr(value) in str(error.value)

@@ -19,9 +19,9 @@ def test_written_dataset_reads_back_with_pycocotools(tmp_path):
     coco = COCO(str(path))
     for index, image in enumerate(coco.loadImgs(sorted(coco.getImgIds()))):
         scene = render_scene(SMALL, writer.split_seed("val", 3), index)
-        photo = cv2.imread(str(tmp_path / "images" / image["file_name"]))
-        assert photo.shape == (image["height"], image["width"], 3)
-        assert np.abs(photo.astype(float) - scene.image).mean() < 8
+        pixels = cv2.imread(str(tmp_path / "images" / image["file_name"]))
+        assert pixels.shape == (image["height"], image["width"], 3)
+        assert np.abs(pixels.astype(float) - scene.image).mean() < 8
         assert image["crowdIndex"] == pytest.approx(scene.crowd_index)
         people = coco.loadAnns(sorted(coco.getAnnIds(imgIds=image["id"])))
         assert len(people) == len(scene.keypoints)
@@ -119,7 +119,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
         (("val", SMALL, 0, 1, -2), "workers"),
     ],
 )  # fmt: skip
-def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, arguments, named):
+def test_invalid_arguments_are_named_and_nothing_is_written(tmp_path, arguments, named):
     with pytest.raises(ValueError, match=f"{named} is .*must be"):
         write_dataset(tmp_path / "new", *arguments)
     assert not (tmp_path / "new").exists()

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from coupled_embedding.analysis.upper_bound import annotated_poses
+from coupled_embedding.builders import build_model, load_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.coco import annotation_file, load_records
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.engine.checkpoint_files import load_model
 from coupled_embedding.evaluation import poses_to_results, write_results
-from coupled_embedding.networks.pose_network import build_network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -51,8 +50,8 @@ def table(printed: str) -> list[str]:
 
 
 def test_train_says_what_it_does_and_ends_with_the_scores(trained: dict[str, str]) -> None:
-    assert "tiny: 10 photos with" in trained["printed"]
-    assert "6 steps of 4 photos (1 x cpu)" in trained["printed"]
+    assert "tiny: 10 images with" in trained["printed"]
+    assert "6 steps of 4 images (1 x cpu)" in trained["printed"]
     assert "val: AP " in trained["printed"]
 
 
@@ -102,7 +101,7 @@ def test_two_processes_print_the_same_table_to_the_last_digit(trained: dict[str,
 def test_two_processes_train_together(trained: dict[str, str]) -> None:
     options = [*trained["options"].split(), "NAME", "pair", "TRAIN.EPOCHS", "1", "TRAIN.IMAGES_PER_GPU", "2"]
     printed = run("train.py", "--cfg", trained["cfg"], "--gpus", "2", "--device", "cpu", *options)
-    assert "3 steps of 4 photos (2 x cpu)" in printed
+    assert "3 steps of 4 images (2 x cpu)" in printed
     assert (Path(trained["folder"]).parent / "pair" / "final.pth").exists()
 
 
@@ -122,7 +121,7 @@ def test_stacked_hourglasses_train_and_test_with_tags_of_all_scales(trained: dic
     options = [*trained["options"].split(), "NAME", "hourglass", "MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain"]
     options += ["MODEL.STACKS", "2", "MODEL.HOURGLASS_DEPTH", "2", "MODEL.HOURGLASS_GROWTH", "4"]
     options += ["MODEL.TAG_DIM", "1", "MODEL.PIXELS", "unit", "LOSS.SCALE_ADAPTED", "False", "LOSS.FOCAL", "False"]
-    options += ["TEST.TAG_SCALES", "all", "TEST.GROUPING_COST", "steps", "TEST.ABSENT_JOINTS", "zero"]
+    options += ["TEST.MULTISCALE_TAGS", "concat", "TEST.GROUPING_COST", "ae", "TEST.MISSING_JOINTS", "zero"]
     printed = run("train.py", "--cfg", trained["cfg"], *options)
     assert "val: AP " in printed
     figures = (Path(trained["folder"]).parent / "hourglass" / "metrics.jsonl").read_text()
@@ -136,7 +135,7 @@ def test_released_weights_become_a_checkpoint(trained: dict[str, str], tmp_path:
     overrides = ["MODEL.HEAD", "plain", "MODEL.TAG_DIM", "1"]
     cfg = load_config(trained["cfg"], overrides)
     torch.manual_seed(3)
-    network = build_network(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
+    network = build_model(cfg, load_schema(cfg.DATASET.SCHEMA).num_joints)
     own = network.state_dict()
     released = {name: tensor for name, tensor in own.items() if name.startswith("backbone.")}
     for kind in ("weight", "bias"):
@@ -158,18 +157,18 @@ def test_diagnosis_leaves_a_page_and_its_figures(trained: dict[str, str], tmp_pa
     printed = run("diagnose.py", "--weights", weights, "--split", "val", "--every", "2", "--out", str(tmp_path))
     assert len(table(printed)) == 4 * 3
     figures = json.loads((tmp_path / "diagnosis.json").read_text())
-    assert (figures["name"], figures["split"], figures["all"]["photos"]) == ("tiny", "val", 2)
+    assert (figures["name"], figures["split"], figures["all"]["images"]) == ("tiny", "val", 2)
     assert (tmp_path / "diagnosis.html").read_text().startswith("<!DOCTYPE html>")
 
 
-def test_demo_draws_photos_and_folders(trained: dict[str, str], tiny_crowd: Path, tmp_path: Path) -> None:
-    photos = sorted((tiny_crowd / "images").iterdir())
-    folder = tmp_path / "some photos"
+def test_demo_draws_images_and_folders(trained: dict[str, str], tiny_crowd: Path, tmp_path: Path) -> None:
+    images = sorted((tiny_crowd / "images").iterdir())
+    folder = tmp_path / "some images"
     folder.mkdir()
-    for photo in photos[:2]:
-        (folder / photo.name).write_bytes(photo.read_bytes())
+    for image in images[:2]:
+        (folder / image.name).write_bytes(image.read_bytes())
     weights = str(Path(trained["folder"]) / "final.pth")
-    run("demo.py", str(folder), str(photos[2]), "--weights", weights, "--out", str(tmp_path / "new" / "out"))
+    run("demo.py", str(folder), str(images[2]), "--weights", weights, "--out", str(tmp_path / "new" / "out"))
     people = json.loads((tmp_path / "new" / "out" / "people.json").read_text())
     assert len(people) == 3
     assert len(list((tmp_path / "new" / "out").glob("*_people.jpg"))) == 3

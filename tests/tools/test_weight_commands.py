@@ -11,7 +11,7 @@ import pytest
 import torch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-QUICK = ["DATASET.VAL", "", "TRAIN.PICTURES_EVERY", "0", "TRAIN.EPOCHS", "1", "TEST.OVERLAYS", "0"]
+QUICK = ["DATASET.VAL", "", "TRAIN.VISUALIZE_EVERY", "0", "TRAIN.EPOCHS", "1", "TEST.OVERLAYS", "0"]
 
 
 def run(tool: str, *arguments: str, code: int = 0) -> str:
@@ -48,7 +48,7 @@ def error_of(printed: str) -> str:
     return text
 
 
-def test_averaged_weights_of_another_program_are_tested_and_told(trained, weights, tmp_path: Path) -> None:
+def test_averaged_weights_of_another_program_are_tested_and_reported(trained, weights, tmp_path: Path) -> None:
     raw = {f"module.{name}": tensor + 1 for name, tensor in weights.items()}
     torch.save({"model": raw, "model_ema": weights}, tmp_path / "both.pth")
     printed = run("test.py", *trained[0], "--weights", str(tmp_path / "both.pth"), "--out", str(tmp_path / "out"))
@@ -57,10 +57,10 @@ def test_averaged_weights_of_another_program_are_tested_and_told(trained, weight
 
 def test_weights_for_other_joints_name_the_joints(trained) -> None:
     final = str(trained[1] / "final.pth")
-    told = error_of(run("test.py", "--weights", final, "DATASET.SCHEMA", "datasets/coco.yaml", code=2))
-    assert "was trained for the joints" in told
-    assert "(14), but data set 'coco' has nose," in told
-    assert "MODEL.INIT_FROM" in told
+    error = error_of(run("test.py", "--weights", final, "DATASET.SCHEMA", "datasets/coco.yaml", code=2))
+    assert "was trained for the joints" in error
+    assert "(14), but data set 'coco' has nose," in error
+    assert "MODEL.INIT_FROM" in error
 
 
 def test_weights_alone_for_other_joints_name_both_numbers(trained, weights, tmp_path: Path) -> None:
@@ -78,16 +78,16 @@ def test_another_config_than_a_checkpoints_own_names_the_option(trained) -> None
 
 def test_the_demo_says_how_weights_alone_become_a_checkpoint(weights, tmp_path: Path) -> None:
     torch.save({"state_dict": weights}, tmp_path / "alone.pth")
-    told = error_of(run("demo.py", "photo.jpg", "--weights", str(tmp_path / "alone.pth"), code=2))
-    assert "alone.pth: not a checkpoint of this package" in told
-    assert "python tools/convert.py" in told
+    error = error_of(run("demo.py", "image.jpg", "--weights", str(tmp_path / "alone.pth"), code=2))
+    assert "alone.pth: not a checkpoint of this package" in error
+    assert "python tools/convert.py" in error
 
 
 def test_a_conversion_for_other_joints_names_both_numbers(tmp_path: Path) -> None:
     torch.save({"final_layers.0.weight": torch.ones(34, 32, 1, 1)}, tmp_path / "coco.pth")
     given = [str(tmp_path / "coco.pth"), "--out", str(tmp_path / "new.pth")]
-    told = error_of(run("convert.py", *given, "--cfg", "config/crowdpose/ae_hrhrnet_w32_512.yaml", code=2))
-    assert "weights for 17 joints, data set 'crowdpose' has 14" in told
+    error = error_of(run("convert.py", *given, "--cfg", "config/crowdpose/ae_hrhrnet_w32_512.yaml", code=2))
+    assert "weights for 17 joints, data set 'crowdpose' has 14" in error
     assert not (tmp_path / "new.pth").exists()
 
 

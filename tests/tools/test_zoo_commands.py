@@ -17,7 +17,7 @@ input: 64
 starts_from: scratch
 test: {{TEST.SCALES: [2, 1], TEST.HEATMAP_THRESHOLD: 0.0}}
 weights: {{file: tiny.pth}}
-paper: {{source: nobody, trained_on: train, figures: {{test: {{AP: 50.0}}}}}}
+paper: {{source: no publication, trained_on: train, metrics: {{test: {{AP: 50.0}}}}}}
 """
 
 
@@ -51,8 +51,8 @@ def test_seeds_of_a_card_are_trained_tested_averaged_and_not_done_again(tmp_path
     assert "seed 2: training" in again
     (tmp_path / "outputs/tiny_seeds.md").unlink()
     (tmp_path / "outputs/tiny_seeds.md").mkdir()
-    told = run("seeds.py", "--model", "tiny_ms", "--seeds", "1", "TRAIN.EPOCHS", "1", folder=tmp_path, code=2)
-    assert "tiny_seeds.md: cannot write the table" in told
+    printed = run("seeds.py", "--model", "tiny_ms", "--seeds", "1", "TRAIN.EPOCHS", "1", folder=tmp_path, code=2)
+    assert "tiny_seeds.md: cannot write the table" in printed
     records = [
         json.loads((tmp_path / f"outputs/tiny_seed{seed}_ms/test_test/record_test.json").read_text()) for seed in (1, 2)
     ]
@@ -65,7 +65,7 @@ def test_seeds_of_a_card_are_trained_tested_averaged_and_not_done_again(tmp_path
     rows = last_table(again)
     assert [row[0] for row in rows[2:]] == ["1", "2", "mean ± sd"]
     for column, name in enumerate(rows[0][1:], 1):
-        values = [100 * (record["figures"][name] or 0) for record in records]
+        values = [100 * (record["metrics"][name] or 0) for record in records]
         mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
         assert rows[-1][column] in {mean, "n/a"}
 
@@ -77,7 +77,7 @@ def test_weights_says_what_is_missing_and_where_it_belongs():
     assert "no file is needed" in run("weights.py", "--cfg", "config/synthetic/ce_small.yaml")
 
 
-def test_table_turns_other_files_away(tmp_path):
+def test_table_rejects_other_files(tmp_path):
     (tmp_path / "record.json").write_text("{}")
     printed = run("table.py", "--add", str(tmp_path / "record.json"), code=2)
     assert "record.json: not a record of this package" in printed

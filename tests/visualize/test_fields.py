@@ -9,7 +9,7 @@ RNG = np.random.default_rng(0)
 PLACES = ((8, 8), (8, 24), (24, 8), (24, 24))  # rows and columns of four people's only joint, in cells
 
 
-def photo(height=128, width=128):
+def image(height=128, width=128):
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -28,8 +28,8 @@ def constant_tags(values):
     return np.broadcast_to(values[:, None, None], (4, 32, 32, values.shape[1])).copy()
 
 
-def colors_at_places(picture):
-    return np.array([picture[4 * row + 1, 4 * column + 1] for row, column in PLACES], float)
+def colors_at_places(drawn):
+    return np.array([drawn[4 * row + 1, 4 * column + 1] for row, column in PLACES], float)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 8])
@@ -66,18 +66,18 @@ def test_tags_that_grow_along_their_main_axis_turn_from_cool_to_warm(dimensions,
     assert colors[3, 2] > colors[0, 2] + 50
 
 
-def test_places_without_people_show_the_greyed_photo():
-    picture = photo()
-    drawn = draw_tags(picture, gaussian_maps(), constant_tags(np.eye(4)))
+def test_places_without_people_show_the_greyed_image():
+    base = image()
+    drawn = draw_tags(base, gaussian_maps(), constant_tags(np.eye(4)))
     assert np.ptp(drawn[62:66, 62:66].astype(int), axis=2).max() <= 2
-    assert (drawn[:2, :2].mean(axis=2) <= picture[:2, :2].max(axis=2)).all()
+    assert (drawn[:2, :2].mean(axis=2) <= base[:2, :2].max(axis=2)).all()
 
 
 @pytest.mark.parametrize("heat", [0.0, np.nan, 1.0, 7.0])
 def test_constant_and_undefined_maps(heat):
     maps = np.full((4, 32, 32), heat)
     tags = np.full((4, 32, 32, 8), np.nan if np.isnan(heat) else 1.0)
-    for drawn in (draw_tags(photo(), maps, tags), heatmap_overlay(photo(), maps)):
+    for drawn in (draw_tags(image(), maps, tags), heatmap_overlay(image(), maps)):
         assert (drawn.shape, drawn.dtype) == ((128, 128, 3), np.uint8)
 
 
@@ -91,31 +91,31 @@ def test_the_overlay_is_brightest_at_the_peak():
 
 def test_the_overlay_takes_the_largest_over_joints():
     maps = gaussian_maps()
-    np.testing.assert_array_equal(heatmap_overlay(photo() * 0, maps), heatmap_overlay(photo() * 0, maps.max(0)[None]))
+    np.testing.assert_array_equal(heatmap_overlay(image() * 0, maps), heatmap_overlay(image() * 0, maps.max(0)[None]))
 
 
 @pytest.mark.parametrize(("size", "columns"), [((128, 128), None), ((30, 300), None), ((300, 30), 5), ((1, 1), 1)])
 def test_the_grid_has_a_panel_for_each_joint(size, columns):
     maps = RNG.random((17, 8, 8))
-    grid = heatmap_grid(photo(*size), maps, COCO, columns)
+    grid = heatmap_grid(image(*size), maps, COCO, columns)
     assert grid.dtype == np.uint8
     assert grid.shape[0] * grid.shape[1] >= 17 * 24 * 24
 
 
 def test_inputs_stay_as_they_are():
-    picture, maps, tags = photo(), gaussian_maps(), constant_tags(np.eye(4))
-    copies = picture.copy(), maps.copy(), tags.copy()
-    draw_tags(picture, maps, tags)
-    heatmap_overlay(picture, maps)
-    heatmap_grid(picture, np.zeros((17, 8, 8)), COCO)
-    for now, before in zip((picture, maps, tags), copies):
+    base, maps, tags = image(), gaussian_maps(), constant_tags(np.eye(4))
+    copies = base.copy(), maps.copy(), tags.copy()
+    draw_tags(base, maps, tags)
+    heatmap_overlay(base, maps)
+    heatmap_grid(base, np.zeros((17, 8, 8)), COCO)
+    for now, before in zip((base, maps, tags), copies):
         np.testing.assert_array_equal(now, before)
 
 
 def test_maps_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="tags"):
-        draw_tags(photo(), gaussian_maps(), np.zeros((4, 32, 31, 8)))
+        draw_tags(image(), gaussian_maps(), np.zeros((4, 32, 31, 8)))
     with pytest.raises(ValueError, match="heatmaps"):
-        heatmap_overlay(photo(), np.zeros((32, 32)))
+        heatmap_overlay(image(), np.zeros((32, 32)))
     with pytest.raises(ValueError, match="17 joints"):
-        heatmap_grid(photo(), gaussian_maps(), COCO)
+        heatmap_grid(image(), gaussian_maps(), COCO)

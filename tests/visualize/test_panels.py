@@ -10,29 +10,29 @@ def plain(height, width, value=90):
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_small_pictures_are_enlarged_to_a_readable_height():
-    joined = side_by_side([plain(192, 192), plain(96, 192)], ["photo", "result"])
+def test_small_images_are_upsampled_to_a_readable_height():
+    joined = side_by_side([plain(192, 192), plain(96, 192)], ["image", "result"])
     assert joined.shape[1] == 384 + 8 + 768
     assert joined.shape[0] > 384 + 15
     assert (joined[:384, :384] == 90).all()
     assert (joined[384:, :384] < 100).any()
 
 
-def test_a_height_can_be_asked_for():
-    joined = side_by_side([plain(480, 640)], ["photo"], height=240)
+def test_a_height_can_be_chosen():
+    joined = side_by_side([plain(480, 640)], ["image"], height=240)
     assert joined.shape[1] == 320
     assert (joined[239] == 90).all()
     assert (joined[240] == 255).all()
 
 
-@pytest.mark.parametrize("label", ["", "a " * 300, "übung 東京", "one_word_that_is_wider_than_its_picture"])
+@pytest.mark.parametrize("label", ["", "a " * 300, "übung 東京", "one_word_that_is_wider_than_its_image"])
 def test_any_caption_fits(label):
     joined = side_by_side([plain(100, 30)], [label], height=200)
     assert joined.shape[1] == 60
 
 
 @pytest.mark.parametrize(("images", "labels"), [([], []), ([plain(5, 5)], []), ([plain(5, 5)], ["a", "b"])])
-def test_labels_must_match_the_pictures(images, labels):
+def test_labels_must_match_the_images(images, labels):
     with pytest.raises(ValueError, match="label"):
         side_by_side(images, labels)
 
@@ -47,7 +47,7 @@ def test_a_contact_sheet_keeps_ratios_and_centres():
     assert (sheet[68:, 68:] == 255).all()
 
 
-def test_a_contact_sheet_is_no_wider_than_its_pictures():
+def test_a_contact_sheet_is_no_wider_than_its_images():
     assert contact_sheet([plain(1, 1)], 5, cell=(20, 10)).shape == (10, 20, 3)
 
 
@@ -58,7 +58,7 @@ def test_impossible_sheets_are_refused(images, columns, cell):
 
 
 @pytest.mark.parametrize("name", ["a.png", "Übung 東京.PNG", "b.jpg", "c.jpeg"])
-def test_saved_pictures_can_be_read_again(tmp_path, name):
+def test_saved_images_can_be_read_again(tmp_path, name):
     path = tmp_path / name
     save_image(path, plain(8, 9))
     read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
@@ -74,7 +74,7 @@ def test_errors_name_the_path(tmp_path, name):
         save_image(tmp_path / name, plain(8, 9))
 
 
-def test_a_picture_too_large_for_its_format_is_an_error(tmp_path):
+def test_an_image_too_large_for_its_format_is_an_error(tmp_path):
     with pytest.raises(UserError, match="wide"):
         save_image(tmp_path / "wide.jpg", plain(1, 70000))
 

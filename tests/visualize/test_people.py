@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from coupled_embedding.data.schema import KeypointSchema, Pose, load_schema
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.visualize import draw_poses, person_color
-from coupled_embedding.visualize.canvas import Canvas, Region
+from coupled_embedding.visualize.canvas import Canvas
 
 COCO = load_schema("datasets/coco.yaml")
 DOT = KeypointSchema("dot", ("dot",), (), (), (0.1,), (0,), ((255, 0, 0),))
@@ -15,7 +16,7 @@ def gray(height=120, width=160):
 
 
 def standing(count=1, height=90.0, seed=0):
-    """People (count, 17, 3) of a height in pixels, all joints seen, at random places of a 640 x 480 picture."""
+    """People (count, 17, 3) of a height in pixels, all joints seen, at random places of a 640 x 480 image."""
     rng = np.random.default_rng(seed)
     people = np.full((count, 17, 3), 2.0)
     people[..., :2] = rng.uniform(0, height, (count, 17, 2)) + rng.uniform(0, 380, (count, 1, 2)) + 1
@@ -41,24 +42,24 @@ def test_person_colors_are_stable_distinct_and_bright():
 
 
 def test_a_persons_color_does_not_depend_on_the_other_people():
-    picture = gray(480, 640)
+    image = gray(480, 640)
     both = np.concatenate([dot(100, 100), dot(400, 300)])
-    alone = draw_poses(picture, both[:1], DOT)
-    together = draw_poses(picture, both, DOT)
+    alone = draw_poses(image, both[:1], DOT)
+    together = draw_poses(image, both, DOT)
     np.testing.assert_array_equal(alone[80:120, 80:120], together[80:120, 80:120])
     assert (together[100, 100] != together[300, 400]).any()
 
 
 @pytest.mark.parametrize("poses", [standing(3), [Pose(p, 0.5) for p in standing(2)], np.zeros((0, 17, 3)), []])
 def test_the_input_stays_as_it_is(poses):
-    picture = gray(480, 640)
-    before = picture.copy()
-    result = draw_poses(picture, poses, COCO, boxes=True)
-    np.testing.assert_array_equal(picture, before)
-    assert result is not picture
-    assert not np.shares_memory(result, picture)
-    assert (result.shape, result.dtype) == (picture.shape, np.uint8)
-    assert changed(picture, result).any() == (len(poses) > 0)
+    image = gray(480, 640)
+    before = image.copy()
+    result = draw_poses(image, poses, COCO, boxes=True)
+    np.testing.assert_array_equal(image, before)
+    assert result is not image
+    assert not np.shares_memory(result, image)
+    assert (result.shape, result.dtype) == (image.shape, np.uint8)
+    assert changed(image, result).any() == (len(poses) > 0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_min_score_leaves_out_joints_and_their_limbs():
 
 
 def test_a_predicted_score_of_one_is_not_taken_for_a_hidden_joint():
-    # the centre of a hidden joint shows the photo
+    # the centre of a hidden joint shows the image
     place = (60, 40)
     hidden = draw_poses(gray(), dot(40, 60, 1), DOT)
     predicted = draw_poses(gray(), [Pose(dot(40, 60, 1)[0], 1.0)], DOT)
@@ -104,12 +105,13 @@ def test_joints_are_drawn_at_their_sub_pixel_place(place, label):
 
 @pytest.mark.parametrize("fineness", [1, 2, 4])
 @pytest.mark.parametrize("width", [2.0, 3.0, 6.5])
-def test_lines_have_the_width_asked_for(fineness, width):
-    picture = np.zeros((40, 60, 3), np.uint8)
-    with Canvas(picture, Region(0, 0, 60, 40), fineness) as canvas:
-        canvas.line(np.array([5.0, 20.0]), np.array([55.0, 20.0]), (255, 255, 255), width)
+def test_lines_have_the_requested_width(fineness, width):
+    image = np.zeros((40, 60, 3), np.uint8)
+    canvas = Canvas(image, np.array([[0.0, 0.0], [59.0, 39.0]]), 0, fineness)
+    canvas.line(np.array([5.0, 20.0]), np.array([55.0, 20.0]), (255, 255, 255), width)
+    canvas.paste()
     # OpenCV knows even widths only
-    assert picture[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.1 + 1 / fineness)
+    assert image[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.1 + 1 / fineness)
 
 
 def test_left_is_brighter_than_right():
@@ -138,7 +140,7 @@ def test_a_small_person_stays_in_sight_before_a_large_one():
         assert np.abs(drawn[200, 307].astype(int) - drawn[200, 330]).sum() > 100
 
 
-def test_limbs_that_leave_the_picture_are_cut_at_its_border():
+def test_limbs_that_leave_the_image_are_cut_at_its_border():
     person = np.array([[[-1e5, 60, 2], [1e5, 60, 2]]])
     drawn = changed(gray(), draw_poses(gray(), person, PAIR, boxes=True))
     assert drawn[60].all()
@@ -155,20 +157,20 @@ def test_boxes_surround_the_joints():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2, 2)])
-def test_tiny_pictures(size):
-    picture = np.zeros((*size, 3), np.uint8)
-    assert draw_poses(picture, standing(4, height=3), COCO, boxes=True).shape == picture.shape
+def test_tiny_images(size):
+    image = np.zeros((*size, 3), np.uint8)
+    assert draw_poses(image, standing(4, height=3), COCO, boxes=True).shape == image.shape
 
 
 def test_untouched_pixels_keep_their_value():
-    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-    assert changed(picture, draw_poses(picture, dot(40, 60), DOT)).sum() < 80
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    assert changed(image, draw_poses(image, dot(40, 60), DOT)).sum() < 80
 
 
-@pytest.mark.parametrize("picture", [np.zeros((5, 5)), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
-def test_other_pictures_are_refused(picture):
+@pytest.mark.parametrize("image", [np.zeros((5, 5)), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
+def test_other_arrays_are_refused(image):
     with pytest.raises(ValueError, match="uint8"):
-        draw_poses(picture, [], COCO)
+        draw_poses(image, [], COCO)
 
 
 def test_people_of_another_schema_are_refused():

@@ -7,9 +7,10 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.prepare import schema_of
+from coupled_embedding.builders import build_model, build_schema
+from coupled_embedding.config import config_to_dict
+from coupled_embedding.engine.checkpointer import write_checkpoint
+from coupled_embedding.networks.weights import FORMAT
 
 CARD = """
 title: a tiny network
@@ -18,7 +19,7 @@ input: 64
 starts_from: {start}
 test: {test}
 weights: {{file: tiny.pth}}
-paper: {{source: nobody, trained_on: train, figures: {{test: {{AP: 50.0}}}}}}
+paper: {{source: no publication, trained_on: train, metrics: {{test: {{AP: 50.0}}}}}}
 """
 
 
@@ -46,11 +47,11 @@ def save_weights() -> Callable[..., Path]:
     """save_weights(cfg, path, selected_on): a checkpoint of the untrained network."""
 
     def save(cfg: CfgNode, path: Path, selected_on: str = "") -> Path:
-        schema = schema_of(cfg)
+        schema = build_schema(cfg)
         torch.manual_seed(cfg.SEED)
-        network = build_network(cfg, schema.num_joints)
-        content = checkpoint.describe(cfg, schema, network.state_dict(), {}, 0) | {"selected_on": selected_on}
-        checkpoint.save(content, path)
+        model = build_model(cfg, schema.num_joints).state_dict()
+        about = {"config": config_to_dict(cfg), "schema": schema.to_dict(), "selected_on": selected_on}
+        write_checkpoint({"format": FORMAT, "model": model, "metrics": {}, "step": 0, **about}, path)
         return path
 
     return save

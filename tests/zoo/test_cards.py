@@ -3,22 +3,21 @@
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
+from coupled_embedding.builders import build_model, build_schema
 from coupled_embedding.config import load_config, override
-from coupled_embedding.networks.pose_network import build_network
-from coupled_embedding.prepare import schema_of
+from coupled_embedding.networks.pose_network import build_on_meta
 from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
 from coupled_embedding.zoo.cards import find_card, load_card, load_cards
 from coupled_embedding.zoo.cost import forward_gflop
-from coupled_embedding.zoo.protocols import config_of
+from coupled_embedding.zoo.protocols import spec_of_card
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 CARDS = load_cards(MODELS)
 COCO, CROWD = ("AP", "AP50", "AP75", "AP_M", "AP_L"), ("AP", "AP50", "AP75", "AP_easy", "AP_medium", "AP_hard")
-PAPER = {  # METHOD.md §7, row by row
+PAPER = {  # of the paper's table, row by row
     "coco_ce_hrnet_w32_512": (67.0, 88.9, 73.7, 60.4, 76.4),
     "coco_ce_hrnet_w48_640": (68.4, 88.7, 75.5, 63.8, 75.9),
     "coco_ce_hrhrnet_w32_512": (68.8, 90.3, 75.2, 62.9, 77.1),
@@ -32,7 +31,7 @@ PAPER = {  # METHOD.md §7, row by row
     "crowdpose_ce_hrhrnet_w48_640_plus": (72.9, 89.5, 78.8, 79.6, 73.7, 64.5),
     "crowdpose_ce_hrhrnet_w48_640_plus_ms": (74.5, 91.1, 80.2, 81.3, 75.4, 66.2),
 }
-PARAMETERS = {  # METHOD.md §1: K = 17 (COCO), K = 14 (CrowdPose)
+PARAMETERS = {  # docs/method.md 1: K = 17 (COCO), K = 14 (CrowdPose)
     "ce_hrnet_w32": (28_540_601, 28_539_710),
     "ce_hrnet_w48": (63_602_409, 63_601_086),
     "ce_hrhrnet_w32": (28_640_554, 28_638_028),
@@ -57,14 +56,14 @@ def test_the_rows_are_the_papers_in_its_order():
     assert [CARDS[name].row for name in rows] == list(range(1, 13))
     for name, paper in rows.items():
         coco = name.startswith("coco_")
-        assert paper.figures == {
+        assert paper.metrics == {
             "test-dev2017" if coco else "test": dict(zip(COCO if coco else CROWD, PAPER[name], strict=True))
         }
         assert paper.trained_on == ("train2017" if coco else "trainval")
 
 
 def test_the_baselines_are_the_published_ones():
-    found = {name: card.paper.figures for name, card in CARDS.items() if not card.row}
+    found = {name: card.paper.metrics for name, card in CARDS.items() if not card.row}
     assert {name: {split: scores["AP"] for split, scores in f.items()} for name, f in found.items()} == BASELINES
     crowd = {"AP": 65.9, "AP_easy": 73.3, "AP_medium": 66.5, "AP_hard": 57.9}
     assert found["crowdpose_ae_hrhrnet_w48_640"]["test"] == crowd
@@ -80,7 +79,7 @@ def test_a_card_says_what_its_config_has(name):
     assert card.input == cfg.DATASET.INPUT_SIZE
     assert card.weights.file == f"{cfg.NAME}.pth"
     assert ([2, 1, 0.5] if card.is_multi_scale else [1]) == cfg.TEST.SCALES
-    assert set(card.paper.figures) <= set(schema_of(cfg).splits)
+    assert set(card.paper.metrics) <= set(build_schema(cfg).splits)
     start = {"": "scratch"}.get(cfg.MODEL.PRETRAINED, Path(cfg.MODEL.PRETRAINED).name)
     assert card.starts_from == (Path(cfg.MODEL.INIT_FROM).stem if cfg.MODEL.INIT_FROM else start)
     if card.starts_from.endswith(".pth"):
@@ -88,9 +87,14 @@ def test_a_card_says_what_its_config_has(name):
     elif card.starts_from != "scratch":
         assert card.starts_from in CARDS
     if card.row:
-        splits = config_of(card, "paper").DATASET
-        assert (card.paper.trained_on, "val2017" if name.startswith("coco") else "") == (splits.TRAIN, splits.VAL)
+        run = spec_of_card(card, "paper").describe()
+        assert (card.paper.trained_on, "val2017" if name.startswith("coco") else "") == (run.train, run.val)
         assert cfg.DATASET.VAL in {"val", "val2017"}
+
+
+def network_of(card):
+    cfg = load_config(card.config)
+    return build_on_meta(lambda: build_model(cfg, build_schema(cfg).num_joints))
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -102,15 +106,12 @@ def test_networks_have_the_stated_parameters(name):
         stem = name.split("_", 1)[1].rsplit("_640")[0].rsplit("_512")[0]
         assert card.parameters == PARAMETERS[stem][0 if name.startswith("coco") else 1]
     if card.parameters:
-        cfg = load_config(card.config)
-        with torch.device("meta"):
-            network = build_network(cfg, schema_of(cfg).num_joints)
-        assert sum(p.numel() for p in network.parameters()) == card.parameters
+        assert sum(p.numel() for p in network_of(card).parameters()) == card.parameters
 
 
 def test_operations_are_counted():
-    name = "crowdpose_ce_hrhrnet_w32_512"
-    assert CARDS[name].gflop == round(forward_gflop(load_config(CARDS[name].config)), 1)
+    card = CARDS["crowdpose_ce_hrhrnet_w32_512"]
+    assert card.gflop == round(forward_gflop(network_of(card), card.input), 1)
 
 
 def test_cards_of_one_network_state_the_same_operations():
@@ -127,26 +128,26 @@ GOOD = yaml.safe_load((MODELS / "coco_ce_hrhrnet_w48_640_ms.yaml").read_text())
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"config": None}, "field 'config' is missing"),
         ({"confg": "x"}, "unknown field 'confg'"),
         ({"input": "640"}, "input: expected a int, got '640'"),
         ({"row": True}, "row: expected a int"),
         ({"weights": {"file": "x.pth", "hash": "1"}}, "weights: unknown field 'hash'"),
-        ({"paper": {"source": "x", "trained_on": "train"}}, "paper: field 'figures' is missing"),
-        ({"paper": {**GOOD["paper"], "figures": {"val": {"AP": 167}}}}, "figures: val: expected scores in percent"),
-        ({"paper": {**GOOD["paper"], "figures": {"val": {}}}}, "figures: val: expected scores in percent"),
+        ({"paper": {"source": "x", "trained_on": "train"}}, "paper: field 'metrics' is missing"),
+        ({"paper": {**GOOD["paper"], "metrics": {"val": {"AP": 167}}}}, "metrics: val: expected scores in percent"),
+        ({"paper": {**GOOD["paper"], "metrics": {"val": {}}}}, "metrics: val: expected scores in percent"),
         ({"test": {"TRAIN.LR": 1}}, "test: TRAIN.LR: only options of TEST"),
     ],
 )
-def test_a_wrong_card_is_named_with_its_field(change, told, tmp_path):
+def test_a_wrong_card_is_named_with_its_field(change, message, tmp_path):
     content = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=r"wrong\.yaml") as caught:
         load_card(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "\0"])
@@ -157,7 +158,13 @@ def test_a_file_that_is_no_card_is_named(text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["coco_ce_hrnet_w32_51", "../config/coco/_base", "", "records"])
-def test_an_unknown_model_is_told_with_what_there_is(name):
+def test_an_unknown_model_is_an_error_that_lists_the_known(name):
     with pytest.raises(ConfigError, match="no such card") as caught:
         find_card(name, MODELS)
     assert "coco_ce_hrnet_w32_512" in str(caught.value)
+
+
+def test_a_card_of_before_the_renames_is_read(tmp_path):
+    text = (MODELS / "coco_ce_hrnet_w32_512.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("metrics:", "figures:"))
+    assert load_card(tmp_path / "mine.yaml").paper == CARDS["coco_ce_hrnet_w32_512"].paper

@@ -1,17 +1,17 @@
-"""Tables from cards and records: right cells, documents up to date, records of something else turned away."""
+"""Tables from cards and records: right cells, documents up to date, other records rejected."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from coupled_embedding.config import load_config
+from coupled_embedding.builders import load_info
 from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.cards import load_cards
-from coupled_embedding.zoo.cost import Gpus, training_hours, training_photos
-from coupled_embedding.zoo.protocols import config_of
-from coupled_embedding.zoo.records import Protocol, RunRecord, changed_settings, load_records
-from coupled_embedding.zoo.tables import all_tables, baselines_table, figures_table, fill, misfits, own_table
+from coupled_embedding.zoo.cost import Gpus, training_hours, training_images
+from coupled_embedding.zoo.protocols import spec_of_card
+from coupled_embedding.zoo.records import Protocol, RunRecord, load_records
+from coupled_embedding.zoo.tables import all_tables, baselines_table, fill, mismatches, scores_table
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CARDS = load_cards(CHECKOUT / "models")
@@ -27,21 +27,21 @@ def record(model=MODEL, ap=0.7, protocol=("train", "val", "test"), seed=1, by=""
         kind="test",
         model=model,
         run=model,
-        data_set=model.split("_", 1)[0],
+        dataset=model.split("_", 1)[0],
         protocol=Protocol(*protocol),
         config=card.config,
         overrides=[],
-        settings=changed_settings(config_of(card, by, card.test_options())),
+        settings=spec_of_card(card, by, card.test_options()).describe().changed,
         code={"commit": "0123456789abcdef", "dirty": False},
         packages={},
         data={},
         weights={"best.pth": "ab"},
         device="some GPU",
-        processes=8,
+        ranks=8,
         seed=seed,
-        photos={"test": 8000, "val2017": 5000, "test-dev2017": 20288}[protocol[2]],
+        images={"test": 8000, "val2017": 5000, "test-dev2017": 20288}[protocol[2]],
         seconds=1.0,
-        figures={"AP": ap},
+        metrics={"AP": ap},
         date="2026-11-20",
     )
     return replace(made, **changes)
@@ -61,44 +61,44 @@ def test_documents_are_up_to_date(document):
 
 
 def test_committed_records_are_of_the_cards_rows():
-    assert [(kept.run, misfits(kept, CARDS)) for kept in RECORDS if misfits(kept, CARDS)] == []
+    assert [(kept.run, mismatches(kept, CARDS)) for kept in RECORDS if mismatches(kept, CARDS)] == []
 
 
-def test_the_papers_figures_stand_beside_ours():
-    row = cells(figures_table("crowdpose", CARDS, [record(ap=0.7012)]), MODEL)
+def test_the_papers_scores_are_beside_ours():
+    row = cells(scores_table("crowdpose", CARDS, [record(ap=0.7012)]), MODEL)
     assert row[1:] == ["640", "✓", "71.6", "90.1", "77.3", "79.0", "72.2", "63.3", "70.1", "–", "–"]
 
 
-def test_own_figures_go_by_their_protocol_and_split():
+def test_our_scores_go_by_their_protocol_and_split():
     paper = record(ap=0.71, protocol=("trainval", "", "test"))
     released = record(ap=0.72, protocol=("trainval", "test", "test"))
     validated = record(ap=0.70)
-    table = figures_table("crowdpose", CARDS, [released, paper, validated])
-    assert table.splitlines()[0].endswith("| own, best by val | own, paper's protocol | own, selected on test |")
+    table = scores_table("crowdpose", CARDS, [released, paper, validated])
+    assert table.splitlines()[0].endswith("| ours, best by val | ours, paper's protocol | ours, selected on test |")
     assert cells(table, MODEL)[-3:] == ["70.0", "71.0", "72.0"]
     unknown = record(protocol=(None, None, "test"))
-    assert cells(figures_table("crowdpose", CARDS, [unknown]), MODEL)[-3:] == ["–", "–", "–"]
+    assert cells(scores_table("crowdpose", CARDS, [unknown]), MODEL)[-3:] == ["–", "–", "–"]
 
 
-def test_own_figures_of_coco_go_by_their_precision():
+def test_our_scores_of_coco_go_by_their_precision():
     name, splits = "coco_ce_hrnet_w32_512", ("train2017", "val2017")
     val, dev = (record(name, ap, (*splits, split)) for ap, split in ((0.661, "val2017"), (0.668, "test-dev2017")))
-    assert cells(figures_table("coco", CARDS, [val, dev]), name)[-4:] == ["66.8", "66.1", "–", "–"]
+    assert cells(scores_table("coco", CARDS, [val, dev]), name)[-4:] == ["66.8", "66.1", "–", "–"]
     float32 = record(name, 0.67, (*splits, "test-dev2017"), by="paper")
     assert "TRAIN.PRECISION" not in float32.settings  # float32 is the options' default
-    assert cells(figures_table("coco", CARDS, [float32, val, dev]), name)[-4:] == ["66.8", "66.1", "67.0", "–"]
-    assert misfits(float32, CARDS) == misfits(dev, CARDS) == []
+    assert cells(scores_table("coco", CARDS, [float32, val, dev]), name)[-4:] == ["66.8", "66.1", "67.0", "–"]
+    assert mismatches(float32, CARDS) == mismatches(dev, CARDS) == []
 
 
 def test_last_weights_of_other_splits_are_not_the_papers_protocol():
     # a validated run whose final.pth was tested in place of best.pth
     last = record(ap=0.69, protocol=("train", "", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [last]), MODEL)[-3:] == ["–", "–", "–"]
+    assert cells(scores_table("crowdpose", CARDS, [last]), MODEL)[-3:] == ["–", "–", "–"]
     paper = record(ap=0.71, protocol=("trainval", "", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [last, paper]), MODEL)[-3:] == ["–", "71.0", "–"]
+    assert cells(scores_table("crowdpose", CARDS, [last, paper]), MODEL)[-3:] == ["–", "71.0", "–"]
     # nor is what test chose in a training by other options
     chosen = record(ap=0.73, protocol=("train", "test", "test"))
-    assert cells(figures_table("crowdpose", CARDS, [chosen]), MODEL)[-3:] == ["–", "–", "–"]
+    assert cells(scores_table("crowdpose", CARDS, [chosen]), MODEL)[-3:] == ["–", "–", "–"]
     baseline = record("crowdpose_ae_hrhrnet_w48_640", protocol=("train", "", "test"))
     assert cells(baselines_table(CARDS, [baseline]), baseline.model)[-1] == "–"
 
@@ -106,47 +106,48 @@ def test_last_weights_of_other_splits_are_not_the_papers_protocol():
 def test_seeds_are_a_mean_and_a_sample_deviation():
     runs = [record(ap=ap, seed=seed) for seed, ap in enumerate((0.70, 0.71, 0.75))]
     # mean 72, deviations -2, -1, 3: variance 14 / 2
-    assert cells(figures_table("crowdpose", CARDS, runs), MODEL)[-3] == "72.0 ± 2.6"
+    assert cells(scores_table("crowdpose", CARDS, runs), MODEL)[-3] == "72.0 ± 2.6"
 
 
-def test_baselines_have_a_row_a_split():
-    own = record("coco_ae_hrhrnet_w32_512", 0.655, ("train2017", "val2017", "val2017"))
-    rows = [line for line in baselines_table(CARDS, [own]).splitlines() if "`coco_ae_hrhrnet_w32_512`" in line]
+def test_baselines_have_a_row_per_split():
+    ours = record("coco_ae_hrhrnet_w32_512", 0.655, ("train2017", "val2017", "val2017"))
+    rows = [line for line in baselines_table(CARDS, [ours]).splitlines() if "`coco_ae_hrhrnet_w32_512`" in line]
     assert [row.split("|")[2].strip() for row in rows] == ["test-dev2017", "val2017"]
     assert rows[0].endswith("| 66.4 | – |")
     assert rows[1].endswith("| 67.1 | 65.5 (selected on the tested split) |")
 
 
-def test_all_own_figures_are_listed_with_their_origin():
-    row = cells(own_table([record()]), MODEL)
-    assert row == [f"`{MODEL}`", "train → best by val → test", "AP 70.0", "1", "0123456789", "8 x some GPU"]
+def test_all_our_scores_are_listed_with_their_origin():
+    row = cells(all_tables(CARDS, [record()])["ours"], MODEL)
+    assert row[:6] == [f"`{MODEL}`", "train → best by val → test", "AP 70.0", "8000", "1", "0123456789"]
+    assert row[6:] == ["8 x some GPU", "0.00", "2026-11-20"]
     chosen = replace(record(protocol=("trainval", "test", "test")), notes="selected on test")
-    assert cells(own_table([chosen]), MODEL)[1] == "trainval → best by test → test (selected on test)"
-    assert own_table([]).startswith("None yet")
+    assert cells(all_tables(CARDS, [chosen])["ours"], MODEL)[1] == "trainval → best by test → test (selected on test)"
+    assert all_tables(CARDS, [replace(chosen, kind="train")])["ours"].startswith("None yet")
 
 
 @pytest.mark.parametrize("protocol", [("train", "val", "test"), ("trainval", "", "test"), ("trainval", "test", "test")])
 def test_a_record_of_the_cards_options_is_taken(protocol):
     free = {"SEED": 3, "TRAIN.IMAGES_PER_GPU": 20, "DATASET.ROOT": "/data", "NAME": "x_seed3"}
     made = record(protocol=protocol)
-    assert misfits(replace(made, settings=made.settings | free), CARDS) == []
+    assert mismatches(replace(made, settings=made.settings | free), CARDS) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"photos": 2}, "it is of 2 photos; crowdpose test has 8000"),
+        ({"images": 2}, "the record is of 2 images; crowdpose test has 8000"),
         ({"model": "mine"}, "only tests of a card"),
         ({"kind": "train"}, "only tests of a card"),
         ({"protocol": Protocol("test", "", "test")}, "trained on the tested split"),
     ],
 )
-def test_a_record_of_something_else_is_turned_away(change, told):
-    assert told in "\n".join(misfits(replace(record(), **change), CARDS))
+def test_a_record_of_something_else_is_rejected(change, message):
+    assert message in "\n".join(mismatches(replace(record(), **change), CARDS))
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("TRAIN.EPOCHS", 10, "TRAIN.EPOCHS is 10, the card has the default"),
         ("TEST.SCALES", [2.0, 1.0], "TEST.SCALES is [2.0, 1.0], the card has [2.0, 1.0, 0.5]"),
@@ -156,15 +157,15 @@ def test_a_record_of_something_else_is_turned_away(change, told):
         ("TRAIN.PRECISION", None, "TRAIN.PRECISION is the default, the card has bf16"),
     ],
 )
-def test_other_options_are_named(key, value, told):
+def test_other_options_are_named(key, value, message):
     settings = {k: v for k, v in (record().settings | {key: value}).items() if v is not None}
-    assert "\n".join(misfits(replace(record(), settings=settings), CARDS)).startswith(told)
+    assert "\n".join(mismatches(replace(record(), settings=settings), CARDS)).startswith(message)
 
 
 def test_the_papers_protocol_is_not_bf16():
     made = record(protocol=("trainval", "", "test"))
-    told = misfits(replace(made, settings={**made.settings, "TRAIN.PRECISION": "bf16"}), CARDS)
-    assert told == ["TRAIN.PRECISION is bf16, the card has the default by --protocol paper"]
+    reasons = mismatches(replace(made, settings={**made.settings, "TRAIN.PRECISION": "bf16"}), CARDS)
+    assert reasons == ["TRAIN.PRECISION is bf16, the card has the default by --protocol paper"]
 
 
 def test_markers_are_filled_and_all_else_stays():
@@ -177,27 +178,27 @@ def test_markers_are_filled_and_all_else_stays():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("<!-- table x -->\n<!-- end -->", "f: no table 'x'; there are y"),
         ("<!-- table y -->\n", "not each has its"),
         ("<!-- table y -->\n<!-- table y -->\n<!-- end -->", "not each has its"),
     ],
 )
-def test_wrong_markers_are_named(text, told):
-    with pytest.raises(UserError, match=told):
+def test_wrong_markers_are_named(text, message):
+    with pytest.raises(UserError, match=message):
         fill(text, {"y": "2"}, "f")
 
 
 def test_hours_follow_from_operations():
-    # 3,600,000 photos x 3 passes x 100 GFLOP = 1.08e18; 8 x 100e12 x 0.25 = 2e14 a second: 5,400 s
+    # 3,600,000 images x 3 passes x 100 GFLOP = 1.08e18; 8 x 100e12 x 0.25 = 2e14 a second: 5,400 s
     gpus = Gpus("x", 8, 100, 0.25, 50)
     assert training_hours(3_600_000, 100, gpus) == pytest.approx(1.5)
     assert training_hours(3_600_000, 100, gpus, "fp32") == pytest.approx(3)
-    assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512.yaml")) == 3_000_000
+    assert training_images(load_info(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512.yaml")) == 3_000_000
     coco = CHECKOUT / "config/coco/ce_hrnet_w32_512.yaml"
-    assert training_photos(load_config(coco)) == 64_115 * 300  # METHOD.md §2
-    assert training_photos(load_config(coco, ["DATASET.TRAIN_IMAGES", "all"])) == 118_287 * 300
-    assert training_photos(load_config(coco, ["DATASET.TRAIN_IMAGES", "labelled"])) == 0  # not known
-    assert training_photos(load_config(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512_paper.yaml")) == 3_600_000
-    assert training_photos(load_config(CHECKOUT / "config/synthetic/ce_small.yaml")) == 0
+    assert training_images(load_info(coco)) == 64_115 * 300  # docs/method.md 2
+    assert training_images(load_info(coco, ["DATASET.TRAIN_IMAGES", "all"])) == 118_287 * 300
+    assert training_images(load_info(coco, ["DATASET.TRAIN_IMAGES", "labelled"])) == 0  # not known
+    assert training_images(load_info(CHECKOUT / "config/crowdpose/ce_hrnet_w32_512_paper.yaml")) == 3_600_000
+    assert training_images(load_info(CHECKOUT / "config/synthetic/ce_small.yaml")) == 0

@@ -1,166 +1,197 @@
-"""Every option, its default and what it means. The defaults are the paper's COCO w32 recipe."""
+"""Every option, a line each: default (and so its type), allowed values, meaning.
 
-from yacs.config import CfgNode as Node
+The defaults are the paper's COCO w32 recipe. ``resume=True``: the option may differ between a stopped training and its
+continuation. ``results=False``: it changes neither what is learned nor which poses are found, but for rounding.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from yacs.config import CfgNode
+
+from coupled_embedding.config import rules
+from coupled_embedding.config.rules import Rule, above, at_least, between, each, one_of
 
 
-def default_config() -> Node:
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        default: its type is the option's.
+        rule: which values are allowed; None: all of the type.
+        meaning: in words.
+        kind: the type, where the default is None: the choice of another option, such as TEST.COMPAT.
+        resume: whether the option may differ between a stopped training and its continuation.
+        results: whether the option changes what is learned or which poses are found.
+    """
+
+    default: Any
+    rule: Rule | None
+    meaning: str
+    kind: type | None = None
+    resume: bool = False
+    results: bool = True
+
+
+MANY_SCENES = between(1, 10**6)  # the image ids of a split are that far apart
+
+# fmt: off
+OPTIONS: dict[str, Option | dict[str, Option]] = {
+    "OUTPUT_DIR": Option("outputs", None, "runs go to OUTPUT_DIR/NAME; never taken from a checkpoint", resume=True, results=False),
+    "NAME": Option("", rules.NAME, "of the run's folder; empty: the config's folder and name, such as coco_ce_hrnet_w32_512", results=False),
+    "SEED": Option(1, rules.SEED, "of initial weights, order and augmentation"),
+    "DATASET": {
+        "SCHEMA": Option("datasets/coco.yaml", None, "joints, flips, sigmas, files: see datasets/README.md"),
+        "ROOT": Option("", None, "folder of the data set; empty: the schema's own", resume=True, results=False),
+        "TRAIN": Option("train2017", None, "split to train on"),
+        "VAL": Option("val2017", None, "split that selects the best checkpoint; empty: no evaluation while training"),
+        "TEST": Option("val2017", None, "split that tools/test.py scores by default", resume=True),
+        "INPUT_SIZE": Option(512, rules.INPUT_SIDE, "S, pixels: side of the training crop, short side at test time"),
+        "MAX_PEOPLE": Option(30, between(1, 1000), "M: people per image that training keeps, those with most joints first"),
+        "CATEGORIES": Option([], rules.CATEGORIES, "names or ids of the file's categories that are people; empty: the schema's, or all with its joints"),
+        "TRAIN_IMAGES": Option("annotated", one_of("annotated", "labelled", "all"), "images to train on: with an annotation of a person or crowd, with a labelled joint, or all"),
+        "ORIENTATION": Option("", one_of("", "auto", "upright", "stored"), "EXIF orientation: upright, never turned (stored), or by the annotated size (auto); empty: the schema's"),
+        "ON_INVALID": Option("auto", one_of("auto", "raise", "skip"), "corrupt images and annotations: stop, or leave them out and report; auto: skip in training, raise in testing", resume=True),
+        "IMAGE_IDS": Option([], rules.IDS, "train and test on these image ids only; empty: all"),
+    },
+    "SYNTHETIC": {  # the synthetic crowd, rendered into DATASET.ROOT when its files are missing
+        "WIDTH": Option(192, between(64, 2048), "pixels"),
+        "HEIGHT": Option(192, between(64, 2048), "pixels"),
+        "MIN_PEOPLE": Option(1, between(1, 40), "people per scene, at least"),
+        "MAX_PEOPLE": Option(10, between(1, 40), "people per scene, at most"),
+        "CROWD_INDEX": Option(-1.0, rules.CROWD_INDEX, "in [0, 1]: steer every scene towards it; below 0: the natural mix"),
+        "SEED": Option(7, rules.SEED, "of the scenes"),
+        "TRAIN_SCENES": Option(4000, MANY_SCENES, "scenes of the split"),
+        "VAL_SCENES": Option(100, MANY_SCENES, "scenes of the split"),
+        "TEST_SCENES": Option(200, MANY_SCENES, "scenes of the split"),
+    },
+    "AUGMENT": {
+        "SCALE": Option([0.75, 1.5], rules.ZOOM, "the crop's side in units of the image's short side"),
+        "ROTATION": Option(30.0, between(0, 180), "degrees, either way"),
+        "TRANSLATE": Option(0.2, between(0, 1), "of the scaled image size, either way"),
+        "FLIP": Option(0.5, between(0, 1), "probability"),
+        "EXACT_FLIP": Option(False, None, "flip joints exactly in image pixels; False: as the released program does, about one cell off"),
+        "REDUCED_DECODE": Option(True, None, "decode JPEGs smaller where the crop halves them anyway; False: the released program's pixels"),
+        "COLOR": Option(0.0, between(0, 0.9), "brightness, contrast and saturation vary by up to this share"),
+    },
+    "MODEL": {
+        "BACKBONE": Option("hrnet", one_of("hrnet", "hourglass"), "hourglass: stacked hourglasses, each with outputs of its own"),
+        "HEAD": Option("higher", one_of("plain", "higher"), "plain: heatmaps at S/4; higher: at S/4 and S/2"),
+        "FEED_TAGS": Option(False, None, "the deconvolution of the higher head sees the tags too, as in HigherHRNet"),
+        "SCALE_MAPS": Option(False, None, "a learned scale map beside each heatmap, from which the loss takes the targets' widths"),
+        "TAG_DIM": Option(8, between(1, 256), "D"),
+        "WIDTH": Option(32, between(4, 512), "W: channels of HRNet's highest resolution, or of an hourglass"),
+        "STEM_WIDTH": Option(64, between(4, 512), "channels of the stem"),
+        "STEM_BLOCKS": Option(4, between(1, 64), "bottlenecks of stage 1"),
+        "STAGE_MODULES": Option([1, 4, 3], each(between(1, 32), 3), "modules of stages 2, 3, 4 (2, 3, 4 branches)"),
+        "STAGE_BLOCKS": Option(4, between(1, 64), "basic blocks of a branch"),
+        "HEAD_BLOCKS": Option(4, between(0, 64), "basic blocks after the higher head's deconvolution"),
+        "STACKS": Option(4, between(1, 16), "hourglasses one behind the other"),
+        "HOURGLASS_DEPTH": Option(4, between(1, 8), "levels below S/4"),
+        "HOURGLASS_GROWTH": Option(128, between(0, 1024), "further channels a level"),
+        "PIXELS": Option("imagenet", one_of("imagenet", "unit"), "input: ImageNet's mean and deviation, or 0 to 1 (unit)"),
+        "HEATMAP_BIAS": Option(0.0, None, "initial bias of the heatmap convolutions"),
+        "PRETRAINED": Option("", None, "ImageNet backbone file; a missing file is an error", resume=True),
+        "INIT_FROM": Option("", None, "checkpoint whose weights training starts from; head channels are transferred by joint name", resume=True),
+        "INIT_SCHEMA": Option("datasets/coco.yaml", None, "the joints of INIT_FROM, where the file does not say", resume=True),
+    },
+    "LOSS": {
+        "HEATMAP_WEIGHT": Option(1.0, at_least(0), "weight of the heatmap loss"),
+        "PULL_WEIGHT": Option(1e-3, at_least(0), "weight of the pull loss"),
+        "PUSH_WEIGHT": Option(1e-3, at_least(0), "weight of the push loss"),
+        "COUPLING_WEIGHT": Option(1e-4, at_least(0), "weight of the scale-coupled loss; 0 switches it off"),
+        "BETA": Option(0.40, above(0), "scale-adapted targets: width 2 s / BETA"),
+        "SCALE_ADAPTED": Option(True, None, "the targets' widths follow the tags; False: MODEL.SCALE_MAPS, or fixed width"),
+        "FOCAL": Option(True, None, "soft focal weight; False: squared error"),
+        "PULL_RAMP_START": Option(0, at_least(0), "optimizer steps with PULL_RAMP_FACTOR of the pull weight ..."),
+        "PULL_RAMP_END": Option(0, at_least(0), "... which rises linearly to the whole by this step"),
+        "PULL_RAMP_FACTOR": Option(1.0, between(0, 1), "share of the pull weight at the start"),
+    },
+    "TRAIN": {
+        "IMAGES_PER_GPU": Option(10, between(1, 4096), "per rank and forward pass"),
+        "ACCUMULATE": Option(1, between(1, 4096), "gradient accumulation: forward passes per optimizer step"),
+        "DROP_LAST": Option(True, None, "drop an epoch's last, partial step; False: a smaller last step"),
+        "EPOCHS": Option(300, between(1, 10**6), "passes over the data"),
+        "OPTIMIZER": Option("adam", one_of("adam", "muon"), "adam, as the paper; muon: orthogonalised updates, which learn more per image"),
+        "LR": Option(1.5e-3, above(0), "learning rate after warm-up"),
+        "WEIGHT_DECAY": Option(0.0, at_least(0), "of the optimizer"),
+        "SCHEDULE": Option("step", one_of("step", "cosine"), "step: times GAMMA at MILESTONES; cosine: flat until COSINE_START, then to 0"),
+        "MILESTONES": Option([200, 260], rules.RISING, "epochs"),
+        "GAMMA": Option(0.1, between(0, 1), "factor of each milestone"),
+        "COSINE_START": Option(0.6, between(0, 1), "share of all steps"),
+        "WARMUP_STEPS": Option(500, at_least(0), "steps of linear warm-up"),
+        "WARMUP_RATIO": Option(0.001, between(0, 1), "share of the rate at the first step"),
+        "CLIP_GRAD": Option(0.0, at_least(0), "largest gradient norm; 0: no clipping"),
+        "EMA": Option(0.0, rules.DECAY, "decay of the weights' moving average, which is then evaluated and saved; 0: none"),
+        "PRECISION": Option("fp32", rules.PRECISION, "of the network; losses stay float32"),
+        "CHANNELS_LAST": Option(True, None, "memory format", results=False),
+        "COMPILE": Option(False, None, "torch.compile the network", results=False),
+        "SYNC_BN": Option(True, None, "batch statistics over all ranks (needs GPUs)"),
+        "WORKERS": Option(4, between(0, 256), "loader processes per rank", resume=True, results=False),
+        "THREADS": Option(0, between(0, 1024), "CPU threads of a rank; 0: torch's choice", resume=True, results=False),
+        "LOG_EVERY": Option(50, at_least(1), "steps between log lines", resume=True, results=False),
+        "VISUALIZE_EVERY": Option(1000, at_least(0), "steps between images in TensorBoard; 0: none", resume=True, results=False),
+        "EVAL_EVERY": Option(5, at_least(0), "epochs between validations; 0: only after the last"),
+        "SELECT_ON_TEST": Option(False, None, "let DATASET.VAL be a split that results are reported on, as the released program does: they then flatter"),
+        "SAVE_EVERY": Option(1, at_least(1), "epochs between checkpoints to resume from", resume=True, results=False),
+        "SAVE_STEPS": Option(0, at_least(0), "steps between checkpoints within an epoch; 0: none", resume=True, results=False),
+        "KEEP": Option(2, at_least(1), "checkpoints kept beside the best one", resume=True, results=False),
+        "MAX_NONFINITE_STEPS": Option(20, at_least(0), "skipped steps of an epoch whose loss or gradient is not finite; more end the run", resume=True, results=False),
+    },
+    "TEST": {
+        "IMAGES_PER_BATCH": Option(4, between(1, 1024), "images of equal shape per forward pass", results=False),
+        "FLIP": Option(True, None, "average with the flipped image"),
+        "SCALES": Option([1.0], rules.SCALES, "scale factors"),
+        "MULTISCALE_TAGS": Option("single", one_of("single", "concat"), "tags of factor 1, or of all factors concatenated (slower, more memory)"),
+        "NMS_KERNEL": Option(5, rules.ODD, "input pixels; 7 for w48"),
+        "MAX_CANDIDATES": Option(30, between(1, 1000), "peaks per joint"),
+        "HEATMAP_THRESHOLD": Option(0.1, at_least(0), "peaks at or below are dropped"),
+        "TAG_THRESHOLD": Option(1.0, above(0), "a candidate farther from every person's mean tag starts a new person"),
+        "GROUPING_ORDER": Option([], rules.JOINTS, "joint names in the order in which grouping visits them; empty: the schema's"),
+        "REFINE": Option("fast", one_of("none", "reference", "fast"), "predict missing joints at each person's best place; fast: the same poses as reference"),
+        "COMPAT": Option("released", one_of("released", "higherhrnet", "clean"), "whose decode: the authors' released program, HigherHRNet's, or without their faults; sets the next six"),
+        "GROUPING_COST": Option(None, one_of("ce", "ae"), "distance within 1, minus score (ce); 100 a unit of distance, minus score (ae)", str),
+        "MAX_JOINED": Option(None, at_least(0), "only the first N people of an image can be joined; 0: all", int),
+        "ASSIGNMENT": Option(None, one_of("munkres", "scipy"), "among equal costs: the choice of munkres 1.1.4, or the nearer tag (scipy)", str),
+        "NMS_DEDUP_PLATEAUS": Option(None, None, "one candidate per flat top, instead of each of its pixels", bool),
+        "NMS_TIE_ORDER": Option(None, one_of("topk", "rows"), "order of equal peaks: torch.topk's on a CPU, or top to bottom, left to right", str),
+        "MISSING_JOINTS": Option(None, one_of("origin", "zero", "guess"), "joints without a score: at (0, 0); there with score 0; at their likeliest place", str),
+        "MAX_DETECTIONS": Option(0, at_least(0), "people per image in the results, best first; 0: all"),
+        "OKS_BACKEND": Option("pycocotools", one_of("pycocotools", "fast", "crowdposetools"), "computes the scores; fast: faster-coco-eval", results=False),
+        "PRECISION": Option("fp32", rules.PRECISION, "of the network; decode stays float32"),
+        "FOLD_BN": Option(True, None, "fold batch norm into the convolutions: faster, equal but for rounding", results=False),
+        "WORKERS": Option(2, between(0, 256), "loader processes", results=False),
+        "OVERLAYS": Option(4, between(0, 1000), "drawn images each of the best, worst and most crowded; 0: none", results=False),
+    },
+}
+# fmt: on
+
+
+def default_config() -> CfgNode:
     """Return a fresh tree of defaults, not frozen."""
-    cfg = Node()
-    cfg.OUTPUT_DIR = "outputs"  # runs go to OUTPUT_DIR/NAME; never taken from a checkpoint
-    cfg.NAME = ""  # empty: the config's folder and name, such as coco_ce_hrnet_w32_512; one folder, no path
-    cfg.SEED = 1
-    cfg.DATASET = _dataset()
-    cfg.SYNTHETIC = _synthetic()
-    cfg.AUGMENT = _augment()
-    cfg.MODEL = _model()
-    cfg.LOSS = _loss()
-    cfg.TRAIN = _train()
-    cfg.TEST = _test()
-    return cfg
+    cfg = CfgNode()
+    for key, entry in OPTIONS.items():
+        if isinstance(entry, Option):
+            cfg[key] = entry.default
+        else:
+            cfg[key] = CfgNode({name: option.default for name, option in entry.items()})
+    return copy.deepcopy(cfg)
 
 
-def _dataset() -> Node:
-    node = Node()
-    node.SCHEMA = "datasets/coco.yaml"  # joints, flips, sigmas, files: see datasets/README.md
-    node.ROOT = ""  # folder of the data set; empty: the schema's own
-    node.TRAIN = "train2017"  # a split of the schema
-    node.VAL = "val2017"  # selects the best checkpoint; empty: no evaluation while training
-    node.TEST = "val2017"  # what tools/test.py scores unless told otherwise
-    node.INPUT_SIZE = 512  # S, pixels: side of the training crop, short side at test time
-    node.MAX_PEOPLE = 30  # M: people per image that training keeps, those with most joints first
-    node.CATEGORIES = []  # names or ids of the categories that are people, of several; empty: the schema's, or all
-    # photos to train on: "annotated": with an annotation of a person or a crowd; "labelled": with a labelled joint
-    node.TRAIN_IMAGES = "annotated"  # or "all", also those where nobody is
-    # photos with an EXIF orientation: "upright"; "stored": never turned; empty: the schema's choice, which is upright
-    node.ORIENTATION = ""  # unless the annotated size is that of the stored pixels
-    # broken photos and annotations: "strict" stops with the file's name, "tolerant" leaves them out and tells;
-    node.BAD_INPUT = "auto"  # "auto": tolerant in training, strict in testing
-    node.IMAGE_IDS = []  # train and test only on these image ids; empty: all
-    return node
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree's values by their whole names, such as ``TRAIN.LR``."""
+    options: dict[str, Any] = {}
+    for key, value in tree.items():
+        group = isinstance(value, dict)
+        options |= {f"{key}.{name}": item for name, item in flat(value).items()} if group else {key: value}
+    return options
 
 
-def _synthetic() -> Node:
-    node = Node()  # the synthetic crowd, rendered into DATASET.ROOT when its files are missing
-    node.WIDTH = 192
-    node.HEIGHT = 192
-    node.MIN_PEOPLE = 1
-    node.MAX_PEOPLE = 10
-    node.CROWD_INDEX = -1.0  # in [0, 1]: steer every scene towards it; below 0: the natural mix
-    node.SEED = 7
-    node.TRAIN_SCENES = 4000
-    node.VAL_SCENES = 100
-    node.TEST_SCENES = 200
-    return node
-
-
-def _augment() -> Node:
-    node = Node()
-    node.SCALE = [0.75, 1.5]  # the crop's side in units of the photo's short side
-    node.ROTATION = 30.0  # degrees, either way
-    node.TRANSLATE = 0.2  # of the scaled photo size, either way
-    node.FLIP = 0.5  # probability
-    node.EXACT_FLIP = False  # mirror joints exactly in photo pixels; False: the released program's (one cell off)
-    node.REDUCED_DECODE = True  # decode JPEGs smaller where the crop halves them anyway; False: the released pixels
-    node.COLOR = 0.0  # brightness, contrast and saturation vary by up to this share
-    return node
-
-
-def _model() -> Node:
-    node = Node()
-    node.BACKBONE = "hrnet"  # or "hourglass": stacked hourglasses, each with maps of its own
-    node.HEAD = "higher"  # "plain": heatmaps at S/4; "higher": at S/4 and S/2
-    node.FEED_TAGS = False  # True: what leads to the heatmaps at S/2 sees the tags too, as in HigherHRNet
-    node.SCALE_MAPS = False  # True: a learned scale map beside each heatmap, which the loss takes targets' widths from
-    node.TAG_DIM = 8  # D
-    node.WIDTH = 32  # W: channels of HRNet's highest resolution, or of a hourglass's
-    node.STEM_WIDTH = 64
-    node.STEM_BLOCKS = 4  # bottlenecks of stage 1
-    node.STAGE_MODULES = [1, 4, 3]  # modules of stages 2, 3, 4 (2, 3, 4 branches)
-    node.STAGE_BLOCKS = 4  # basic blocks of a branch
-    node.HEAD_BLOCKS = 4  # basic blocks after the higher head's transposed conv
-    node.STACKS = 4  # hourglasses one behind the other
-    node.HOURGLASS_DEPTH = 4  # levels below S/4
-    node.HOURGLASS_GROWTH = 128  # further channels a level
-    node.PIXELS = "imagenet"  # input: "imagenet": ImageNet's mean and deviation; "unit": 0 to 1
-    node.HEATMAP_BIAS = 0.0  # start value of the heatmap convs' bias
-    node.PRETRAINED = ""  # ImageNet backbone file; a missing file is an error
-    node.INIT_FROM = ""  # checkpoint whose weights training starts from, head joints carried over by name
-    node.INIT_SCHEMA = "datasets/coco.yaml"  # the joints of INIT_FROM, where the file does not say
-    return node
-
-
-def _loss() -> Node:
-    node = Node()
-    node.HEATMAP_WEIGHT = 1.0
-    node.PULL_WEIGHT = 1e-3
-    node.PUSH_WEIGHT = 1e-3
-    node.COUPLING_WEIGHT = 1e-4  # 0 switches the scale-coupled term off
-    node.BETA = 0.40  # scale-adapted targets: width 2 s / BETA
-    node.SCALE_ADAPTED = True  # targets' widths follow the tags; False: MODEL.SCALE_MAPS, or fixed width
-    node.FOCAL = True  # False: plain squared error
-    node.PULL_RAMP_START = 0  # optimizer steps with PULL_RAMP_FACTOR of the pull weight ...
-    node.PULL_RAMP_END = 0  # ... which rises linearly to the whole by this step
-    node.PULL_RAMP_FACTOR = 1.0
-    return node
-
-
-def _train() -> Node:
-    node = Node()
-    node.IMAGES_PER_GPU = 10  # per process and forward pass
-    node.ACCUMULATE = 1  # forward passes per optimizer step
-    node.DROP_LAST = True  # leave out what an epoch has left for a partial step; False: a smaller last step
-    node.EPOCHS = 300
-    node.OPTIMIZER = "adam"  # "adam", as the paper; "muon": orthogonalised updates, more learned per photo
-    node.LR = 1.5e-3
-    node.WEIGHT_DECAY = 0.0
-    node.SCHEDULE = "step"  # "step": times GAMMA at MILESTONES; "cosine": flat until COSINE_START, then to 0
-    node.MILESTONES = [200, 260]  # epochs
-    node.GAMMA = 0.1
-    node.COSINE_START = 0.6  # share of all steps
-    node.WARMUP_STEPS = 500
-    node.WARMUP_RATIO = 0.001
-    node.CLIP_GRAD = 0.0  # largest gradient norm; 0: no clipping
-    node.EMA = 0.0  # decay of the weights' moving average, which is then tested and saved; 0: none
-    node.PRECISION = "fp32"  # "fp32", "bf16" or "fp16"; losses stay float32
-    node.CHANNELS_LAST = True
-    node.COMPILE = False
-    node.SYNC_BN = True  # batch statistics over all processes (needs GPUs)
-    node.WORKERS = 4  # loader processes per training process
-    node.THREADS = 0  # CPU threads of the main process; 0: torch's choice
-    node.LOG_EVERY = 50  # steps
-    node.PICTURES_EVERY = 1000  # steps between TensorBoard pictures; 0: none
-    node.EVAL_EVERY = 5  # epochs; 0: only after the last
-    # True: DATASET.VAL may be the split that figures are reported on, which makes them too good; for measuring how much
-    node.SELECT_ON_TEST = False
-    node.SAVE_EVERY = 1  # epochs between checkpoints to continue from
-    node.SAVE_STEPS = 0  # steps between checkpoints within an epoch; 0: none
-    node.KEEP = 2  # checkpoints kept beside the best one
-    node.MAX_BAD_STEPS = 20  # steps of an epoch with a loss or gradient that is not finite: skipped; more end the run
-    return node
-
-
-def _test() -> Node:
-    node = Node()
-    node.IMAGES_PER_BATCH = 4  # photos of like shape per forward pass
-    node.FLIP = True  # average with the mirrored photo
-    node.SCALES = [1.0]  # scale factors
-    node.TAG_SCALES = "base"  # "base": tags of factor 1; "all": all factors' side by side (slower, more memory)
-    node.NMS_KERNEL = 5  # odd, in input pixels; 7 for w48
-    node.MAX_CANDIDATES = 30  # peaks per joint
-    node.HEATMAP_THRESHOLD = 0.1  # peaks at or below it are dropped
-    node.TAG_THRESHOLD = 1.0  # a candidate farther from every person's mean tag starts a new person
-    node.GROUPING_ORDER = []  # joint names in the order in which grouping visits them; empty: the schema's
-    node.GROUPING_COST = "near"  # "near": distance within 1, minus score; "steps": 100 a step of distance, minus score
-    node.MAX_JOINED = 0  # only the first so many people of a photo can be joined; 0: all
-    node.ASSIGNMENT = "munkres"  # "munkres": 1.1.4's choice among equal costs; "scipy": nearer tags break ties
-    node.ONE_PEAK_PER_PLATEAU = False  # True: a flat top is one candidate; False: each of its pixels is
-    node.PEAK_TIES = "topk"  # order of equal peaks: "topk": torch.topk's on a CPU; "rows": top to bottom, left to right
-    node.ABSENT_JOINTS = "origin"  # joints without a score: at (0, 0); "zero": and 0; "guess": at their likeliest place
-    node.REFINE = True  # look up absent joints at each person's best place
-    node.MAX_DETECTIONS = 0  # people per photo in the results, best first; 0: all
-    node.ENGINE = "pycocotools"  # who computes the scores: also "fast" (faster-coco-eval) and "crowdposetools"
-    node.PRECISION = "fp32"  # of the network; decode stays float32
-    node.FOLD_BN = True  # batch norm inside the convs' weights: faster, the same maps but for float32 rounding
-    node.WORKERS = 2
-    node.OVERLAYS = 4  # pictures each of the best, worst and most crowded photos; 0: none
-    return node
+@cache
+def all_options() -> dict[str, Option]:
+    """Return every option by its whole name."""
+    return flat(OPTIONS)

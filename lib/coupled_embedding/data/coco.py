@@ -3,17 +3,18 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coupled_embedding.data.io.data_errors import BadInput, BadInputError, Problem
-from coupled_embedding.data.io.entries import AnnotationEntry, EntryReader, ImageEntry
+from coupled_embedding.data.io.data_errors import DataError, DataErrorPolicy, DataIssue
+from coupled_embedding.data.io.entries import AnnotationEntry, EntryReader
 from coupled_embedding.data.people import person_categories
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.utils.errors import DatasetError, shown
+from coupled_embedding.utils.errors import DatasetError, short_repr
 from coupled_embedding.utils.paths import resolve
 
 
@@ -39,9 +40,8 @@ def read_json(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> 
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot read this annotation file: {error}") from error
     for key in (*keys, *optional):
-        if key in optional and isinstance(content, dict) and key not in content:
-            continue
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        missing: Any = [] if key in optional else None
+        if not isinstance(content, dict) or not isinstance(content.get(key, missing), list):
             raise DatasetError(f"{path}: '{key}' must be a list in a COCO-format annotation file")
     return content
 
@@ -51,70 +51,68 @@ def load_records(
     split: str,
     root: str = "",
     image_ids: Sequence[int] = (),
-    bad_input: BadInput | None = None,
+    policy: DataErrorPolicy | None = None,
 ) -> list[ImageRecord]:
-    """Read the photos of a split, in the file's order.
+    """Read the images of a split, in the file's order.
 
     People are annotations that are not crowds or have ``num_keypoints`` above 0. The
     segmentations of crowds and of people with ``num_keypoints`` 0 become ignore regions.
 
     Args:
         root: folder of the data set; empty: the schema's.
-        image_ids: keep only these photos, in this order; empty: all.
-        bad_input: what happens to broken entries; None: they are errors. A tolerant one leaves
-            out broken images with their annotations, and makes ignore regions of broken
-            annotations, where at least their region is sound.
+        image_ids: keep only these images, in this order; empty: all.
+        policy: what happens to invalid entries; None: they are errors. Skipping leaves out invalid images with their
+            annotations, and makes ignore regions of invalid annotations, where at least their region is valid.
 
     Raises:
-        DatasetError: the file is missing or malformed, an id is not in it, or no image is sound.
+        DatasetError: the file is missing or malformed, an id is not in it, or no image is valid.
     """
-    photos = read_split(schema, split, root, image_ids, bad_input or BadInput())
-    return [record_of(image, entries, schema) for image, entries in photos]
+    images = read_split(schema, split, root, image_ids, policy or DataErrorPolicy())
+    return [record_of(image, entries, schema) for image, entries in images]
 
 
 def read_split(
-    schema: KeypointSchema, split: str, root: str, image_ids: Sequence[int], bad_input: BadInput
-) -> Iterator[tuple[ImageEntry, list[tuple[Any, AnnotationEntry]]]]:
-    """Yield each photo's entry with its annotations, as they stand in the file and as read; see `load_records`."""
-    path = annotation_file(schema, split, root)
+    schema: KeypointSchema, split: str, root: str, image_ids: Sequence[int], policy: DataErrorPolicy
+) -> Iterator[tuple[ImageRecord, list[tuple[Any, AnnotationEntry]]]]:
+    """Yield each image without its people, and its annotations as in the file and as read; see `load_records`."""
+    path, folder = annotation_file(schema, split, root), dataset_root(schema, root)
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     categories = person_categories(content, schema, path)
-    folder = dataset_root(schema, root)
     reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories)
-    images, known = _images(content["images"], reader, bad_input)
-    by_image = _by_image(content.get("annotations", []), known, reader, bad_input)
+    images, known = _images(content["images"], reader, policy)
+    by_image = _by_image(content.get("annotations", []), known, reader, policy)
     missing = [i for i in image_ids if i not in known]
     if missing:
         raise DatasetError(f"{path}: no image has the id {missing[0]} (of {len(missing)} not found)")
-    sound = False
+    valid = False
     for image_id in image_ids or list(images):
         try:
             image = reader.image(images[image_id]) if image_id in images else None
-        except BadInputError as error:
-            bad_input.meet(error.problem)
+        except DataError as error:
+            policy.handle(error.issue)
             continue
         if image:
-            sound = True
-            yield image, [(a, _annotation(a, image, reader, bad_input)) for a in by_image.get(image_id, [])]
-    if bad_input.problems and not sound:
-        raise DatasetError(f"{path}: no image of {len(content['images'])} is sound; {bad_input.problems[0]}")
+            valid = True
+            yield image, [(a, _annotation(a, image, reader, policy)) for a in by_image.get(image_id, [])]
+    if policy.issues and not valid:
+        raise DatasetError(f"{path}: no image of {len(content['images'])} is valid; {policy.issues[0]}")
 
 
-def _images(entries: list[Any], reader: EntryReader, bad_input: BadInput) -> tuple[dict[int, Any], set[int]]:
-    """Return the entries by id, in the file's order, and all ids met, those of unusable entries too."""
+def _images(entries: list[Any], reader: EntryReader, policy: DataErrorPolicy) -> tuple[dict[int, Any], set[int]]:
+    """Return the entries by id, in the file's order, and all ids, those of unusable entries too."""
     images: dict[int, Any] = {}
     known: set[int] = set()
     for entry in entries:
         try:
             identity = reader.whole(entry, "id", "image")
             if identity in known:
-                # whose annotations are they? only if both are the same photo does it not matter
+                # whose annotations are they? only if both are the same image does it not matter
                 if images.get(identity) != entry:
                     images.pop(identity, None)
-                problem = Problem(str(reader.path), f"the image id {identity} stands there twice", "id", identity)
-                raise BadInputError(problem)
-        except BadInputError as error:
-            bad_input.meet(error.problem)
+                text = f"the image id {identity} is listed twice"
+                raise DataError(DataIssue(str(reader.path), text, "id", identity))
+        except DataError as error:
+            policy.handle(error.issue)
             continue
         known.add(identity)
         images[identity] = entry
@@ -122,7 +120,7 @@ def _images(entries: list[Any], reader: EntryReader, bad_input: BadInput) -> tup
 
 
 def _by_image(
-    annotations: list[Any], known: set[int], reader: EntryReader, bad_input: BadInput
+    annotations: list[Any], known: set[int], reader: EntryReader, policy: DataErrorPolicy
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the people's annotations by image id; those of no image, and copies of another one, are left out."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -131,59 +129,53 @@ def _by_image(
         if reader.is_of_others(annotation):
             continue
         try:
-            image_id = reader.whole(annotation, "image_id", "annotation")
+            image_id = reader.whole(annotation, "image_id")
             if image_id not in known:
-                raise reader.fault(annotation, "annotation", "image_id", ": no image has this image_id")
+                raise reader.fault(annotation, "image_id", ": no image has this image_id")
             own_id = reader.identity(annotation)
-        except BadInputError as error:
-            bad_input.meet(error.problem)
+        except DataError as error:
+            policy.handle(error.issue)
             continue
         if own_id is not None and seen.setdefault(own_id, annotation) is not annotation:
-            bad_input.meet(reader.fault(annotation, "annotation", "id", ": another annotation has this id").problem)
+            policy.handle(reader.fault(annotation, "id", ": another annotation has this id").issue)
             if seen[own_id] == annotation:
                 continue
         by_image[image_id].append(annotation)
     return by_image
 
 
-def _annotation(annotation: Any, image: ImageEntry, reader: EntryReader, bad_input: BadInput) -> AnnotationEntry:
+def _annotation(annotation: Any, image: ImageRecord, reader: EntryReader, policy: DataErrorPolicy) -> AnnotationEntry:
     try:
         return reader.annotation(annotation, image)
-    except BadInputError as error:
-        bad_input.meet(error.problem)
+    except DataError as error:
+        policy.handle(error.issue)
         return AnnotationEntry(None, reader.region_of_broken(annotation, image))
 
 
-def record_of(image: ImageEntry, entries: Sequence[tuple[Any, AnnotationEntry]], schema: KeypointSchema) -> ImageRecord:
-    """Return a photo's record, from its annotations as in the file and as read."""
+def record_of(
+    image: ImageRecord, entries: Sequence[tuple[Any, AnnotationEntry]], schema: KeypointSchema
+) -> ImageRecord:
+    """Return an image with its people, from its annotations as in the file and as read."""
     people = [(raw, entry) for raw, entry in entries if entry.person]
-    keypoints = np.zeros((len(people), schema.num_joints, 3), np.float32)
-    boxes = np.zeros((len(people), 4), np.float32)
-    for number, (_, entry) in enumerate(people):
-        assert entry.person
-        keypoints[number], boxes[number] = entry.person
-    return ImageRecord(
-        image.image_id,
-        image.path,
-        image.width,
-        image.height,
-        keypoints,
-        boxes,
-        tuple(entry.ignored for _, entry in entries if entry.ignored is not None),
-        image.crowd_index,
-        len(entries),
-        schema.orientation,
-        tuple(raw.get("id") for raw, _ in people),
-        tuple(entry.is_crowd for _, entry in people),
-        tuple(entry.num_keypoints for _, entry in people),
-        tuple(entry.area for _, entry in people),
+    known = [entry.person for _, entry in people if entry.person]
+    return replace(
+        image,
+        keypoints=np.array([joints for joints, _ in known], np.float32).reshape(-1, schema.num_joints, 3),
+        boxes=np.array([box for _, box in known], np.float32).reshape(-1, 4),
+        ignored=tuple(entry.ignored for _, entry in entries if entry.ignored is not None),
+        annotations=len(entries),
+        orientation=schema.orientation,
+        ids=tuple(raw.get("id") for raw, _ in people),
+        crowds=tuple(entry.is_crowd for _, entry in people),
+        num_keypoints=tuple(entry.num_keypoints for _, entry in people),
+        areas=tuple(entry.area for _, entry in people),
     )
 
 
 def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
     """Return the images and annotations of several files as one; other fields from the first.
 
-    Image ids must differ. Annotation ids, which some benchmarks count anew in each split, are
+    Image ids must differ. Annotation ids, which some benchmarks count from 1 in each split, are
     kept if they differ and numbered from 1 otherwise.
 
     Raises:
@@ -198,15 +190,14 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
         for image in content["images"]:
             identity = _identity(image)
             if identity is None:
-                raise DatasetError(f"{path}: image {shown(image)} has no 'id' that is a number or a text")
+                raise DatasetError(f"{path}: image {short_repr(image)} has no 'id' that is a number or a text")
             if identity in seen:
-                raise DatasetError(f"{path}: image {shown(identity)} is in {seen[identity]} too")
+                raise DatasetError(f"{path}: image {short_repr(identity)} is in {seen[identity]} too")
             seen[identity] = path
         for annotation in content["annotations"]:
             if not isinstance(annotation, dict) or ("id" in annotation and _identity(annotation) is None):
-                raise DatasetError(
-                    f"{path}: annotation {shown(annotation)} is no mapping, or its 'id' no number or text"
-                )
+                text = f"annotation {short_repr(annotation)} is no mapping, or its 'id' no number or text"
+                raise DatasetError(f"{path}: {text}")
         joined["images"] += content["images"]
         joined["annotations"] += content["annotations"]
     ids = [annotation.get("id") for annotation in joined["annotations"]]

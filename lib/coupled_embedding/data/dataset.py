@@ -1,8 +1,8 @@
-"""Training samples: uint8 crop, joints in heatmap cells, masks. Targets are made on the device."""
+"""Training samples: uint8 crop, joints in heatmap cells, masks. Targets are built on the device."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coupled_embedding.data.images import Photo, read_photo_for_warp
-from coupled_embedding.data.io.data_errors import BadInput, Problem, photo_problem
-from coupled_embedding.data.io.worker_monitor import WorkerWatch
+from coupled_embedding.data.images import DecodedImage, read_image_for_warp
+from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
+from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.data.transforms import (
-    AffineDraw,
+    AffineParams,
     Augmentation,
-    most_labelled,
     person_scales,
+    top_labelled,
     warp_image,
     warp_joints,
     warp_mask,
@@ -34,30 +34,29 @@ class SampleKey(NamedTuple):
 
     Attributes:
         epoch: seeds the augmentation together with the image.
-        photo: position of the photo in the data set.
-        step_images: photos in the whole optimizer step, over all processes.
+        image: position of the image in the data set.
+        step_images: images in the whole optimizer step, over all ranks.
     """
 
     epoch: int
-    photo: int
+    image: int
     step_images: int
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One augmented photo.
+    """One augmented image.
 
     Attributes:
         image: (S, S, 3) uint8 RGB.
-        joints: (M, K, 3) float32 a resolution, lowest first: x, y in cells, label; rows past
-            the photo's people are 0.
+        joints: (M, K, 3) float32 a resolution, lowest first: x, y in cells, label; rows beyond the people are 0.
         masks: (h, w) bool a resolution; False where errors are ignored.
         scales: (M,) person scales in units of S.
         image_id: of the annotation file.
         dropped_people: people above M.
         step_images: see `SampleKey`.
-        skipped: photos that could not be read, in whose place this one is.
-        oriented: the photo, if it has an EXIF orientation.
+        skipped: images that could not be read, in whose place this one is.
+        oriented: this image, if it has an EXIF orientation.
     """
 
     image: NDArray[np.uint8]
@@ -67,17 +66,13 @@ class Sample:
     image_id: int
     dropped_people: int
     step_images: int
-    skipped: tuple[Problem, ...] = ()
-    oriented: tuple[Problem, ...] = ()
+    skipped: tuple[DataIssue, ...] = ()
+    oriented: tuple[DataIssue, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """B samples as tensors; `step_images` is the optimizer step's number of photos.
-
-    `skipped` are photos that could not be read; others stand in their places. `oriented` are those with an
-    EXIF orientation.
-    """
+    """B samples as tensors; see `Sample`. `step_images` is the optimizer step's number of images."""
 
     images: Tensor  # (B, S, S, 3) uint8
     joints: tuple[Tensor, ...]  # (B, M, K, 3)
@@ -86,8 +81,8 @@ class TrainBatch:
     image_ids: list[int]
     dropped_people: int
     step_images: int
-    skipped: list[Problem] = field(default_factory=list)
-    oriented: list[Problem] = field(default_factory=list)
+    skipped: list[DataIssue] = field(default_factory=list)
+    oriented: list[DataIssue] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
@@ -101,34 +96,27 @@ class TrainBatch:
         """Build the targets on the batch's device."""
         return build_targets(self.joints, self.masks, self.scales)
 
-    def _map(self, move) -> "TrainBatch":  # type: ignore[no-untyped-def]
-        values = {}
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, Tensor):
-                value = move(value)
-            elif isinstance(value, tuple):
-                value = tuple(move(x) for x in value)
-            values[entry.name] = value
-        return TrainBatch(**values)
+    def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":
+        joints, masks = (tuple(move(x) for x in tensors) for tensors in (self.joints, self.masks))
+        return replace(self, images=move(self.images), joints=joints, masks=masks, scales=move(self.scales))
 
 
 class TrainDataset(Dataset[Sample | DatasetError]):
-    """Augmented samples of photos.
+    """Augmented samples.
 
     Args:
-        records: the photos.
-        flip_index: for each joint, the joint that it becomes in a mirror.
-        augmentation: ranges of the random draw.
+        records: the images.
+        flip_index: for each joint, its partner in a flipped image.
+        augmentation: ranges of the random parameters.
         input_size: S, pixels.
         strides: input pixels per heatmap cell, one a resolution, lowest resolution first.
         max_people: M.
-        seed: the same (seed, epoch, photo) gives the same sample, whatever the process.
-        reduced_decode: decode JPEGs smaller where the draw at least halves them: faster, and
-            smoother than the released program's pixels. Joints, masks and scales stay the same.
-        bad_input: what happens to photos that cannot be read; None: they are errors. A tolerant
-            one has the next readable photo of the data set take the place, so that every step
-            has its number of photos, whatever the processes, and the same key the same sample.
+        seed: the same (seed, epoch, image) gives the same sample, on whatever rank.
+        reduced_decode: decode JPEGs smaller where the crop at least halves them: faster, and smoother than the
+            released program's pixels. Joints, masks and scales stay the same.
+        policy: what happens to images that cannot be read; None: they are errors. Where they are skipped, the next
+            readable image of the data set takes the place, so that every step has its number of images on every
+            rank, and the same key gives the same sample.
     """
 
     def __init__(
@@ -141,25 +129,20 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         max_people: int = 30,
         seed: int = 0,
         reduced_decode: bool = True,
-        bad_input: BadInput | None = None,
+        policy: DataErrorPolicy | None = None,
     ) -> None:
-        self.records = list(records)
-        self.flip_index = tuple(flip_index)
-        self.augmentation = augmentation
-        self.input_size = input_size
-        self.strides = tuple(strides)
-        self.max_people = max_people
-        self.seed = seed
-        self.reduced_decode = reduced_decode
-        self.bad_input = bad_input or BadInput()
-        self.watch = WorkerWatch()
+        self.records, self.flip_index = list(records), tuple(flip_index)
+        self.augmentation, self.reduced_decode, self.seed = augmentation, reduced_decode, seed
+        self.input_size, self.strides, self.max_people = input_size, tuple(strides), max_people
+        self.policy = policy or DataErrorPolicy()
+        self.monitor = WorkerMonitor()
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def name_dead_worker(self, error: RuntimeError) -> None:
-        """Raise DatasetError with the photo's file if this error tells of loader processes that died."""
-        self.watch.explain(error, [record.path for record in self.records])
+    def raise_if_worker_died(self, error: RuntimeError) -> None:
+        """Raise DatasetError with the image's file if this error says that loader processes died."""
+        self.monitor.raise_if_worker_died(error, [record.path for record in self.records])
 
     def __getitem__(self, key: SampleKey) -> Sample | DatasetError:
         """Return the sample, or the error for the main process to raise with a clean text."""
@@ -169,74 +152,66 @@ class TrainDataset(Dataset[Sample | DatasetError]):
             return error
 
     def sample(self, key: SampleKey) -> Sample:
-        """Draw, warp and return one sample.
+        """Return one sample.
 
         Raises:
-            DatasetError: it names the photo's file; or, if broken photos are tolerated, no photo
-                of the data set can be read.
+            DatasetError: it names the image's file; or, if invalid images are skipped, no image of the data set
+                can be read.
         """
-        skipped: list[Problem] = []
+        skipped: list[DataIssue] = []
         count = len(self.records)
-        for photo in range(key.photo, key.photo + count):
-            record = self.records[photo % count]
+        for number in range(key.image, key.image + count):
+            record = self.records[number % count]
             try:
-                with self.watch.reading(photo % count):
-                    sample = self._sample_of(record, key)
+                with self.monitor.reading(number % count):
+                    sample = self._augmented(record, key)
             except DatasetError as error:
-                skipped.append(photo_problem(error, record.path, record.image_id))
-                self.bad_input.judge(skipped[-1])
+                skipped.append(image_issue(error, record.path, record.image_id))
+                self.policy.raise_if_strict(skipped[-1])
                 continue
             return replace(sample, skipped=tuple(skipped)) if skipped else sample
-        raise DatasetError(f"none of the {count} photos can be read; {skipped[0]}")
+        raise DatasetError(f"none of the {count} images can be read; {skipped[0]}")
 
-    def _sample_of(self, record: ImageRecord, key: SampleKey) -> Sample:
+    def _augmented(self, record: ImageRecord, key: SampleKey) -> Sample:
         size = (record.width, record.height)
-        # by the key, not the record: a photo that stands in for another is not drawn as at its own place
-        rng = np.random.default_rng((self.seed, key.epoch, key.photo))
-        draw = self.augmentation.draw(rng, size)
-        shrink = draw.side(size) / self.input_size if self.reduced_decode else 1.0
-        photo = read_photo_for_warp(record, shrink)
+        # by the key, not the record: an image in the place of another is augmented as the other one
+        rng = np.random.default_rng((self.seed, key.epoch, key.image))
+        params = self.augmentation.sample(rng, size)
+        shrink = params.side(size) / self.input_size if self.reduced_decode else 1.0
+        decoded = read_image_for_warp(record, shrink)
         # colours after the warp: fewer pixels
-        warped = cv2.cvtColor(warp_image(photo.pixels, draw, self.input_size, size, photo.reduction), cv2.COLOR_BGR2RGB)
-        warped = self.augmentation.jitter_color(rng, np.asarray(warped, np.uint8))
-        sample = self.assemble(record, draw, warped, key.step_images)
-        return replace(sample, oriented=(orientation_notice(record, photo),)) if photo.orientation > 1 else sample
+        warped = warp_image(decoded.pixels, params, self.input_size, size, decoded.reduction)
+        warped = np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
+        sample = self.build_sample(record, params, self.augmentation.jitter_color(rng, warped), key.step_images)
+        return replace(sample, oriented=(orientation_issue(record, decoded),)) if decoded.orientation > 1 else sample
 
-    def assemble(self, record: ImageRecord, draw: AffineDraw, image: NDArray[np.uint8], step_images: int) -> Sample:
-        """Build the sample of a warped RGB image from its record and draw."""
+    def build_sample(
+        self, record: ImageRecord, params: AffineParams, image: NDArray[np.uint8], step_images: int
+    ) -> Sample:
+        """Build the sample of a warped RGB image (S, S, 3) from its record and the sampled parameters."""
         size = (record.width, record.height)
-        kept = most_labelled(record.keypoints, self.max_people)
+        kept, mask = top_labelled(record.keypoints, self.max_people), record.valid_mask()
         count = len(kept)
-        mask = record.valid_mask()
         joints, masks = [], []
         for stride in self.strides:
             cells = self.input_size // stride
             padded = np.zeros((self.max_people, len(self.flip_index), 3), np.float32)
             gap = 1 / stride if self.augmentation.exact_flip else 1.0
-            padded[:count] = warp_joints(record.keypoints[kept], draw, size, cells, self.flip_index, gap)
+            padded[:count] = warp_joints(record.keypoints[kept], params, size, cells, self.flip_index, gap)
             joints.append(padded)
-            masks.append(warp_mask(mask, draw, cells))
-        scales = np.zeros(self.max_people)
+            masks.append(warp_mask(mask, params, cells))
         boxes = usable_boxes(record.boxes[kept], record.keypoints[kept])
-        scales[:count] = person_scales(boxes, draw.matrix(size, self.input_size), self.input_size)
+        scales = np.zeros(self.max_people)
+        scales[:count] = person_scales(boxes, params.matrix(size, self.input_size), self.input_size)
         dropped = len(record.keypoints) - count
         return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
 
 
-def orientation_notice(record: ImageRecord, photo: Photo) -> Problem:
-    """Say how a photo with an EXIF orientation was read."""
-    how = "turned upright" if photo.turned else "read as stored, whose size the annotations have"
-    text = f"EXIF orientation {photo.orientation}: {how} (DATASET.ORIENTATION stored or upright chooses)"
-    return Problem(str(record.path), text, "orientation", record.image_id)
-
-
-def _people_rows(sample: Sample) -> int:
-    labelled = (sample.joints[0][..., 2] > 0).any(1) | (sample.scales > 0)
-    return int(labelled.nonzero()[0].max(initial=-1)) + 1
-
-
-def _rows(sample: Sample, people: int) -> list[NDArray[np.float32]]:
-    return [joints[:people] for joints in sample.joints]
+def orientation_issue(record: ImageRecord, decoded: DecodedImage) -> DataIssue:
+    """Say how an image with an EXIF orientation was read."""
+    how = "turned upright" if decoded.turned else "read as stored, whose size the annotations have"
+    text = f"EXIF orientation {decoded.orientation}: {how} (DATASET.ORIENTATION stored or upright chooses)"
+    return DataIssue(str(record.path), text, "orientation", record.image_id)
 
 
 def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:
@@ -246,16 +221,21 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
         if isinstance(sample, DatasetError):
             return sample
         good.append(sample)
-    # rows past the batch's largest crowd are empty in every sample
-    people = max(1, *(_people_rows(s) for s in good))
+    # rows beyond the batch's largest crowd are empty in every sample
+    filled = np.any([(s.joints[0][..., 2] > 0).any(1) | (s.scales > 0) for s in good], 0)
+    people = int(filled.nonzero()[0].max(initial=0)) + 1
+
+    def stack(arrays: Iterable[NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays)))
+
     return TrainBatch(
-        images=torch.from_numpy(np.stack([s.image for s in good])),
-        joints=tuple(torch.from_numpy(np.stack(j)) for j in zip(*(_rows(s, people) for s in good), strict=True)),
-        masks=tuple(torch.from_numpy(np.stack(m)) for m in zip(*(s.masks for s in good), strict=True)),
-        scales=torch.from_numpy(np.stack([s.scales[:people] for s in good])),
+        images=stack(s.image for s in good),
+        joints=tuple(stack(j[:people] for j in joints) for joints in zip(*(s.joints for s in good), strict=True)),
+        masks=tuple(map(stack, zip(*(s.masks for s in good), strict=True))),
+        scales=stack(s.scales[:people] for s in good),
         image_ids=[s.image_id for s in good],
         dropped_people=sum(s.dropped_people for s in good),
         step_images=good[0].step_images,
-        skipped=[problem for s in good for problem in s.skipped],
-        oriented=[problem for s in good for problem in s.oriented],
+        skipped=[issue for s in good for issue in s.skipped],
+        oriented=[issue for s in good for issue in s.oriented],
     )

@@ -1,7 +1,7 @@
-"""Affine maps between a photo and the network's inputs and outputs. The one builder of them.
+"""Affine maps between an image and the network's inputs and outputs. The one builder of them.
 
 Coordinates are (x, y) in pixels, y down. An affine map is a (2, 3) float64 array A that takes
-photo point p to A[:, :2] @ p + A[:, 2].
+image point p to A[:, :2] @ p + A[:, 2].
 """
 
 import math
@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def square_to_output(
+def crop_to_output_affine(
     center: tuple[float, float], side: float, rotation: float, output_size: tuple[int, int], inverse: bool = False
 ) -> Array:
-    """Return the map of a rotated region of the photo, ``side`` wide, onto an output picture.
+    """Return the map of a rotated region of the image, ``side`` wide, onto an output image.
 
-    The region's centre goes to the middle of the output, its width to the output's width; one
-    uniform scale. Three float32 points define the map, as in the released program, whose last
-    digits this keeps.
+    The region's centre goes to the middle of the output, its width to the output's width; one uniform scale. Three
+    float32 points define the map, as in the released program, whose last digits this keeps.
 
     Args:
-        center: photo pixels.
-        side: the region's width in photo pixels, above 0.
+        center: image pixels.
+        side: the region's width in image pixels, above 0.
         rotation: degrees.
         output_size: (width, height) in output pixels.
-        inverse: return the map from output to photo instead.
+        inverse: return the map from output to image instead.
     """
     angle = math.pi * rotation / 180
     edge = -0.5 * side
@@ -52,17 +51,15 @@ def apply_affine(matrix: Array, points: NDArray[np.floating]) -> Array:
 
 
 @dataclass(frozen=True)
-class TestGeometry:
-    """How a photo is laid into the network's input at test time (METHOD.md 5.1).
+class ResizeGeometry:
+    """How an image is resized to the network's input at test time (docs/method.md 5.1).
 
     Attributes:
         base_size: (width, height) of the input at scale factor 1, multiples of the divisor.
-        center: the photo's middle, each coordinate rounded half to even; it goes to the
-            middle of the input.
-        side: photo pixels that the input's width covers.
+        center: the image's middle, each coordinate rounded half to even; it goes to the middle of the input.
+        side: image pixels that the input's width covers.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of the name
     base_size: tuple[int, int]
     center: tuple[int, int]
     side: float
@@ -72,12 +69,12 @@ class TestGeometry:
         return int(factor * self.base_size[0]), int(factor * self.base_size[1])
 
     def to_input(self, factor: float = 1.0) -> Array:
-        """Return the map from photo pixels to input pixels at a scale factor."""
-        return square_to_output(self.center, self.side, 0.0, self.size(factor))
+        """Return the map from image pixels to input pixels at a scale factor."""
+        return crop_to_output_affine(self.center, self.side, 0.0, self.size(factor))
 
-    def to_photo(self) -> Array:
-        """Return the map from input pixels at factor 1 back to photo pixels."""
-        return square_to_output(self.center, self.side, 0.0, self.base_size, inverse=True)
+    def to_image(self) -> Array:
+        """Return the map from input pixels at factor 1 back to image pixels."""
+        return crop_to_output_affine(self.center, self.side, 0.0, self.base_size, inverse=True)
 
 
 def _round_up(value: float, divisor: int) -> int:
@@ -85,12 +82,14 @@ def _round_up(value: float, divisor: int) -> int:
     return math.ceil(value / divisor) * divisor
 
 
-def fit_geometry(image_size: tuple[int, int], input_size: int, divisor: int = 64) -> TestGeometry:
-    """Lay a photo of (width, height) so that its short side fills ``input_size``.
+def resize_geometry(image_size: tuple[int, int], input_size: int, divisor: int = 64) -> ResizeGeometry:
+    """Resize an image of (width, height) so that its short side fills ``input_size``.
 
-    The short side becomes ``input_size`` rounded up to a multiple of ``divisor``; the other
-    keeps the ratio and is rounded up likewise, so the photo covers the short side exactly and
-    black borders appear along the long one.
+    The short side becomes ``input_size`` rounded up to a multiple of ``divisor``; the other keeps the ratio and is
+    rounded up likewise, so the image covers the short side exactly and black borders appear along the long one.
+
+    >>> resize_geometry((500, 333), 512).base_size
+    (832, 512)
     """
     width, height = image_size
     short = _round_up(input_size, divisor)
@@ -100,4 +99,4 @@ def fit_geometry(image_size: tuple[int, int], input_size: int, divisor: int = 64
     else:
         long = _round_up(short / height * width, divisor)
         base_size, side = (long, short), long / short * height
-    return TestGeometry(base_size, (int(np.rint(width / 2)), int(np.rint(height / 2))), side)
+    return ResizeGeometry(base_size, (int(np.rint(width / 2)), int(np.rint(height / 2))), side)

@@ -1,47 +1,48 @@
-"""Loaders: which photos go to which process at which step, and the worker processes."""
+"""Which images each rank trains with, and the loader processes that read them."""
 
 import atexit
-import multiprocessing
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
-from yacs.config import CfgNode
 
 from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.data.io.data_errors import BadInput
 from coupled_embedding.data.io.worker_monitor import STALLED_SECONDS
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.data.transforms import build_augmentation
 from coupled_embedding.utils.errors import DatasetError
 
+# seconds that a loader process asked to end stays: the main process may have several passes and a large file to go
+_GRACE = 600
 
-class StepPlan(Sampler[list[SampleKey]]):
-    """Which photos each process trains with, batch by batch, over the whole training.
 
-    A step takes the next ``processes · accumulate · images`` photos of the epoch's random
-    order and deals them out evenly, first to its forward passes and then to the processes, so
-    each pass of n processes with b images holds the photos of one process's with n·b. What an
-    epoch has left at its end makes no step, as in the released program, unless it is all that
-    there is or ``drop_last`` is off; too few for every process to get one in every pass are left
-    out in any case.
+class StepBatchSampler(Sampler[list[SampleKey]]):
+    """The images that a rank trains with, batch by batch, over the whole training.
+
+    A step takes the next ``ranks · accumulate · images`` images of the epoch's random order and shards them evenly,
+    first over its forward passes and then over the ranks, so each pass of n ranks with b images holds the images of one
+    rank's with n·b. What an epoch has left at its end makes no step, as in the released program, unless it is all that
+    there is or ``drop_last`` is off; too few for every rank to get one in every pass are left out in any case.
 
     Args:
-        num_images: photos in the data set.
-        images: photos per process and forward pass.
+        num_images: images in the data set.
+        images: images per rank and forward pass.
         accumulate: forward passes per step.
-        rank, processes: this process and their number.
+        rank, ranks: this rank and their number.
         seed: of the random order.
         first_step, last_step: steps to plan: ``first_step`` to ``last_step - 1``.
         drop_last: whether an epoch's last, partial step is left out.
 
     Raises:
-        DatasetError: there are fewer photos than processes times passes.
+        DatasetError: there are fewer images than ranks times passes.
+
+    >>> ranks = [StepBatchSampler(7, images=2, rank=rank, ranks=4, last_step=1) for rank in range(4)]
+    >>> [len(batch) for sampler in ranks for batch in sampler]
+    [2, 2, 2, 1]
     """
 
     def __init__(
@@ -50,24 +51,22 @@ class StepPlan(Sampler[list[SampleKey]]):
         images: int,
         accumulate: int = 1,
         rank: int = 0,
-        processes: int = 1,
+        ranks: int = 1,
         seed: int = 0,
         first_step: int = 0,
         last_step: int = 0,
         drop_last: bool = False,
     ) -> None:
         self.num_images, self.accumulate = num_images, accumulate
-        self.rank, self.processes, self.seed = rank, processes, seed
-        self.parts = processes * accumulate
+        self.rank, self.ranks, self.seed = rank, ranks, seed
+        self.parts = ranks * accumulate
         self.step_size = self.parts * images
         self.steps_per_epoch, left = divmod(num_images, self.step_size)
         if left >= self.parts and not (drop_last and self.steps_per_epoch):
             self.steps_per_epoch += 1
         if not self.steps_per_epoch:
-            raise DatasetError(
-                f"{num_images} photos are too few for {processes} processes with {accumulate} forward passes a step: "
-                "each needs one photo at least"
-            )
+            sizes = f"{ranks} ranks with {accumulate} forward passes a step"
+            raise DatasetError(f"{num_images} images are too few for {sizes}: each needs one image at least")
         self.first_step, self.last_step = first_step, last_step
 
     def __len__(self) -> int:
@@ -80,47 +79,18 @@ class StepPlan(Sampler[list[SampleKey]]):
                 epoch = step // self.steps_per_epoch
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
             start = step % self.steps_per_epoch * self.step_size
-            photos = order[start : start + self.step_size]
-            for together in np.array_split(photos, self.accumulate):
-                part = np.array_split(together, self.processes)[self.rank]
-                yield [SampleKey(epoch, int(index), len(photos)) for index in part]
-
-
-# a loader process that is asked to end stays so long: the main one may have several passes and a large file to go
-_GRACE = 600  # seconds
-
-
-def prepare_worker(worker: int) -> None:
-    """Keep a loader process to one thread, and alive until the main one ends.
-
-    Ctrl-C and Slurm signal all processes; the main one still needs photos for its last step.
-    A worker whose main process has gone ends by itself.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
-    single_threaded(worker)
-
-
-@atexit.register
-def _end_workers() -> None:
-    """Kill the loader processes that are left at the end, where multiprocessing would send SIGTERM and wait."""
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-def single_threaded(_worker: int) -> None:
-    """Keep a process to one thread: there are as many processes as wanted."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+            images = order[start : start + self.step_size]
+            for together in np.array_split(images, self.accumulate):
+                part = np.array_split(together, self.ranks)[self.rank]
+                yield [SampleKey(epoch, int(index), len(images)) for index in part]
 
 
 def training_records(records: list[ImageRecord], which: str) -> list[ImageRecord]:
-    """Return the photos to train on.
+    """Return the images to train on.
 
     Args:
-        which: ``"annotated"``: with at least one annotation of a person or a crowd region, as the
-            released program has it; ``"labelled"``: with at least one labelled joint; ``"all"``.
+        which: ``"annotated"``: with at least one annotation of a person or a crowd region, as in the released
+            program; ``"labelled"``: with at least one labelled joint; ``"all"``.
     """
     if which == "all":
         return records
@@ -129,65 +99,72 @@ def training_records(records: list[ImageRecord], which: str) -> list[ImageRecord
     return [r for r in records if (r.keypoints[..., 2] > 0).any()]
 
 
-def build_train_dataset(
-    cfg: CfgNode,
-    records: list[ImageRecord],
-    schema: KeypointSchema,
-    strides: tuple[int, ...],
-    bad_input: BadInput | None = None,
-) -> TrainDataset:
-    """Build the training samples of a config."""
-    return TrainDataset(
-        training_records(records, cfg.DATASET.TRAIN_IMAGES),
-        schema.flip_index,
-        build_augmentation(cfg),
-        cfg.DATASET.INPUT_SIZE,
-        strides,
-        cfg.DATASET.MAX_PEOPLE,
-        cfg.SEED,
-        cfg.AUGMENT.REDUCED_DECODE,
-        bad_input,
+def train_batches(
+    dataset: TrainDataset, sampler: StepBatchSampler, workers: int, pin_memory: bool
+) -> Generator[TrainBatch]:
+    """Load a sampler's batches in worker processes; errors as `read_batches`."""
+    prefetch = 4 if workers else None
+    return read_batches(
+        dataset, workers, pin_memory, batch_sampler=sampler, collate_fn=collate, prefetch_factor=prefetch
     )
 
 
-def train_batches(dataset: TrainDataset, plan: StepPlan, workers: int, pin_memory: bool) -> Generator[TrainBatch]:
-    """Load the plan's batches in worker processes.
+def read_batches(dataset: Any, workers: int, pin_memory: bool, **options: Any) -> Generator[Any]:
+    """Yield a data set's batches from worker processes, which end with the generator.
+
+    Args:
+        dataset: with ``raise_if_worker_died(error)``.
+        options: of torch's loader: how items become batches.
 
     Raises:
-        DatasetError: it names what cannot be read, or what a process was reading when it died.
+        DatasetError: it was in a batch's place, as it names what cannot be read; or a process died or stalled.
     """
     loader = DataLoader(
         dataset,
-        batch_sampler=plan,
         num_workers=workers,
-        collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=prepare_worker,
-        prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # or every new loader would change the random state of the training
         timeout=STALLED_SECONDS if workers else 0,
+        **options,
     )
-    yield from each_batch(loader, dataset.name_dead_worker)
-
-
-def each_batch(loader: DataLoader[Any], explain: Callable[[RuntimeError], None]) -> Generator[Any]:
-    """Yield a loader's batches; its processes end with the generator.
-
-    Args:
-        explain: raises DatasetError if this error tells of a loader process that died or stalled.
-
-    Raises:
-        DatasetError: it stood in a batch's place, or a process died.
-    """
     batches = iter(loader)
+    kill = partial(_kill, list(getattr(batches, "_workers", ())))
+    atexit.register(kill)  # multiprocessing would send a signal that they ignore, and wait
     try:
         for batch in batches:
             if isinstance(batch, DatasetError):
                 raise batch
             yield batch
     except RuntimeError as error:
-        explain(error)
+        dataset.raise_if_worker_died(error)
         raise
     finally:
         # an error's traceback would keep it alive, and with it its processes
         del batches
+        kill()
+        atexit.unregister(kill)
+
+
+def _kill(workers: Sequence[Any]) -> None:
+    """Kill what torch asked to end and did not end: our own loader processes ignore SIGTERM."""
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+
+
+def prepare_worker(worker: int) -> None:
+    """Keep a loader process to one thread, and alive until the main process ends.
+
+    Ctrl-C and Slurm signal all processes; the main one still needs images for its last step. A worker whose main
+    process has gone ends by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    single_threaded(worker)
+
+
+def single_threaded(_worker: int) -> None:
+    """Keep a process to one thread; several processes share the cores."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.utils.errors import DatasetError, shown
+from coupled_embedding.utils.errors import DatasetError, short_repr
 
 # CrowdPose annotates no segments; a person fills about half of the box
 BOX_FILL = 0.53
@@ -40,7 +40,7 @@ class PersonCategories:
 
     @property
     def result(self) -> int:
-        """The category id that results carry: the first of the people's. A network does not tell categories."""
+        """The category id that results carry: the first of the people's. A network does not distinguish them."""
         return next(iter(self.people), 1)
 
     def is_person(self, category_id: Any) -> bool | None:
@@ -86,9 +86,11 @@ def _names(entries: Sequence[Any], path: Path) -> dict[int, str]:
     for entry in entries:
         number = whole_number(entry.get("id")) if isinstance(entry, dict) else None
         if number is None:
-            raise DatasetError(f"{path}: categories: expected entries with an 'id' that is whole, got {shown(entry)}")
+            raise DatasetError(
+                f"{path}: categories: expected entries with an 'id' that is whole, got {short_repr(entry)}"
+            )
         if number in names:
-            raise DatasetError(f"{path}: categories: the id {number} stands there twice")
+            raise DatasetError(f"{path}: categories: the id {number} is listed twice")
         names[number] = str(entry.get("name", number))[:100]
     return names
 
@@ -133,14 +135,7 @@ def usable_boxes(boxes: NDArray[np.floating], keypoints: NDArray[np.floating]) -
 
 
 def box_areas(boxes: Any) -> NDArray[np.float64]:
-    """Estimate the areas of people from their boxes: 0.53 · width · height.
-
-    Args:
-        boxes: (N, 4) x, y, width, height in image pixels.
-
-    Returns:
-        (N,) square image pixels.
-    """
+    """Estimate the areas of people, (N,) square pixels, from boxes (N, 4) in image pixels: 0.53 · width · height."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     # in the benchmark's order of factors: the last bit decides on which side of a limit an area lies
     return boxes[:, 3] * boxes[:, 2] * BOX_FILL

@@ -1,4 +1,4 @@
-"""What is known of one photo: its file, its people and the regions that training ignores."""
+"""What is known of one image: its file, its people and the regions that training ignores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from coupled_embedding.data.io.data_errors import BadInputError, Problem
+from coupled_embedding.data.io.data_errors import DataError, DataIssue
+from coupled_embedding.data.io.segmentation import check_segmentation
 
-MAX_PIXELS = 2**28  # of a photo: decoded, 0.8 GB
+MAX_PIXELS = 2**28  # of an image: decoded, 0.8 GB
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One photo with its N annotated people.
+    """One image with its N annotated people.
 
     Attributes:
         image_id: the annotation file's id.
         path: the image file.
-        width, height: photo pixels, as annotated.
-        keypoints: (N, K, 3) float32: x, y in photo pixels, label (0 none, 1 hidden, 2 seen).
-        boxes: (N, 4) float32: x, y, width, height in photo pixels.
+        width, height: image pixels, as annotated.
+        keypoints: (N, K, 3) float32: x, y in image pixels, label (0 none, 1 hidden, 2 seen).
+        boxes: (N, 4) float32: x, y, width, height in image pixels.
         ignored: COCO segmentations (polygons or RLE) of crowd regions and of people without
             keypoints, where heatmaps are not trained.
-        crowd_index: CrowdPose's figure, None where the file has none.
+        crowd_index: CrowdPose's measure, None where the file has none.
         annotations: of people, crowd regions and what could not be read, in the file.
-        orientation: how an EXIF orientation is read: see `images.ORIENTATIONS`.
+        orientation: how an EXIF orientation is read: see `schema.ORIENTATIONS`.
         ids, crowds, num_keypoints, areas: of each person, as the file has them; empty: not known.
     """
 
@@ -51,17 +52,16 @@ class ImageRecord:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.
 
         Raises:
-            BadInputError: a region is neither polygons nor runs of the photo's size.
+            DataError: a region is neither polygons nor runs of the image's size.
         """
         runs: list[Any] = []
         for segmentation in self.ignored:
             try:
                 runs += _run_lengths(segmentation, self.height, self.width)
             except Exception as error:  # pycocotools raises whatever its C code meets
-                text = (
-                    f"image {self.image_id} has a segmentation that cannot be read: {str(segmentation)[:80]} ({error})"
-                )
-                raise BadInputError(Problem(str(self.path), text, "segmentation", self.image_id)) from error
+                shown = f"{str(segmentation)[:80]} ({error})"
+                text = f"image {self.image_id} has a segmentation that cannot be read: {shown}"
+                raise DataError(DataIssue(str(self.path), text, "segmentation", self.image_id)) from error
         if not runs:
             return np.full((self.height, self.width), 255, np.uint8)
         # one decode for all; its memory is by columns
@@ -72,23 +72,14 @@ class ImageRecord:
 
 def _run_lengths(segmentation: Any, height: int, width: int) -> list[Any]:
     """Return the compressed run lengths of a segmentation's parts, all of them of height · width pixels."""
-    if isinstance(segmentation, list):
-        return _polygons(segmentation, height, width)
-    if not isinstance(segmentation, dict) or list(segmentation.get("size", [])) != [height, width]:
-        raise ValueError(f"expected polygons, or runs of size [{height}, {width}]")
-    counts = segmentation["counts"]
-    if isinstance(counts, list):
-        if sum(counts) != height * width:
-            raise ValueError(f"runs cover {sum(counts)} of {height * width} pixels")
+    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"expected polygons, or runs of size [{height}, {width}]")
+        # merging runs that cover too few pixels would never end; a decoded mask has all
+        return [coco_mask.encode(coco_mask.decode(segmentation))]
+    check_segmentation(segmentation, height, width)
+    if isinstance(segmentation, dict):
         return [coco_mask.frPyObjects(segmentation, height, width)]
-    # merging runs that cover too few pixels would never end; a decoded mask has all
-    return [coco_mask.encode(coco_mask.decode(segmentation))]
-
-
-def _polygons(polygons: list[Any], height: int, width: int) -> list[Any]:
     # pycocotools would take four numbers as a box; they are a line, which covers nothing
-    for polygon in polygons:
-        if not np.isfinite(np.asarray(polygon, np.float64)).all():
-            raise ValueError("coordinates must be finite numbers")
-    closed = [polygon for polygon in polygons if len(polygon) >= 6]
+    closed = [polygon for polygon in segmentation if len(polygon) >= 6]
     return coco_mask.frPyObjects(closed, height, width) if closed else []

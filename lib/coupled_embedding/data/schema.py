@@ -10,11 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from coupled_embedding.utils.errors import DatasetError, shown
-from coupled_embedding.utils.paths import name_problem, resolve, text_problem
+from coupled_embedding.utils.errors import DatasetError, short_repr
+from coupled_embedding.utils.paths import name_error, path_error, resolve
 from coupled_embedding.utils.plain_yaml import parse_yaml, read_text
 
 EVALUATORS = ("coco", "crowdpose")
@@ -38,7 +35,7 @@ class KeypointSchema:
     Attributes:
         name: the data set's short name.
         joints: K joint names, in the order of the annotation file.
-        flip_pairs: (left, right) pairs of joint numbers that change places in a mirror.
+        flip_pairs: (left, right) pairs of joint numbers that change places in a flipped image.
         skeleton: pairs of joint numbers that a drawing connects.
         sigmas: K object-keypoint-similarity sigmas.
         grouping_order: all joint numbers, in the order in which grouping visits them.
@@ -46,8 +43,8 @@ class KeypointSchema:
         evaluator: ``"coco"`` or ``"crowdpose"``: which benchmark's rules score results.
         root: folder of the data set, relative to the checkout or absolute.
         splits: name -> files.
-        synthetic: whether the files are rendered by this package when they are missing.
-        held_out: splits that figures are reported on, so that nothing may be chosen by them.
+        synthetic: whether tools/ render the files when they are missing.
+        held_out: splits that results are reported on, so that nothing may be chosen by them.
         categories: names or ids of the annotation file's categories that count as people, where it has
             several with these joints; empty: all of them.
         orientation: how an EXIF orientation is read, a key of `ORIENTATIONS`.
@@ -75,7 +72,7 @@ class KeypointSchema:
 
     @property
     def flip_index(self) -> tuple[int, ...]:
-        """For each joint, the joint that it becomes in a mirror."""
+        """For each joint, the joint that it becomes in a flipped image."""
         index = list(range(self.num_joints))
         for left, right in self.flip_pairs:
             index[left], index[right] = right, left
@@ -95,12 +92,8 @@ class KeypointSchema:
         for key in ("flip_pairs", "skeleton"):
             named[key] = [[self.joints[i] for i in pair] for pair in getattr(self, key)]
         named["grouping_order"] = [self.joints[i] for i in self.grouping_order]
-        named["joints"] = list(self.joints)
-        named["sigmas"] = list(self.sigmas)
         named["colors"] = [list(color) for color in self.colors]
-        named["held_out"] = list(self.held_out)
-        named["categories"] = list(self.categories)
-        return named
+        return named | {key: list(named[key]) for key in ("joints", "sigmas", "held_out", "categories")}
 
 
 def load_schema(path: str | Path) -> KeypointSchema:
@@ -121,35 +114,11 @@ def load_schema(path: str | Path) -> KeypointSchema:
     return schema_from_dict(content, str(path))
 
 
-@dataclass(frozen=True)
-class Pose:
-    """One person found in a photo.
-
-    Attributes:
-        keypoints: (K, 3) float64: x, y in photo pixels, score. A joint that was not found is
-            at (0, 0).
-        score: of the whole person.
-    """
-
-    keypoints: NDArray[np.float64]
-    score: float
-
-
+# of a schema file, with their types
 _FIELDS = {
-    "name": str,
-    "joints": list,
-    "flip_pairs": list,
-    "skeleton": list,
-    "sigmas": list,
-    "grouping_order": list,
-    "colors": list,
-    "evaluator": str,
-    "root": str,
-    "splits": dict,
-    "synthetic": bool,
-    "held_out": list,
-    "categories": list,
-    "orientation": str,
+    **{"name": str, "joints": list, "flip_pairs": list, "skeleton": list, "sigmas": list},
+    **{"grouping_order": list, "colors": list, "evaluator": str, "root": str, "splits": dict, "synthetic": bool},
+    **{"held_out": list, "categories": list, "orientation": str},
 }
 _REQUIRED = {"name", "joints", "flip_pairs", "skeleton", "sigmas"}
 
@@ -157,127 +126,111 @@ _REQUIRED = {"name", "joints", "flip_pairs", "skeleton", "sigmas"}
 def schema_from_dict(content: Any, source: str) -> KeypointSchema:
     """Build a schema from a YAML file's content; ``source`` names it in errors."""
     fields = _checked_fields(content, source)
-    joints = tuple(_strings(fields["joints"], f"{source}: joints"))
+    joints = _strings(fields["joints"], f"{source}: joints")
     if not 1 <= len(joints) <= MOST_JOINTS or len(set(joints)) != len(joints):
-        raise DatasetError(
-            f"{source}: joints: expected a list of different names, at most {MOST_JOINTS}, got {shown(list(joints))}"
-        )
-    names = _JointNames(joints, source)
-    order = names.numbers("grouping_order", fields.get("grouping_order") or list(joints))
+        expected = f"a list of different names, at most {MOST_JOINTS}"
+        raise DatasetError(f"{source}: joints: expected {expected}, got {short_repr(list(joints))}")
+    order = _numbers(fields.get("grouping_order") or joints, joints, f"{source}: grouping_order")
     if sorted(order) != list(range(len(joints))):
         raise DatasetError(f"{source}: grouping_order: must name each of the {len(joints)} joints once")
-    flip_pairs = names.pairs("flip_pairs", fields["flip_pairs"])
-    flipped = [joint for pair in flip_pairs for joint in pair]
-    if len(set(flipped)) != len(flipped):
-        raise DatasetError(f"{source}: flip_pairs: a joint may stand in one pair only")
+    flip_pairs = _pairs(fields["flip_pairs"], joints, f"{source}: flip_pairs")
+    if len({joint for pair in flip_pairs for joint in pair}) != 2 * len(flip_pairs):
+        raise DatasetError(f"{source}: flip_pairs: a joint may be in one pair only")
     _strings([fields.get("root", "")], f"{source}: root")
     name = fields["name"]
-    problem = name_problem(name) if name else "it is empty"
-    if problem:
-        raise DatasetError(f"{source}: name: {shown(name)} cannot stand in file names: {problem}")
-    evaluator = _one_of(fields.get("evaluator", "coco"), EVALUATORS, f"{source}: evaluator")
+    if problem := name_error(name) if name else "it is empty":
+        raise DatasetError(f"{source}: name: {short_repr(name)} cannot be part of file names: {problem}")
     return KeypointSchema(
-        name=name,
-        joints=joints,
-        flip_pairs=flip_pairs,
-        skeleton=names.pairs("skeleton", fields["skeleton"]),
-        sigmas=_sigmas(fields["sigmas"], len(joints), source),
-        grouping_order=tuple(order),
-        colors=_colors(fields.get("colors") or [], len(joints), source),
-        evaluator=evaluator,
+        name,
+        joints,
+        flip_pairs,
+        _pairs(fields["skeleton"], joints, f"{source}: skeleton"),
+        _sigmas(fields["sigmas"], len(joints), source),
+        order,
+        _colors(fields.get("colors") or [], len(joints), source),
+        evaluator=_one_of(fields.get("evaluator", "coco"), EVALUATORS, f"{source}: evaluator"),
         root=fields.get("root", ""),
         splits=_splits(fields.get("splits", {}), source),
         synthetic=fields.get("synthetic", False),
-        held_out=tuple(_strings(fields.get("held_out", []), f"{source}: held_out")),
-        categories=tuple(_strings([str(c) for c in fields.get("categories", [])], f"{source}: categories")),
+        held_out=_strings(fields.get("held_out", []), f"{source}: held_out"),
+        categories=_strings([str(c) for c in fields.get("categories", [])], f"{source}: categories"),
         orientation=_one_of(fields.get("orientation", "auto"), ORIENTATIONS, f"{source}: orientation"),
     )
-
-
-def _one_of(value: str, allowed: Sequence[str], where: str) -> str:
-    if value not in allowed:
-        raise DatasetError(f"{where}: {shown(value)} is not one of {', '.join(allowed)}")
-    return value
 
 
 def _checked_fields(content: Any, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"{source}: expected a mapping with the fields {', '.join(_FIELDS)}")
-    unknown = [key if isinstance(key, str) else shown(key) for key in content if key not in _FIELDS]
+    unknown = [key if isinstance(key, str) else short_repr(key) for key in content if key not in _FIELDS]
     if unknown:
         raise DatasetError(f"{source}: unknown field {', '.join(unknown):.200}; allowed: {', '.join(_FIELDS)}")
     for key, kind in _FIELDS.items():
         if key not in content and key in _REQUIRED:
             raise DatasetError(f"{source}: field '{key}' is missing")
         if key in content and not isinstance(content[key], kind):
-            raise DatasetError(f"{source}: {key}: expected a {kind.__name__}, got {shown(content[key])}")
+            raise DatasetError(f"{source}: {key}: expected a {kind.__name__}, got {short_repr(content[key])}")
     return content
 
 
-def _strings(values: Sequence[Any], where: str) -> list[str]:
+def _one_of(value: str, allowed: Sequence[str], where: str) -> str:
+    if value not in allowed:
+        raise DatasetError(f"{where}: {short_repr(value)} is not one of {', '.join(allowed)}")
+    return value
+
+
+def _strings(values: Sequence[Any], where: str) -> tuple[str, ...]:
     for value in values:
         if not isinstance(value, str):
-            raise DatasetError(f"{where}: expected names, got {shown(value)}")
-        if text_problem(value):
-            raise DatasetError(f"{where}: {shown(value)} is impossible: {text_problem(value)}")
-    return list(values)
+            raise DatasetError(f"{where}: expected names, got {short_repr(value)}")
+        if path_error(value):
+            raise DatasetError(f"{where}: {short_repr(value)} is impossible: {path_error(value)}")
+    return tuple(values)
 
 
-@dataclass(frozen=True)
-class _JointNames:
-    joints: tuple[str, ...]
-    source: str
+def _numbers(names: Sequence[Any], joints: Sequence[str], where: str) -> tuple[int, ...]:
+    places = {name: number for number, name in enumerate(joints)}
+    for name in names:
+        if not isinstance(name, str) or name not in places:
+            raise DatasetError(f"{where}: {short_repr(name)} is not one of the joints")
+    return tuple(places[name] for name in names)
 
-    def numbers(self, key: str, names: Sequence[Any]) -> tuple[int, ...]:
-        places = {name: number for number, name in enumerate(self.joints)}
-        for name in names:
-            if not isinstance(name, str) or name not in places:
-                raise DatasetError(f"{self.source}: {key}: {shown(name)} is not one of the joints")
-        return tuple(places[name] for name in names)
 
-    def pairs(self, key: str, values: Sequence[Any]) -> tuple[tuple[int, int], ...]:
-        for value in values:
-            if not isinstance(value, list) or len(value) != 2:
-                raise DatasetError(f"{self.source}: {key}: expected pairs of joint names, got {shown(value)}")
-        numbers = self.numbers(key, [name for pair in values for name in pair])
-        return tuple(zip(numbers[0::2], numbers[1::2], strict=True))
+def _pairs(values: Sequence[Any], joints: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:
+    for value in values:
+        if not isinstance(value, list) or len(value) != 2:
+            raise DatasetError(f"{where}: expected pairs of joint names, got {short_repr(value)}")
+    return tuple((a, b) for a, b in (_numbers(pair, joints, where) for pair in values))
 
 
 def _sigmas(values: Sequence[Any], count: int, source: str) -> tuple[float, ...]:
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 10]
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 10]
     if len(values) != count or len(numbers) != count:
-        raise DatasetError(
-            f"{source}: sigmas: expected {count} numbers above 0, one a joint, got {shown(list(values))}"
-        )
-    return tuple(float(v) for v in numbers)
+        expected = f"{count} numbers above 0, one a joint"
+        raise DatasetError(f"{source}: sigmas: expected {expected}, got {short_repr(list(values))}")
+    return tuple(numbers)
 
 
 def _colors(values: Sequence[Any], count: int, source: str) -> tuple[tuple[int, int, int], ...]:
     if not values:
-        return tuple(_hue(i / count) for i in range(count))
+        hues = (colorsys.hsv_to_rgb(i / count, 0.75, 1.0) for i in range(count))
+        return tuple((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in hues)
     for value in values:
         is_triple = isinstance(value, list) and len(value) == 3
         if not is_triple or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
-            raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {shown(value)}")
+            raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {short_repr(value)}")
     if len(values) != count:
         raise DatasetError(f"{source}: colors: expected {count} colours, one a joint, got {len(values)}")
     return tuple((v[0], v[1], v[2]) for v in values)
 
 
-def _hue(turn: float) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb(turn, 0.75, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
 def _splits(content: dict[Any, Any], source: str) -> dict[str, Split]:
     splits = {}
     for name, files in content.items():
+        problem = name_error(str(name)) if isinstance(name, str | int) else "it must be a text"
+        if problem:
+            raise DatasetError(f"{source}: splits: {short_repr(name)} cannot name a split: {problem}")
         keys = set(files) if isinstance(files, dict) else set()
-        if not isinstance(name, str | int) or name_problem(str(name)):
-            problem = name_problem(str(name)) if isinstance(name, str | int) else "it must be a text"
-            raise DatasetError(f"{source}: splits: {shown(name)} cannot name a split: {problem}")
         if keys != {"annotations", "images"} or not all(isinstance(v, str) for v in files.values()):
             raise DatasetError(f"{source}: splits.{name}: expected the two paths 'annotations' and 'images'")
-        _strings([files["annotations"], files["images"]], f"{source}: splits.{name}")
-        splits[str(name)] = Split(files["annotations"], files["images"])
+        splits[str(name)] = Split(*_strings([files["annotations"], files["images"]], f"{source}: splits.{name}"))
     return splits

@@ -1,4 +1,4 @@
-"""Training targets on the device, from joints in heatmap cells (METHOD.md §2)."""
+"""Training targets on the device, from joints in heatmap cells (docs/method.md 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SIGMA = 2.0  # cells, at every resolution
 
 @dataclass(frozen=True)
 class Targets:
-    """What the losses compare a batch of B images with.
+    """What the losses compare the output for a batch of B images with.
 
     Attributes:
         heatmaps: (B, K, h, w) in [0, 1], one entry a resolution, lowest first.

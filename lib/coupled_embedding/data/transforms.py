@@ -1,4 +1,4 @@
-"""One random affine draw, one warp: a photo becomes a training sample (METHOD.md §2)."""
+"""Augmentation: sampled affine parameters, one warp of image, joints and mask (docs/method.md 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +7,21 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from yacs.config import CfgNode
 
-from coupled_embedding.data.geometry import Array, apply_affine, square_to_output
+from coupled_embedding.data.geometry import Array, apply_affine, crop_to_output_affine
 
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class AffineDraw:
-    """One draw of the augmentation.
+class AffineParams:
+    """Sampled parameters of the augmentation.
 
     Attributes:
-        scale: the region's side in units of the photo's short side; above 1 zooms out.
+        scale: the region's side in units of the image's short side; above 1 zooms out.
         rotation: degrees.
-        translate: (x, y) whole photo pixels by which the region's centre moves.
-        flip: mirror the result horizontally.
+        translate: (x, y) whole image pixels by which the region's centre moves.
+        flip: flip the result horizontally.
     """
 
     scale: float
@@ -31,24 +30,24 @@ class AffineDraw:
     flip: bool
 
     def side(self, image_size: tuple[int, int]) -> float:
-        """Return the side of the region in pixels of a photo of (width, height)."""
+        """Return the side of the region in pixels of an image of (width, height)."""
         # the released program keeps the side in float32, in units of 200 pixels; each step rounds. A plain
         # float is rounded before it multiplies a float32, a NumPy float64 is not: its recordings have both
         side = np.float32(np.float32(min(image_size)) * self.scale)
         return float(side / np.float32(200) * np.float32(200))
 
     def matrix(self, image_size: tuple[int, int], output_size: int, reduction: int = 1) -> Array:
-        """Return the map from photo pixels to a square output, before the flip.
+        """Return the map from image pixels to a square output, before the flip.
 
         Args:
-            image_size: the photo's (width, height).
-            reduction: map from the pixels of the photo decoded so many times smaller instead.
+            image_size: the image's (width, height).
+            reduction: map from the pixels of the image decoded by this factor smaller instead.
         """
         width, height = image_size
         center = (width / 2 + self.translate[0], height / 2 + self.translate[1])
-        matrix = square_to_output(center, self.side(image_size), self.rotation, (output_size, output_size))
+        matrix = crop_to_output_affine(center, self.side(image_size), self.rotation, (output_size, output_size))
         if reduction > 1:
-            # whole numbers are the middles of pixels: a small one's is at r·x + (r − 1)/2 in the photo
+            # whole numbers are the middles of pixels: a small one's is at r·x + (r − 1)/2 in the image
             matrix[:, 2] += matrix[:, :2].sum(1) * (reduction - 1) / 2
             matrix[:, :2] *= reduction
         return matrix
@@ -56,15 +55,15 @@ class AffineDraw:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random draw; the defaults are the paper's.
+    """Ranges of the parameters; the defaults are the paper's.
 
     Attributes:
-        scale: least and greatest `AffineDraw.scale`.
+        scale: least and greatest `AffineParams.scale`.
         rotation: greatest rotation, degrees, either way.
-        translate: greatest shift as a share of the scaled photo size, either way.
-        flip: probability of a mirror.
-        exact_flip: mirror joints exactly in photo pixels. The released program's mirror puts
-            most of them one heatmap cell off, which the paper's figures include.
+        translate: greatest shift as a share of the scaled image size, either way.
+        flip: probability of a flip.
+        exact_flip: flip joints exactly in image pixels. The released program's flip puts most of them one heatmap
+            cell off, which the paper's results include.
         color: brightness, contrast and saturation vary by up to this share.
     """
 
@@ -75,12 +74,12 @@ class Augmentation:
     exact_flip: bool = False
     color: float = 0.0
 
-    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> AffineDraw:
-        """Draw once for a photo of (width, height)."""
+    def sample(self, rng: np.random.Generator, image_size: tuple[int, int]) -> AffineParams:
+        """Sample parameters for an image of (width, height)."""
         scale = rng.uniform(*self.scale)
         rotation = rng.uniform(-self.rotation, self.rotation)
         shift = [self._shift(rng, self.translate * scale * length) for length in image_size]
-        return AffineDraw(scale, rotation, (shift[0], shift[1]), bool(rng.random() < self.flip))
+        return AffineParams(scale, rotation, (shift[0], shift[1]), bool(rng.random() < self.flip))
 
     @staticmethod
     def _shift(rng: np.random.Generator, limit: float) -> int:
@@ -101,65 +100,57 @@ class Augmentation:
         return np.asarray(mixed, np.uint8)
 
 
-def build_augmentation(cfg: CfgNode) -> Augmentation:
-    """Build the augmentation of a config."""
-    node = cfg.AUGMENT
-    return Augmentation(
-        (node.SCALE[0], node.SCALE[1]), node.ROTATION, node.TRANSLATE, node.FLIP, node.EXACT_FLIP, node.COLOR
-    )
-
-
 def warp_image(
-    image: Image, draw: AffineDraw, size: int, photo_size: tuple[int, int] | None = None, reduction: int = 1
+    image: Image, params: AffineParams, size: int, image_size: tuple[int, int] | None = None, reduction: int = 1
 ) -> Image:
-    """Warp a photo (h, w, 3) bilinearly to (size, size, 3) with a black border, then flip.
+    """Warp an image (h, w, 3) bilinearly to (size, size, 3) with a black border, then flip.
 
     Args:
-        image: the photo, or the photo decoded ``reduction`` times smaller.
-        photo_size: (width, height) of the whole photo; None: the image's.
+        image: the image, or the image decoded ``reduction`` times smaller.
+        image_size: (width, height) of the whole image; None: the image's.
     """
-    matrix = draw.matrix(photo_size or (image.shape[1], image.shape[0]), size, reduction)
+    matrix = params.matrix(image_size or (image.shape[1], image.shape[0]), size, reduction)
     # OpenCV warps four channels in less than half the time of three, to the same values
     four = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
     warped = cv2.warpAffine(four, matrix, (size, size), flags=cv2.INTER_LINEAR)
-    return _flipped(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), draw)
+    return _flipped(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), params)
 
 
-def warp_mask(mask: Image, draw: AffineDraw, size: int) -> NDArray[np.bool_]:
-    """Warp a 0/255 mask (h, w) to (size, size), False outside the photo, then flip."""
-    matrix = draw.matrix((mask.shape[1], mask.shape[0]), size)
+def warp_mask(mask: Image, params: AffineParams, size: int) -> NDArray[np.bool_]:
+    """Warp a 0/255 mask (h, w) to (size, size), False outside the image, then flip."""
+    matrix = params.matrix((mask.shape[1], mask.shape[0]), size)
     warped = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR)
-    return _flipped(warped, draw) > 127  # of 255: the released program's "over a half"
+    return _flipped(warped, params) > 127  # of 255: the released program's "over a half"
 
 
-def _flipped(image: NDArray[Any], draw: AffineDraw) -> Image:
-    return np.asarray(cv2.flip(image, 1) if draw.flip else image, np.uint8)
+def _flipped(image: NDArray[Any], params: AffineParams) -> Image:
+    return np.asarray(cv2.flip(image, 1) if params.flip else image, np.uint8)
 
 
 def warp_joints(
     keypoints: NDArray[np.float32],
-    draw: AffineDraw,
+    params: AffineParams,
     image_size: tuple[int, int],
     size: int,
     flip_index: Sequence[int],
-    mirror_gap: float = 1.0,
+    flip_gap: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Map joints (N, K, 3) from photo pixels to cells of a (size, size) map.
+    """Map joints (N, K, 3) from image pixels to cells of a (size, size) map.
 
     Args:
-        image_size: the photo's (width, height).
-        flip_index: for each joint, the joint that it becomes in a mirror.
-        mirror_gap: a mirror takes x to ``size - mirror_gap - x``: 1 in the released program;
+        image_size: the image's (width, height).
+        flip_index: for each joint, its partner in a flipped image.
+        flip_gap: a flip takes x to ``size - flip_gap - x``: 1 in the released program;
             one input pixel (in cells) is exact.
 
     Returns:
         (N, K, 3) float32: x, y in cells, label unchanged.
     """
     warped = keypoints.copy()
-    warped[..., :2] = apply_affine(draw.matrix(image_size, size), keypoints[..., :2])
-    if draw.flip:
+    warped[..., :2] = apply_affine(params.matrix(image_size, size), keypoints[..., :2])
+    if params.flip:
         warped = warped[:, list(flip_index)]
-        warped[..., 0] = np.float32(size - mirror_gap) - warped[..., 0]
+        warped[..., 0] = np.float32(size - flip_gap) - warped[..., 0]
     return warped
 
 
@@ -169,11 +160,11 @@ def person_scales(boxes: NDArray[np.floating], matrix: Array, input_size: int) -
     The sides are those of the mapped (rotated) box, so rotation does not change them.
     """
     sides = boxes[:, 2:].astype(np.float64)
-    lengths = np.linalg.norm(matrix[:, :2], axis=0)  # a photo pixel's length along each axis
+    lengths = np.linalg.norm(matrix[:, :2], axis=0)  # an image pixel's length along each axis
     return np.sqrt(sides[:, 0] * lengths[0] * sides[:, 1] * lengths[1]) / input_size
 
 
-def most_labelled(keypoints: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+def top_labelled(keypoints: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
     """Return the indices of the ``limit`` people with most labelled joints, in their old order."""
     labelled = (keypoints[..., 2] > 0).sum(1)
     return np.sort(np.argsort(-labelled, kind="stable")[:limit])

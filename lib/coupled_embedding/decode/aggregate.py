@@ -1,7 +1,7 @@
-"""Merge a network's outputs over resolutions, the mirrored photo and scale factors (METHOD.md 5.2).
+"""Merge a network's outputs over resolutions, the flipped image and scale factors (docs/method.md 5.2).
 
-Everything stays as small as it can: heatmaps at the network's finest resolution, tags at
-stride 4 and as the network put them out. `decode` looks up what it needs.
+Everything stays small: heatmaps at the network's finest resolution, tags at stride 4 in the network's own layout.
+`decode` interpolates what it needs.
 """
 
 from collections.abc import Sequence
@@ -13,73 +13,72 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.decode.fast.upsample import Map
-from coupled_embedding.decode.fast.views import TagLayer
+from coupled_embedding.decode.fast.views import TagView
 
 _PIXELS_FIRST, _JOINTS_FIRST = (0, 2, 3, 1, 4), (0, 3, 1, 2, 4)  # (B, K, h, w, D) <-> (B, h, w, K, D)
 
 
 @dataclass(frozen=True)
-class PhotoMaps:
-    """What decode needs of one photo, in host memory.
+class ImageMaps:
+    """What decode needs of one image, in host memory.
 
     Attributes:
         heatmaps: (K, H', W') float32, contiguous.
-        tags: one or two layers; a pixel's tag is its layers' values one after the other.
+        tags: one or two views; a pixel's tag is its views' values, concatenated.
     """
 
     heatmaps: Map
-    tags: tuple[TagLayer, ...]
+    tags: tuple[TagView, ...]
 
 
 @dataclass(frozen=True)
 class MergedMaps:
-    """Maps of B like-shaped photos.
+    """Maps of B images of equal input size.
 
     Attributes:
         heatmaps: (B, K, H', W') float32; H' and W' are the finest resolution's, or the base
             size itself when several scales were merged.
-        tags: (B, K, h, w, D) float32; at the base size, side by side, where several scales' were
-            kept.
-        mirrored_tags: the same of the mirrored photos as the network put them out, or None.
-        flip_index: for each joint, the joint that it becomes in a mirror.
+        tags: (B, K, h, w, D) float32; at the base size, concatenated, where those of several scales were kept.
+        flipped_tags: the same of the flipped images as the network outputs them, or None.
+        flip_index: for each joint, its partner in a flipped image.
     """
 
     heatmaps: Tensor
     tags: Tensor
-    mirrored_tags: Tensor | None = None
+    flipped_tags: Tensor | None = None
     flip_index: tuple[int, ...] = ()
 
     def cpu(self) -> "MergedMaps":
         """Return the maps in the host's memory, by one transfer whatever they hold."""
         if self.heatmaps.device.type == "cpu":
             return self
-        return self.unpacked(self.packed().cpu())
+        return self.from_flat(self.to_flat().cpu())
 
-    def packed(self) -> Tensor:
-        """Return all values in one vector, tags in a channels-last network's order."""
-        tags = [t.permute(_PIXELS_FIRST) for t in (self.tags, self.mirrored_tags) if t is not None]
+    def to_flat(self) -> Tensor:
+        """Return all values in one vector, tags in the layout of a channels-last network."""
+        tags = [t.permute(_PIXELS_FIRST) for t in (self.tags, self.flipped_tags) if t is not None]
         return torch.cat([part.reshape(-1) for part in (self.heatmaps, *tags)])
 
-    def unpacked(self, vector: Tensor) -> "MergedMaps":
-        """Return maps of the same shapes that are views of a `packed` vector."""
+    def from_flat(self, vector: Tensor) -> "MergedMaps":
+        """Return maps of the same shapes that are views of a vector from `to_flat`."""
         batch, joints, *cells, dims = self.tags.shape
-        sizes = [self.heatmaps.numel()] + [self.tags.numel()] * (1 if self.mirrored_tags is None else 2)
-        heatmaps, *layers = vector.split(sizes)
-        tags = [layer.view(batch, *cells, joints, dims).permute(_JOINTS_FIRST) for layer in layers]
-        return MergedMaps(heatmaps.view(self.heatmaps.shape), tags[0], tags[1] if layers[1:] else None, self.flip_index)
+        sizes = [self.heatmaps.numel()] + [self.tags.numel()] * (1 if self.flipped_tags is None else 2)
+        heatmaps, *parts = vector.split(sizes)
+        tags = [part.view(batch, *cells, joints, dims).permute(_JOINTS_FIRST) for part in parts]
+        return MergedMaps(heatmaps.view(self.heatmaps.shape), tags[0], tags[1] if parts[1:] else None, self.flip_index)
 
-    def photo(self, number: int) -> PhotoMaps:
-        """Return one photo's maps; they must be in the host's memory."""
-        layers = [TagLayer(_pixels_first(self.tags[number]))]
-        if self.mirrored_tags is not None:
-            layers.append(TagLayer(_pixels_first(self.mirrored_tags[number]), self.flip_index))
-        return PhotoMaps(self.heatmaps[number].contiguous().numpy(), tuple(layers))
+    def image(self, number: int) -> ImageMaps:
+        """Return one image's maps; they must be in the host's memory."""
+        views = [TagView(_pixels_first(self.tags[number]))]
+        if self.flipped_tags is not None:
+            views.append(TagView(_pixels_first(self.flipped_tags[number]), self.flip_index))
+        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views))
 
 
 def _pixels_first(tags: Tensor) -> Map:
-    """Return tags (K, h, w, D) as contiguous (h, w, K, D); no copy if a channels-last network put them out."""
+    """Return tags (K, h, w, D) as contiguous (h, w, K, D); no copy if a channels-last network output them."""
     return tags.permute(1, 2, 0, 3).contiguous().numpy()
 
 
@@ -90,41 +89,41 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def merge_resolutions(maps: PoseMaps) -> Tensor:
-    """Return the mean (B, K, H', W') of the heatmaps, each enlarged to the finest."""
-    size = maps.heatmaps[-1].shape[-2:]
-    enlarged = [resize(heatmap.float(), (size[0], size[1])) for heatmap in maps.heatmaps]
-    return torch.stack(enlarged).mean(0) if len(enlarged) > 1 else enlarged[0]
+def merge_resolutions(output: PoseOutput) -> Tensor:
+    """Return the mean (B, K, H', W') of the heatmaps, each upsampled to the finest."""
+    size = output.heatmaps[-1].shape[-2:]
+    upsampled = [resize(heatmap.float(), (size[0], size[1])) for heatmap in output.heatmaps]
+    return torch.stack(upsampled).mean(0) if len(upsampled) > 1 else upsampled[0]
 
 
-def merge_flip(maps: MergedMaps, mirrored: MergedMaps, flip_index: Sequence[int]) -> MergedMaps:
-    """Average the heatmaps with those of the mirrored photo; keep its tags as a second layer."""
+def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int]) -> MergedMaps:
+    """Average the heatmaps with those of the flipped image; keep its tags as a second view."""
     index = tuple(flip_index)
     if maps.heatmaps.device.type == "cpu":
         joints = np.array(index, np.int64)
-        heatmaps = torch.from_numpy(_mean_with_mirror(maps.heatmaps.numpy(), mirrored.heatmaps.numpy(), joints))
+        heatmaps = torch.from_numpy(_mean_with_flipped(maps.heatmaps.numpy(), flipped.heatmaps.numpy(), joints))
     else:
         # a list as an index would be copied to the device, which waits for the network
-        planes = mirrored.heatmaps.flip(-1).unbind(1)
+        planes = flipped.heatmaps.flip(-1).unbind(1)
         heatmaps = (maps.heatmaps + torch.stack([planes[joint] for joint in index], 1)) / 2
-    return MergedMaps(heatmaps, maps.tags, mirrored.tags, index)
+    return MergedMaps(heatmaps, maps.tags, flipped.tags, index)
 
 
 @njit(cache=True, nogil=True)
-def _mean_with_mirror(maps, mirrored, flip_index):
-    # one pass over memory where flip, index, add and divide take four; a row is turned round on
-    # its own, because a loop that reads one array forwards and one backwards takes one number at a time
+def _mean_with_flipped(maps, flipped, flip_index):
+    # one pass over memory where flip, index, add and divide take four; a row is reversed on
+    # its own, because a loop that reads one array forwards and one backwards is not vectorised
     out = np.empty(maps.shape, np.float32)
     width = maps.shape[3]
-    turned = np.empty(width, np.float32)
+    reversed_row = np.empty(width, np.float32)
     for b in range(maps.shape[0]):
         for k in range(maps.shape[1]):
-            source, mirror = maps[b, k], mirrored[b, flip_index[k]]
+            source, flipped_plane = maps[b, k], flipped[b, flip_index[k]]
             for y in range(maps.shape[2]):
                 for x in range(width):
-                    turned[width - 1 - x] = mirror[y, x]
+                    reversed_row[width - 1 - x] = flipped_plane[y, x]
                 for x in range(width):
-                    out[b, k, y, x] = (source[y, x] + turned[x]) / np.float32(2)
+                    out[b, k, y, x] = (source[y, x] + reversed_row[x]) / np.float32(2)
     return out
 
 
@@ -132,25 +131,24 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
     """Average heatmaps resized to the base (height, width).
 
     Args:
-        scales: of the same photos, all mirrored or none.
+        scales: of the same images, all with flip or none.
         tags_from: the scale whose tags are kept; None: all scales' tags are resized to the base
-            size, which takes D values a pixel, joint and scale, and put side by side.
+            size, which takes D values a pixel, joint and scale, and concatenated.
     """
     if len(scales) == 1:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
     if tags_from is None:
-        mirrored = [maps.mirrored_tags for maps in scales if maps.mirrored_tags is not None]
-        tags = side_by_side([maps.tags for maps in scales], base_size)
-        return MergedMaps(heatmaps, tags, side_by_side(mirrored, base_size) if mirrored else None, scales[0].flip_index)
+        flipped = [maps.flipped_tags for maps in scales if maps.flipped_tags is not None]
+        tags = concat_tags([maps.tags for maps in scales], base_size)
+        return MergedMaps(heatmaps, tags, concat_tags(flipped, base_size) if flipped else None, scales[0].flip_index)
     chosen = scales[tags_from]
-    return MergedMaps(heatmaps, chosen.tags, chosen.mirrored_tags, chosen.flip_index)
+    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index)
 
 
-def side_by_side(tags: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def concat_tags(tags: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Resize tags (B, K, h, w, D) to (height, width) and concatenate their dimensions."""
     resized = [
-        resize(layer.movedim(-1, 2).flatten(1, 2), size).unflatten(1, (layer.shape[1], layer.shape[-1]))
-        for layer in tags
+        resize(part.movedim(-1, 2).flatten(1, 2), size).unflatten(1, (part.shape[1], part.shape[-1])) for part in tags
     ]  # (B, K, D, H, W)
     return torch.cat(resized, 2).movedim(2, -1)

@@ -1,8 +1,7 @@
-"""Candidates: the local maxima of each joint's heatmap and the tags found there (METHOD.md 5.3).
+"""Candidates: the local maxima of each joint's heatmap and the tags there (docs/method.md 5.3).
 
-The enlarged heatmap is made only where equal peaks need an order: an enlarged pixel is at
-most the largest of its four cells, so only pixels between cells of which one reaches the
-threshold are looked at.
+The heatmap is upsampled as a whole only where equal peaks need an order: an upsampled pixel is at most the
+largest of its four cells, so only pixels between cells of which one reaches the threshold are computed.
 """
 
 from collections.abc import Sequence
@@ -14,29 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.decode.fast.upsample import Map, enlarge, grid, value_at
-from coupled_embedding.decode.fast.views import TagLayer
-
-
-@dataclass(frozen=True)
-class PeakSettings:
-    """Which local maxima become candidates.
-
-    Attributes:
-        kernel: window of the search, odd, in input pixels.
-        limit: candidates of a joint at most.
-        threshold: scores must exceed it.
-        one_per_plateau: keep only the first pixel of a flat top; False, as the method has it:
-            each of them.
-        ties: order of equal scores: ``"topk"``, as `torch.topk` on the CPU has it, or
-            ``"rows"``: top to bottom, left to right.
-    """
-
-    kernel: int = 5
-    limit: int = 30
-    threshold: float = 0.1
-    one_per_plateau: bool = False
-    ties: str = "topk"
+from coupled_embedding.decode.fast.upsample import Map, grid, sample_at, upsample
+from coupled_embedding.decode.fast.views import TagView
+from coupled_embedding.decode.options import PeakOptions
 
 
 @dataclass(frozen=True)
@@ -57,50 +36,51 @@ class Candidates:
 def find_candidates(
     joint: int,
     heatmap: Map,
-    tags: Sequence[TagLayer],
+    tags: Sequence[TagView],
     size: tuple[int, int],
-    settings: PeakSettings = PeakSettings(),
+    options: PeakOptions = PeakOptions(),  # noqa: B008 - frozen
 ) -> Candidates:
     """Return a joint's best local maxima above the threshold.
 
     A pixel is a local maximum if nothing in the (kernel × kernel) window around it is larger,
-    so a plateau gives one candidate a pixel unless `one_per_plateau` is set.
+    so a plateau gives one candidate a pixel unless `dedup_plateaus` is set.
 
     Args:
         joint: its number.
         heatmap: (h', w') float32, contiguous.
-        tags: layers whose values, one after the other, are a pixel's tag.
-        size: (H, W) to which the maps are enlarged, where that is needed.
+        tags: views whose values, concatenated, are a pixel's tag.
+        size: (H, W) of the upsampled maps.
+        options: which maxima.
     """
     cells = grid(heatmap.shape, size)
-    radius, limit = settings.kernel // 2, settings.limit
-    pixels, scores = _local_maxima(heatmap, cells, radius, np.float32(settings.threshold), settings.one_per_plateau)
+    radius, limit = options.kernel // 2, options.limit
+    pixels, scores = _local_maxima(heatmap, cells, radius, np.float32(options.threshold), options.dedup_plateaus)
     order = np.argsort(-scores, kind="stable")[: limit + 1]
-    if settings.ties == "topk":
+    if options.ties == "topk":
         chosen = scores[order]
         if (chosen[1:] == chosen[:-1]).any():
-            order = _order_of_topk(enlarge(heatmap, *size), settings, pixels, scores)
+            order = _order_of_topk(upsample(heatmap, *size), options, pixels, scores)
     order = order[:limit]
     pixels = pixels[order]
     xy = np.stack((pixels % size[1], pixels // size[1]), 1)
-    return Candidates(xy, scores[order], np.concatenate([layer.at(joint, xy, size) for layer in tags], 1))
+    return Candidates(xy, scores[order], np.concatenate([view.at(joint, xy, size) for view in tags], 1))
 
 
-def _order_of_topk(heatmap: Map, settings: PeakSettings, pixels: NDArray[np.int64], scores: Map) -> NDArray[np.int64]:
-    """Order candidates as `torch.topk` does on the CPU, whose order of equal values is its own."""
+def _order_of_topk(heatmap: Map, options: PeakOptions, pixels: NDArray[np.int64], scores: Map) -> NDArray[np.int64]:
+    """Order candidates as `torch.topk` does on the CPU, which has its own order of equal values."""
     whole = torch.from_numpy(heatmap)
-    largest = F.max_pool2d(whole[None], settings.kernel, 1, settings.kernel // 2)[0]
+    largest = F.max_pool2d(whole[None], options.kernel, 1, options.kernel // 2)[0]
     suppressed = whole * (largest == whole)
-    if settings.one_per_plateau:  # the pixels left out must not take the places of others
+    if options.dedup_plateaus:  # dropped pixels must not take the places of others
         suppressed = torch.zeros_like(suppressed)
         suppressed.view(-1)[torch.from_numpy(pixels)] = torch.from_numpy(scores)
-    best = suppressed.flatten().topk(min(settings.limit, suppressed.numel())).indices.numpy()
+    best = suppressed.flatten().topk(min(options.limit, suppressed.numel())).indices.numpy()
     place = {int(pixel): i for i, pixel in enumerate(pixels)}
     return np.array([place[int(pixel)] for pixel in best if int(pixel) in place], np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):
+def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
     rows, columns = cells
     width = len(columns.first)
     pixels = []
@@ -116,7 +96,7 @@ def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):
             largest = np.float32(-np.inf)
             for u in range(len(column_max)):
                 a, b = heatmap[last, u], heatmap[below, u]
-                column_max[u] = a if a > b else b  # a machine instruction; max() would look after NaN
+                column_max[u] = a if a > b else b  # one machine instruction; max() would handle NaN
             for u in range(len(column_max)):
                 largest = column_max[u] if column_max[u] > largest else largest
             count = 0
@@ -128,24 +108,24 @@ def _local_maxima(heatmap, cells, radius, threshold, one_per_plateau):
                         count += 1
         for number in range(count):
             x = promising[number]
-            value = value_at(heatmap, cells, y, x)
-            if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):
+            value = sample_at(heatmap, cells, y, x)
+            if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
                 pixels.append(y * width + x)
                 scores.append(value)
     return np.array(pixels, np.int64), np.array(scores, np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _is_maximum(heatmap, cells, y, x, radius, value, one_per_plateau):
-    # rings from the inside: a slope is refused by its direct neighbours
+def _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
+    # rings from the inside: a slope is rejected by its direct neighbours
     height, width = len(cells.rows.first), len(cells.columns.first)
     for ring in range(1, radius + 1):
         for v in range(max(y - ring, 0), min(y + ring + 1, height)):
             step = 1 if abs(v - y) == ring else 2 * ring
             for u in range(x - ring, x + ring + 1, step):
                 if 0 <= u < width:
-                    other = value_at(heatmap, cells, v, u)
+                    other = sample_at(heatmap, cells, v, u)
                     before = v < y or (v == y and u < x)
-                    if other > value or (one_per_plateau and before and other == value):
+                    if other > value or (dedup_plateaus and before and other == value):
                         return False
     return True

@@ -1,4 +1,4 @@
-"""Batches in, people out: network, merges, decode; the decode of one batch runs beside the next."""
+"""Batches in, poses out: network, merges, decode. The decode of one batch runs beside the next forward pass."""
 
 import threading
 import time
@@ -10,134 +10,120 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from yacs.config import CfgNode
+from torch.profiler import record_function
 
-from coupled_embedding.data.geometry import TestGeometry
+from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.images import normalise
-from coupled_embedding.data.schema import KeypointSchema, Pose
-from coupled_embedding.data.test_dataset import InputBatch
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.test_dataset import TestBatch
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales
-from coupled_embedding.decode.decode import DecodeSettings, build_decode_settings, decode
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.networks.folding import fold_batch_norm
-from coupled_embedding.networks.pose_network import PoseNetwork
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 
 
 @dataclass
 class StageTimes:
-    """Seconds spent in each stage of inference, and photos seen."""
+    """Seconds spent in each stage of inference, and the number of images."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    photos: int = 0
+    images: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the block's time to a stage."""
         start = time.perf_counter()
-        yield
+        with record_function(stage):
+            yield
         with self.lock:
             self.seconds[stage] += time.perf_counter() - start
 
 
 @dataclass(frozen=True)
-class EstimatorSettings:
+class PipelineOptions:
     """How a network is run on inputs.
 
     Attributes:
-        flip_index: for each joint, the joint that it becomes in a mirror.
-        decode: how maps become people.
-        flip: merge with the mirrored photo.
+        flip_index: for each joint, its partner in a flipped image.
+        decode: how maps become poses.
+        flip: merge with the flipped image.
         scales: scale factors.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the network; all else is float32.
-        fold_bn: whether to run a copy of the network whose convs do the batch norms' work.
-        tag_scales: ``"base"``: tags come from factor 1; ``"all"``: from all scales, side by side.
-        pixels: a key of `images.PIXELS`: what the network's input looks like.
+        fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
+        multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
+        pixels: a key of `images.PIXELS`: how the network's input is normalised.
     """
 
     flip_index: tuple[int, ...]
-    decode: DecodeSettings
+    decode: DecodeOptions
     flip: bool = True
     scales: tuple[float, ...] = (1.0,)
     precision: str = "fp32"
     fold_bn: bool = False
-    tag_scales: str = "base"
+    multiscale_tags: str = "single"
     pixels: str = "imagenet"
 
 
-def build_estimator_settings(cfg: CfgNode, schema: KeypointSchema) -> EstimatorSettings:
-    """Build the settings of a config."""
-    return EstimatorSettings(
-        schema.flip_index,
-        build_decode_settings(cfg, schema),
-        cfg.TEST.FLIP,
-        tuple(cfg.TEST.SCALES),
-        cfg.TEST.PRECISION,
-        cfg.TEST.FOLD_BN,
-        cfg.TEST.TAG_SCALES,
-        cfg.MODEL.PIXELS,
-    )
-
-
-class PoseEstimator:
-    """Runs a network on batches of inputs and decodes its maps.
+class InferencePipeline:
+    """Runs a network on batches of inputs and decodes its output.
 
     Args:
         network: in evaluation mode; its weights say the device.
-        settings: how to run and decode.
-        threads: that decode photos while the network goes on.
+        options: how to run and decode.
+        threads: that decode images while the network goes on.
     """
 
-    def __init__(self, network: PoseNetwork, settings: EstimatorSettings, threads: int = 2) -> None:
-        self.network = fold_batch_norm(network) if settings.fold_bn else network
-        self.settings = settings
+    def __init__(self, network: PoseNetwork, options: PipelineOptions, threads: int = 2) -> None:
+        self.network = fold_batch_norm(network) if options.fold_bn else network
+        self.options = options
         self.threads = threads
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The network's device."""
         return next(self.network.parameters()).device
 
     @torch.inference_mode()
-    def maps(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
-        """Run the network and merge.
+    def forward(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
+        """Run the network and merge its outputs.
 
         Args:
-            images: a scale factor each: (B, H, W, 3) uint8 RGB.
+            images: for each scale factor (B, H, W, 3) uint8 RGB.
             base_size: (width, height) of the input at factor 1.
         """
         merged = [self._one_scale(image.to(self.device, non_blocking=True)) for image in images]
-        tags_from = None if self.settings.tag_scales == "all" else self.settings.scales.index(1.0)
+        tags_from = None if self.options.multiscale_tags == "concat" else self.options.scales.index(1.0)
         return merge_scales(merged, tags_from, (base_size[1], base_size[0]))
 
     def _one_scale(self, images: Tensor) -> MergedMaps:
-        inputs = normalise(images, self.settings.pixels)
+        inputs = normalise(images, self.options.pixels)  # (B, 3, H, W)
         count = len(inputs)
-        if self.settings.flip:
+        if self.options.flip:
             inputs = torch.cat((inputs, inputs.flip(-1))).contiguous(memory_format=torch.channels_last)
-        precision = PRECISIONS.get(self.settings.precision)
-        with torch.autocast(inputs.device.type, precision, enabled=precision is not None):
+        dtype = PRECISIONS[self.options.precision]
+        with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             output = self.network(inputs)
         maps = MergedMaps(merge_resolutions(output), output.tags.float())
-        if not self.settings.flip:
+        if not self.options.flip:
             return maps
-        mirrored = MergedMaps(maps.heatmaps[count:], maps.tags[count:])
-        return merge_flip(MergedMaps(maps.heatmaps[:count], maps.tags[:count]), mirrored, self.settings.flip_index)
+        flipped = MergedMaps(maps.heatmaps[count:], maps.tags[count:])
+        return merge_flip(MergedMaps(maps.heatmaps[:count], maps.tags[:count]), flipped, self.options.flip_index)
 
-    def people(self, maps: MergedMaps, geometries: Sequence[TestGeometry]) -> list[list[Pose]]:
-        """Decode a batch's maps in host memory."""
+    def decode(self, maps: MergedMaps, geometries: Sequence[ResizeGeometry]) -> list[list[Pose]]:
+        """Decode a batch's maps, which are in host memory; return each image's poses."""
         return [
-            decode(maps.photo(number), geometry.base_size, geometry.to_photo(), self.settings.decode)
+            decode(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
             for number, geometry in enumerate(geometries)
         ]
 
     def run(
-        self, batches: Iterable[InputBatch], times: StageTimes | None = None
-    ) -> Iterator[tuple[InputBatch, list[list[Pose]]]]:
-        """Yield each batch with its photos' people, in the batches' order."""
+        self, batches: Iterable[TestBatch], times: StageTimes | None = None
+    ) -> Iterator[tuple[TestBatch, list[list[Pose]]]]:
+        """Yield each batch with the poses of its images, in the batches' order."""
         times = times or StageTimes()
-        pending: list[tuple[InputBatch, Future[list[list[Pose]]]]] = []
+        pending: list[tuple[TestBatch, Future[list[list[Pose]]]]] = []
         source = iter(batches)
         with ThreadPoolExecutor(max(1, self.threads)) as pool:
             while True:
@@ -146,20 +132,20 @@ class PoseEstimator:
                 if batch is None:
                     break
                 with times.measure("network"):
-                    maps = self.maps(batch.images, batch.geometries[0].base_size).cpu()
-                pending.append((batch, pool.submit(self._timed_people, maps, batch.geometries, times)))
-                times.photos += len(batch.indices)
+                    maps = self.forward(batch.images, batch.geometries[0].base_size).cpu()
+                pending.append((batch, pool.submit(self._timed_decode, maps, batch.geometries, times)))
+                times.images += len(batch.indices)
                 while len(pending) > self.threads:
                     yield self._finish(*pending.pop(0))
             while pending:
                 yield self._finish(*pending.pop(0))
 
-    def _timed_people(
-        self, maps: MergedMaps, geometries: Sequence[TestGeometry], times: StageTimes
+    def _timed_decode(
+        self, maps: MergedMaps, geometries: Sequence[ResizeGeometry], times: StageTimes
     ) -> list[list[Pose]]:
         with times.measure("decode"):
-            return self.people(maps, geometries)
+            return self.decode(maps, geometries)
 
     @staticmethod
-    def _finish(batch: InputBatch, future: Future[list[list[Pose]]]) -> tuple[InputBatch, list[list[Pose]]]:
+    def _finish(batch: TestBatch, future: Future[list[list[Pose]]]) -> tuple[TestBatch, list[list[Pose]]]:
         return batch, future.result()

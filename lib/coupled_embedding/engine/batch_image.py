@@ -1,47 +1,50 @@
-"""Pictures of a training batch: true and predicted people, heatmaps, tags."""
+"""A training batch, drawn: ground truth and predictions, heatmaps, tags."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from coupled_embedding.data.dataset import TrainBatch
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.decode.aggregate import MergedMaps, merge_resolutions
-from coupled_embedding.decode.decode import DecodeSettings, decode
+from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
 
-SHOWN_SCORE = 0.15
+MIN_SCORE = 0.15
 
 
 @torch.no_grad()
-def batch_picture(
-    batch: TrainBatch, maps: PoseMaps, schema: KeypointSchema, settings: DecodeSettings, stride: int
+def draw_batch(
+    batch: TrainBatch, output: PoseOutput, schema: KeypointSchema, options: DecodeOptions, stride: int
 ) -> NDArray[np.uint8]:
-    """Return panels of the batch's first photo: truth, prediction, heatmaps and tags.
+    """Return panels of the batch's first image, BGR: ground truth, predictions, heatmaps and tags.
 
     Args:
         batch: in host or device memory.
-        maps: the network's output for it.
+        output: of the network for it.
         schema: the joints.
-        settings: how to decode.
+        options: how to decode.
         stride: input pixels per cell of the lowest resolution.
+
+    Raises:
+        NonFiniteError: the output holds NaN or infinity.
     """
     image = np.ascontiguousarray(batch.images[0].cpu().numpy()[..., ::-1])
-    first = PoseMaps(tuple(h[:1].float() for h in maps.heatmaps), maps.tags[:1].float())
+    first = PoseOutput(tuple(h[:1].float() for h in output.heatmaps), output.tags[:1].float())
     merged = MergedMaps(merge_resolutions(first), first.tags).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    size = (image.shape[1], image.shape[0])
-    people = decode(merged.photo(0), size, identity, settings)
+    poses = decode(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
     return side_by_side(
         [
             draw_poses(image, truth, schema),
-            draw_poses(image, [pose for pose in people if pose.score > SHOWN_SCORE], schema, min_score=SHOWN_SCORE),
+            draw_poses(image, [pose for pose in poses if pose.score > MIN_SCORE], schema, min_score=MIN_SCORE),
             heatmap_overlay(image, merged.heatmaps[0].numpy()),
             draw_tags(image, first.heatmaps[0][0].cpu().numpy(), merged.tags[0].contiguous().numpy()),
         ],
-        ["truth", "prediction", "heatmaps", "tags"],
+        ["ground truth", "predictions", "heatmaps", "tags"],
     )

@@ -1,133 +1,196 @@
-"""The weight files of a run: numbered checkpoints to go on from, the best, the last, a failed step's."""
+"""Checkpoints of a run: self-describing, written beside and renamed, pruned, and found again."""
 
+import os
 import re
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yacs.config import CfgNode
+import torch
 
-from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.engine import checkpoint_files as checkpoint
-from coupled_embedding.engine.nonfinite import BadStep
-from coupled_embedding.engine.state import TrainingState
-from coupled_embedding.utils.distributed import World
-from coupled_embedding.utils.errors import UserError
+from coupled_embedding.config.aliases import current_checkpoint
+from coupled_embedding.engine.nonfinite import NonFiniteStep
+from coupled_embedding.engine.state import TrainState
+from coupled_embedding.networks.torch_files import read_weight_file
+from coupled_embedding.networks.weights import FORMAT
+from coupled_embedding.utils.distributed import DistEnv
+from coupled_embedding.utils.errors import CheckpointError, UserError
 
-Scores = dict[str, float]
-_EARLIER_END = re.compile(r"final_(\d+)_epochs\.pth")
+_NAME = re.compile(r"checkpoint_(\d+)\.pth$")
 
 
 @dataclass(frozen=True)
-class RunFiles:
-    """Writes a training's weight files; only the main process does, the others return at once.
+class Checkpointer:
+    """Writes a run's checkpoints; only rank 0 does, the others return at once.
 
     Attributes:
         folder: of the run.
-        cfg: its config, which every file carries.
-        schema: its joints, likewise.
         state: what is saved.
-        steps_per_epoch, photos: a training continues only with as many.
-        world: this process among all.
+        about: what every file carries beside weights: ``config`` and ``schema`` as plain dicts.
+        selects_on: split whose validation chooses the best checkpoint.
+        must_match: what a training continues with only if equal: steps per epoch, images, ranks.
+        keep: numbered checkpoints that are kept.
+        env: this rank.
     """
 
     folder: Path
-    cfg: CfgNode
-    schema: KeypointSchema
-    state: TrainingState
-    steps_per_epoch: int
-    photos: int
-    world: World
+    state: TrainState
+    about: Mapping[str, Any]
+    selects_on: str
+    must_match: Mapping[str, int]
+    keep: int
+    env: DistEnv
 
     @property
     def final(self) -> Path:
         """The weights after the last step."""
         return self.folder / "final.pth"
 
-    def save_final(self, scores: Scores) -> None:
-        """Write the weights after the last step."""
-        if self.world.is_main:
-            checkpoint.save(self._weights(scores) | {"selected_on": ""}, self.final)
+    def save_final(self, metrics: dict[str, float]) -> None:
+        """Save the weights after the last step."""
+        self._write(self.final, self.weights(metrics) | {"selected_on": ""})
 
-    def save_best(self, scores: Scores) -> None:
-        """Write the weights of the best validation."""
-        if self.world.is_main:
-            weights = self._weights(scores) | {"selected_on": self.cfg.DATASET.VAL}
-            checkpoint.save(weights, self.folder / "best.pth")
+    def save_best(self, metrics: dict[str, float]) -> None:
+        """Save the weights of the best validation."""
+        self._write(self.folder / "best.pth", self.weights(metrics) | {"selected_on": self.selects_on})
 
-    def save_numbered(self, scores: Scores) -> None:
-        """Write a checkpoint to go on from, and delete those that are too many."""
-        if self.world.is_main:
-            checkpoint.save(self._resumable(scores), checkpoint.checkpoint_path(self.folder, self.state.step))
-            checkpoint.keep_latest(self.folder, self.cfg.TRAIN.KEEP)
+    def save(self, metrics: dict[str, float]) -> None:
+        """Save a checkpoint to resume from, and prune older ones."""
+        self._write(checkpoint_path(self.folder, self.state.step), self._resumable(metrics))
+        if self.env.is_rank0:
+            for path in list_checkpoints(self.folder)[: -self.keep]:
+                path.unlink(missing_ok=True)
 
-    def save_failure(self, bad: BadStep) -> tuple[Path, bool]:
-        """Write the present state with what was bad; return the file, and whether it repeats that step next.
+    def save_failure(self, bad: NonFiniteStep) -> tuple[Path, bool]:
+        """Save the present state with what was bad; return the file, and whether it repeats that step next.
 
-        It does if the bad step was the last one, as that has changed nothing. A GPU's flags may
-        tell of it some good steps later.
+        It does if the bad step was the last one, as that has changed nothing. The flags of a GPU may report it
+        some good steps later.
         """
         path = self.folder / f"failure_{bad.step:08d}.pth"
         repeats = bad.step == self.state.step
-        if self.world.is_main:
-            failure = {"step": bad.step, "terms": list(bad.terms), "image_ids": list(bad.image_ids)}
-            content = self._resumable({}) | {"step": self.state.step - repeats, "failure": failure}
-            checkpoint.save(content, path)
+        failure = {"step": bad.step, "terms": list(bad.terms), "image_ids": list(bad.image_ids)}
+        self._write(path, self._resumable({}) | {"step": self.state.step - repeats, "failure": failure})
         return path, repeats
 
-    def _weights(self, scores: Scores) -> dict[str, Any]:
-        weights = self.state.tested_network.state_dict()
-        return checkpoint.describe(self.cfg, self.schema, weights, scores, self.state.step)
+    def weights(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """Return a checkpoint's content: tensors and plain values only."""
+        weights = self.state.eval_model.state_dict()
+        return {"format": FORMAT, "model": weights, **self.about, "metrics": metrics, "step": self.state.step}
 
-    def _resumable(self, scores: Scores) -> dict[str, Any]:
-        plan = {"steps_per_epoch": self.steps_per_epoch, "photos": self.photos, "processes": self.world.size}
-        training = self.state.to_dict() | plan
-        return self._weights(scores) | {"training": training}
+    def _resumable(self, metrics: dict[str, float]) -> dict[str, Any]:
+        return self.weights(metrics) | {"training": self.state.to_dict() | dict(self.must_match)}
 
-    def restore(self, content: dict[str, Any], path: Path) -> Scores:
-        """Take the state from what `read_resumable` read; return the scores of its validation.
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        if self.env.is_rank0:
+            write_checkpoint(content, path)
+
+    def restore(self, content: dict[str, Any], path: Path) -> dict[str, float]:
+        """Load what `read_resumable` read; return the metrics of its validation.
 
         Raises:
             CheckpointError: it is of another network.
-            UserError: its config differs in anything that changes the training.
+            UserError: it is of another number of images, ranks or steps per epoch.
         """
-        checkpoint.check_same_training(content["config"], self.cfg, path, longer=True)
-        now = {"steps_per_epoch": self.steps_per_epoch, "photos": self.photos, "processes": self.world.size}
-        before = {name: content["training"].get(name, value) for name, value in now.items()}
-        if before != now:
-            words = [f"{before[name]} {name.replace('_', ' ')}, this run has {now[name]}" for name in now]
-            differing = [text for text, name in zip(words, now, strict=True) if before[name] != now[name]]
-            raise UserError(f"{path}: had {'; '.join(differing)}; continue with as many photos and processes")
+        before = {name: content["training"].get(name, value) for name, value in self.must_match.items()}
+        differing = [
+            f"{before[name]} {name.replace('_', ' ')}, this run has {value}"
+            for name, value in self.must_match.items()
+            if before[name] != value
+        ]
+        if differing:
+            raise UserError(f"{path}: had {'; '.join(differing)}; continue with the same number of images and ranks")
         self.state.restore(content, path)
         return dict(content["metrics"])
 
 
-def set_final_aside(folder: Path, epochs: int, epochs_now: int) -> str:
-    """Rename the last weights of a run that goes on beyond its end, so that ``final.pth`` is always the present end's.
-
-    Args:
-        folder: of the run.
-        epochs: after which it ended, or was to end.
-        epochs_now: after which it ends now.
-
-    Returns:
-        What was done, in words; empty: the run goes on to the same end, or had not ended.
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint: beside, flushed to disk, then renamed, so that a crash leaves the old file.
 
     Raises:
-        UserError: the file cannot be renamed.
+        UserError: the folder cannot be written or the disk is full.
     """
-    final = folder / "final.pth"
-    if epochs == epochs_now or not final.is_file():
-        return ""
-    aside = folder / f"final_{epochs}_epochs.pth"
+    beside = path.with_name(path.name + ".part")
     try:
-        final.replace(aside)
-    except OSError as error:
-        raise UserError(f"{final}: cannot be renamed to {aside.name} ({error.strerror})") from error
-    after = f"{epochs} epoch{'s' if epochs > 1 else ''}"
-    return f"trained longer: {epochs_now} epochs instead of {epochs}; the weights after {after} are {aside}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _flush_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot write the checkpoint ({error}); earlier checkpoints are untouched") from error
 
 
-def earlier_ends(folder: Path) -> list[int]:
-    """Return after how many epochs a run ended before it was trained longer, in rising order."""
-    return sorted(int(match[1]) for path in folder.iterdir() if (match := _EARLIER_END.fullmatch(path.name)))
+def _flush_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut, where the file system supports it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return a run's numbered checkpoints, oldest first."""
+    numbered = [(int(match[1]), path) for path in folder.glob("checkpoint_*.pth") if (match := _NAME.search(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the name of the checkpoint after a number of optimizer steps."""
+    return folder / f"checkpoint_{step:08d}.pth"
+
+
+def read_resumable(path: Path) -> dict[str, Any]:
+    """Read a numbered checkpoint; CheckpointError if it is damaged or no training can continue from it."""
+    content = read_weight_file(path)
+    _verify_checksums(path)
+    if content.get("format") != FORMAT or "training" not in content:
+        raise CheckpointError(f"{path}: not a checkpoint that training can continue from; give a checkpoint_*.pth")
+    return current_checkpoint(content)
+
+
+def _verify_checksums(path: Path) -> None:
+    """Raise CheckpointError if a part of a file is not what was written: torch does not verify its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a readable weight file ({error})") from error
+    if damaged:
+        raise CheckpointError(f"{path}: not a readable weight file (the checksum of its part {damaged} is wrong)")
+
+
+def latest_valid(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return a run's latest checkpoint that can be read, and what is wrong with later ones.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none can be read.
+    """
+    problems: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            read_resumable(path)
+            return path, problems
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints can be read; start again in another folder (NAME or OUTPUT_DIR), "
+            "from its best.pth with MODEL.INIT_FROM:\n  " + "\n  ".join(problems)
+        )
+    return None, []
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what a process that was killed while it wrote a checkpoint left behind."""
+    for path in folder.glob("*.pth.part"):
+        path.unlink(missing_ok=True)

@@ -1,27 +1,31 @@
-"""Test a network on a data set: predict every photo once, over all processes, and score."""
+"""Evaluate a network on a data set: predict every image once, over all ranks, and score the poses."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
-from yacs.config import CfgNode
 
-from coupled_embedding.config import default_config, flat, load_config, override
-from coupled_embedding.data.audit import unpaired_joints, warnings
-from coupled_embedding.data.images import read_photo
-from coupled_embedding.data.io.data_errors import BadInput, build_bad_input
+from coupled_embedding.data.geometry import resize_geometry
+from coupled_embedding.data.images import read_record_image
+from coupled_embedding.data.io.data_errors import DataErrorPolicy
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.people import box_areas
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.schema import KeypointSchema, Pose
-from coupled_embedding.decode.pipeline import PoseEstimator, StageTimes, build_estimator_settings
-from coupled_embedding.engine.checkpoint_files import config_of
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.data.test_dataset import (
+    TestDataset,
+    aspect_error,
+    build_test_loader,
+    drop_extreme_aspect,
+    group_by_shape,
+)
+from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions, StageTimes
 from coupled_embedding.evaluation import (
     GroundTruth,
     Scores,
-    box_areas,
     image_quality,
     load_ground_truth,
     poses_to_results,
@@ -30,154 +34,179 @@ from coupled_embedding.evaluation import (
     write_results,
     write_submission,
 )
-from coupled_embedding.networks.pose_network import PoseNetwork, sketch_network
-from coupled_embedding.networks.weights import load_network
-from coupled_embedding.predictor import predict_records
-from coupled_embedding.prepare import annotations_of, records_of, render_missing, schema_of
-from coupled_embedding.utils.atomic import write_whole
-from coupled_embedding.utils.distributed import World, barrier, gather, on_main
-from coupled_embedding.utils.errors import CheckpointError, UserError
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.distributed import DistEnv, gather, run_on_rank0
 from coupled_embedding.visualize import draw_poses, save_image, side_by_side
 
-People = dict[int, list[Pose]]
+PosesByImage = dict[int, list[Pose]]
 
-# refinement gives every absent joint a place, however unlikely; pictures leave those out
-SHOWN_JOINT = 0.1
+# refinement gives every missing joint a place, however unlikely; visualizations leave those out
+MIN_DRAWN_SCORE = 0.1
 
 
 @dataclass(frozen=True)
-class TestOutcome:
-    """What testing gives.
+class EvalOptions:
+    """How a split is predicted and scored; the meanings are those of the options TEST in `config.defaults`."""
 
-    Attributes:
-        people: found people by image id.
-        results: the same in COCO's results format; on the main process only.
-        scores: None where the data set's annotations are not public; the same on all processes.
-        times: seconds a stage, over this process's photos.
-    """
-
-    __test__ = False  # not a test class, whatever pytest thinks of the name
-    people: People
-    results: list[dict[str, object]]
-    scores: Scores | None
-    times: StageTimes
+    input_size: int
+    images_per_batch: int = 4
+    workers: int = 0
+    max_detections: int = 0
+    oks_backend: str = "pycocotools"
+    overlays: int = 0
 
 
-def predict_split(
-    network: PoseNetwork,
-    cfg: CfgNode,
-    schema: KeypointSchema,
-    records: Sequence[ImageRecord],
-    world: World,
-    progress: bool = False,
-    bad_input: BadInput | None = None,
-) -> tuple[People, StageTimes]:
-    """Return the people of every photo, on every process, each photo predicted by one process.
+@dataclass(frozen=True)
+class EvalJob:
+    """A network and what to evaluate it on."""
 
-    What cannot be read is an error; with a tolerant ``bad_input`` nobody is found there, and
-    it knows of all processes' photos afterwards.
-    """
-    bad_input = bad_input or BadInput()
-    times = StageTimes()
-    estimator = PoseEstimator(network.eval(), build_estimator_settings(cfg, schema))
-    share = -(-len(records) // world.size)
-    with tqdm(total=share, unit="photo", desc="test", disable=not (progress and world.is_main)) as bar:
-        mine = predict_records(
-            estimator,
-            records,
-            cfg.DATASET.INPUT_SIZE,
-            cfg.TEST.IMAGES_PER_BATCH,
-            cfg.TEST.WORKERS,
-            world.rank,
-            world.size,
-            times,
-            bar.update,
-            bad_input,
-        )
-    people: People = {}
-    for part, problems in gather((mine, bad_input.problems), world):
-        people |= part
-        bad_input.remember(problems)
-    # the order of the annotation file, whatever the processes
-    return {record.image_id: people[record.image_id] for record in records}, times
+    __test__ = False  # not a test class for pytest
+    network: PoseNetwork  # on its device; evaluation puts it in evaluation mode
+    pipeline: PipelineOptions
+    options: EvalOptions
+    schema: KeypointSchema
+    split: str
+    records: Sequence[ImageRecord]  # the split's images
+    annotations: Path  # the split's file
+    is_subset: bool = False  # whether only the images of `records` count
+    policy: DataErrorPolicy = field(default_factory=DataErrorPolicy)  # scores count skipped images, without detections
+    name: str = ""  # of the run
+    weights: Path = Path()  # file of the network
+    folder: Path = Path()  # for results
+    warnings: tuple[str, ...] = ()  # about annotations and weights
+    ground_truth: GroundTruth | None = None  # of the records, for evaluating often; None: it is read from the file
+
+    def load_ground_truth(self) -> GroundTruth:
+        """Return the annotated people of the records."""
+        ids = [record.image_id for record in self.records] if self.is_subset else None
+        return self.ground_truth or load_ground_truth(self.annotations, self.schema, ids)
+
+    def new_pipeline(self) -> InferencePipeline:
+        """Return a pipeline of the network as it is now."""
+        return InferencePipeline(self.network.eval(), self.pipeline)
 
 
-def run_test(
-    network: PoseNetwork,
-    cfg: CfgNode,
-    schema: KeypointSchema,
-    records: Sequence[ImageRecord],
-    split: str,
-    world: World,
-    progress: bool = False,
-    truth: GroundTruth | None = None,
-    bad_input: BadInput | None = None,
-) -> TestOutcome:
-    """Predict a split and score it by its benchmark's rules.
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation returns."""
+
+    poses: PosesByImage  # by image id
+    results: list[dict[str, object]]  # the same in COCO's results format; on rank 0 only
+    scores: Scores | None  # None where the annotations are not public; the same on all ranks
+    times: StageTimes  # seconds a stage, over this rank's images
+
+
+def evaluate(job: EvalJob, env: DistEnv, progress: bool = False) -> EvalResult:
+    """Predict a split and score the poses by the rules of its benchmark; rank 0 scores for all.
 
     Args:
-        network: in any mode; it is put in evaluation mode.
-        cfg: its DATASET and TEST options apply.
-        schema: the data set's joints.
-        records: the split's photos.
-        split: its name.
-        world: this process; the main one scores for all.
+        job: network, images and options.
+        env: this rank.
         progress: whether to show a bar.
-        truth: what `ground_truth_of` returns, for who tests often; None: it is read here.
-        bad_input: what happens to photos that cannot be read; None: the config's choice for
-            testing. The scores count them: their people are not found.
     """
-    bad_input = bad_input or build_bad_input(cfg, training=False)
-    people, times = predict_split(network, cfg, schema, records, world, progress, bad_input)
+    poses, times = predict_split(job, env, progress)
     results: list[dict[str, object]] = []
 
     def score() -> Scores | None:
-        known = truth or ground_truth_of(cfg, schema, records, split)
-        results.extend(poses_to_results(people, known.categories.result, cfg.TEST.MAX_DETECTIONS))
-        return score_results(known, results, schema, cfg.TEST.ENGINE) if known.annotated else None
+        truth = job.load_ground_truth()
+        results.extend(poses_to_results(poses, truth.categories.result, job.options.max_detections))
+        return score_results(truth, results, job.schema, job.options.oks_backend) if truth.annotated else None
 
-    scores = on_main(score, world)
-    return TestOutcome(people, results, scores, times)
-
-
-def ground_truth_of(cfg: CfgNode, schema: KeypointSchema, records: Sequence[ImageRecord], split: str) -> GroundTruth:
-    """Read the annotated people of a split's records."""
-    ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
-    return load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
+    return EvalResult(poses, results, run_on_rank0(score, env), times)
 
 
-def write_outcome(outcome: TestOutcome, folder: Path, schema: KeypointSchema, split: str, name: str) -> Path:
+def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[PosesByImage, StageTimes]:
+    """Return the poses of every image, on every rank, each image predicted by one rank.
+
+    An image that cannot be read is an error; where it is skipped it has no detections, and the job's policy has the
+    issues of all ranks afterwards.
+    """
+    times = StageTimes()
+    share = -(-len(job.records) // env.world_size)
+    with tqdm(total=share, unit="image", desc="test", disable=not (progress and env.is_rank0)) as bar:
+        mine = predict_records(job, job.new_pipeline(), env, times, bar.update)
+    poses: PosesByImage = {}
+    for part, issues in gather((mine, job.policy.issues), env):
+        poses |= part
+        job.policy.add(issues)
+    # the order of the annotation file, whatever the ranks
+    return {record.image_id: poses[record.image_id] for record in job.records}, times
+
+
+def predict_records(
+    job: EvalJob,
+    pipeline: InferencePipeline,
+    env: DistEnv,
+    times: StageTimes,
+    progress: Callable[[int], object] = lambda images: None,
+) -> PosesByImage:
+    """Return the poses of this rank's share of the images, in decode's order; every image of the share has an entry.
+
+    Batches are formed over the whole split first and then sharded, so that an image meets the same batch, and so the
+    same rounding, on any number of ranks.
+
+    Args:
+        job: images and options.
+        pipeline: of the job's network.
+        env: this rank.
+        times: filled with seconds a stage.
+        progress: called with the number of images just done.
+
+    Raises:
+        DatasetError: an image cannot be read, or is far longer than wide.
+    """
+    usable = drop_extreme_aspect(job.records, job.policy)
+    poses: PosesByImage = {r.image_id: [] for r in job.records if aspect_error((r.width, r.height))}
+    sizes = [resize_geometry((r.width, r.height), job.options.input_size).base_size for r in usable]
+    batches = group_by_shape(sizes, job.options.images_per_batch)[env.rank :: env.world_size]
+    if not batches:
+        return poses
+    dataset = TestDataset(usable, batches, job.options.input_size, pipeline.options.scales, job.policy)
+    loader = build_test_loader(dataset, job.options.workers, pipeline.device.type == "cuda")
+    try:
+        for batch, detected in pipeline.run(loader, times):
+            for index, found in zip(batch.indices, detected, strict=True):
+                poses[usable[index].image_id] = [] if index in batch.skipped else found
+            job.policy.add(batch.skipped.values())
+            progress(len(detected))
+    except RuntimeError as error:
+        dataset.raise_if_worker_died(error)
+        raise
+    return poses
+
+
+def write_result(result: EvalResult, job: EvalJob, folder: Path) -> Path:
     """Write results and scores into a folder; return the path of the results file, or of what its server takes."""
-    path = folder / results_file_name(schema, split, name)
-    if outcome.scores is None and schema.name == "coco":
-        return write_submission(path, outcome.results, schema, outcome.people.keys())
-    write_results(path, outcome.results)
-    if outcome.scores:
-        scores = json.dumps(outcome.scores.to_dict(), indent=2) + "\n"
-        write_whole(folder / f"scores_{schema.name}_{split}.json", scores, "the scores")
+    path = folder / results_file_name(job.schema, job.split, job.name)
+    if result.scores is None and job.schema.name == "coco":
+        return write_submission(path, result.results, job.schema, result.poses.keys())
+    write_results(path, result.results)
+    if result.scores:
+        scores = json.dumps(result.scores.to_dict(), indent=2) + "\n"
+        atomic_write(folder / f"scores_{job.schema.name}_{job.split}.json", scores, "the scores")
     return path
 
 
-def write_overlays(
-    people: People, records: Sequence[ImageRecord], schema: KeypointSchema, folder: Path, count: int
-) -> list[Path]:
-    """Draw truth beside prediction for the best, the worst and the most crowded photos.
+def write_overlays(poses: PosesByImage, job: EvalJob, folder: Path) -> list[Path]:
+    """Draw ground truth beside predictions for the best, the worst and the most crowded images that can be read.
 
     Returns:
-        The pictures' paths: ``best_1.jpg`` and so on.
+        The paths: ``best_1.jpg`` and so on.
     """
-    quality = {r.image_id: _quality(r, people[r.image_id], schema) for r in records}
+    records = [record for record in job.records if record.image_id not in job.policy.unreadable]
+    quality = {r.image_id: _quality(r, poses[r.image_id], job.schema) for r in records}
     scored = [r for r in records if quality[r.image_id] is not None]
     by_quality = sorted(scored, key=lambda r: quality[r.image_id] or 0.0)
     crowded = sorted(scored, key=lambda r: (-(r.crowd_index or 0.0), -len(r.keypoints)))
+    count = job.options.overlays
     chosen = {"best": by_quality[::-1][:count], "worst": by_quality[:count], "crowded": crowded[:count]}
     paths = []
     for kind, kind_records in chosen.items():
-        for rank, record in enumerate(kind_records, 1):
-            path = folder / f"{kind}_{rank}.jpg"
-            label = f"found (OKS {quality[record.image_id]:.2f})"
-            save_image(path, _overlay(record, people[record.image_id], schema, label))
-            paths.append(path)
+        for place, record in enumerate(kind_records, 1):
+            paths.append(folder / f"{kind}_{place}.jpg")
+            label = f"predicted (OKS {quality[record.image_id]:.2f})"
+            save_image(paths[-1], _overlay(record, poses[record.image_id], job.schema, label))
     return paths
 
 
@@ -186,101 +215,14 @@ def _quality(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema)
 
 
 def _overlay(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema, label: str) -> np.ndarray:
-    image = read_photo(record)
-    shown = likely_people(poses)
+    image = read_record_image(record)
+    drawn = draw_poses(image, filter_poses(poses), schema, min_score=MIN_DRAWN_SCORE)
     return side_by_side(
-        [draw_poses(image, record.keypoints, schema), draw_poses(image, shown, schema, min_score=SHOWN_JOINT)],
-        [f"{record.path.name}: truth", label],
+        [draw_poses(image, record.keypoints, schema), drawn], [f"{record.path.name}: ground truth", label]
     )
 
 
-def likely_people(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1) -> list[Pose]:
-    """Return the people worth showing: scored at least ``share`` of the photo's best and ``least``."""
+def filter_poses(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1) -> list[Pose]:
+    """Return the poses worth drawing: scored at least ``share`` of the image's best and ``least``."""
     best = max((pose.score for pose in poses), default=0.0)
     return [pose for pose in poses if pose.score >= max(share * best, least)]
-
-
-@dataclass(frozen=True)
-class TestTask:
-    """A network and what to test it on; `warnings` are what looks wrong with the annotations."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of the name
-    network: PoseNetwork
-    cfg: CfgNode
-    schema: KeypointSchema
-    records: list[ImageRecord]
-    split: str
-    weights: Path
-    folder: Path
-    bad_input: BadInput = field(default_factory=BadInput)
-    warnings: tuple[str, ...] = ()
-
-
-def prepare_test(
-    cfg_path: str | None, weights: str | None, overrides: Sequence[str], split: str | None, world: World
-) -> TestTask:
-    """Load what ``tools/test.py`` was asked for.
-
-    Args:
-        cfg_path: config file, or None for the checkpoint's own config.
-        weights: checkpoint, or None for the config's run's best (else final) one.
-        overrides: ``[key, value, ...]``.
-        split: of the data set, or None for the config's.
-        world: this process; the network goes to its device.
-
-    Raises:
-        UserError: a file is missing or does not fit.
-    """
-    cfg = load_config(cfg_path, overrides) if cfg_path else None
-    path = Path(weights) if weights else _weights_of_run(cfg)
-    cfg = cfg or override(config_of(path), overrides)
-    schema = schema_of(cfg)
-    network = sketch_network(cfg, schema.num_joints)
-    notes: list[str] = []
-    load_network(network, path, schema, notes)
-    if world.is_main and notes:
-        print("\n".join(f"{path}: {note}" for note in notes), flush=True)
-    network = network.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    split = split or cfg.DATASET.TEST
-    if world.is_main:
-        if not cfg_path:
-            _check_rendered(cfg, schema, split, overrides[::2])
-        render_missing(cfg, schema, {split})
-    barrier(world)
-    bad_input = build_bad_input(cfg, training=False)
-    records = records_of(cfg, schema, split, bad_input)
-    folder = Path(cfg.OUTPUT_DIR) / cfg.NAME / f"test_{split}"
-    said = warnings(records, schema) + (unpaired_joints(schema) if cfg.TEST.FLIP else [])
-    return TestTask(network, cfg, schema, records, split, path, folder, bad_input, tuple(said))
-
-
-def _check_rendered(cfg: CfgNode, schema: KeypointSchema, split: str, given: Sequence[str]) -> None:
-    """Raise UserError before a checkpoint from elsewhere could render scenes where, or more than, it should.
-
-    Args:
-        given: options that the user gave; the others are the checkpoint's.
-    """
-    annotations = annotations_of(cfg, schema, split)
-    if not schema.synthetic or annotations.exists():
-        return
-    if cfg.DATASET.ROOT and "DATASET.ROOT" not in given:
-        raise UserError(
-            f"{annotations} is missing, and a checkpoint's own DATASET.ROOT is read from but "
-            "not written to: give a folder, DATASET.ROOT '' for the schema's own, or the config with --cfg"
-        )
-    asked, most = flat(cfg), flat(default_config())
-    for key in (f"SYNTHETIC.{name}" for name in ("WIDTH", "HEIGHT", "MAX_PEOPLE", f"{split.upper()}_SCENES")):
-        if key not in given and key in most and asked[key] > most[key]:
-            raise UserError(
-                f"{annotations} is missing, and a checkpoint alone renders no more than the defaults: its {key} is "
-                f"{asked[key]}, the default {most[key]}; give {key} yourself, or the config with --cfg"
-            )
-
-
-def _weights_of_run(cfg: CfgNode | None) -> Path:
-    assert cfg is not None
-    folder = Path(cfg.OUTPUT_DIR) / cfg.NAME
-    for name in ("best.pth", "final.pth"):
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{folder}: holds neither best.pth nor final.pth; train first, or give --weights")

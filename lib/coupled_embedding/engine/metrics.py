@@ -1,78 +1,72 @@
-"""Losses and times between log steps, summed where they arise so that no step waits for the host."""
+"""Losses and times between log steps, summed on the device so that no step waits for the host."""
 
 import time
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from coupled_embedding.data.dataset import TrainBatch
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.engine import tag_statistics as statistics
-from coupled_embedding.losses.criterion import LossTerms
-from coupled_embedding.utils.distributed import World
+from coupled_embedding.engine.tag_statistics import NAMES, tag_statistics
+from coupled_embedding.utils.distributed import DistEnv
 
 
 class Meter:
-    """Sums losses on the device between log steps, so that no step waits for the host."""
+    """Sums losses, images and waiting times of one rank; `compute` averages them over all."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.shown: dict[str, str] = {}
-        self.restart()
+    def __init__(self, env: DistEnv) -> None:
+        self.env = env
+        self.reset()
 
-    def restart(self) -> None:
-        """Forget what was summed: after a pause, or a log step."""
-        self.losses: Tensor | float = 0.0
-        self.steps = 0.0
-        self.photos = 0
-        self.dropped = 0
-        self.wait = 0.0
+    def reset(self) -> None:
+        """Drop what was summed: after a pause, or a log step."""
+        self.names: tuple[str, ...] = ()
+        self.losses: Tensor | float = 0.0  # their sums, (names,)
+        self.steps = self.wait = 0.0
+        self.images = self.dropped_people = 0
         self.start = time.perf_counter()
 
-    def waiting(self) -> "_Waiting":
-        """Return a context whose time counts as waiting for data."""
-        return _Waiting(self)
+    @contextmanager
+    def data_time(self) -> Iterator[None]:
+        """Count the block's time as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.wait += time.perf_counter() - start
 
-    def add(self, terms: LossTerms, share: float, batch: TrainBatch) -> None:
-        """Add a pass's losses; the shares of a step's passes and processes sum to their number."""
-        self.losses = self.losses + terms.stacked() * share
-        self.steps += share
-        self.photos += len(batch.images)
-        self.dropped += batch.dropped_people
+    def add(self, losses: Mapping[str, Tensor], weight: float, batch: TrainBatch) -> None:
+        """Add a forward pass; the weights of a step's passes and ranks sum to the number of ranks."""
+        self.names = tuple(losses)
+        self.losses = self.losses + torch.stack([loss.detach() for loss in losses.values()]) * weight
+        self.steps += weight
+        self.images += len(batch.images)
+        self.dropped_people += batch.dropped_people
 
-    def figures(self, maps: PoseMaps, targets: Targets, norm: Tensor) -> dict[str, float]:
-        """Return the means since the last call, over all processes, and start anew."""
+    def compute(self, output: PoseOutput, targets: Targets, grad_norm: Tensor) -> dict[str, float]:
+        """Return the means since the last call, over all ranks, by the name under which they are logged.
+
+        Args:
+            output, targets: of the last batch, for statistics of its tags.
+            grad_norm: of the last step.
+        """
         assert isinstance(self.losses, Tensor)
-        host = torch.tensor([self.steps, self.photos, self.dropped, self.wait], dtype=torch.float64)
+        host = torch.tensor([self.steps, self.images, self.dropped_people, self.wait], dtype=torch.float64)
         sums = torch.cat([self.losses.double(), host.to(self.losses.device)])
-        if self.world.size > 1:
+        if self.env.world_size > 1:
             dist.all_reduce(sums)
-        stats = statistics.tag_statistics(maps, targets)
+        tags = tag_statistics(output, targets)
         # the one transfer to the host between log steps
-        values = torch.cat([sums, norm.double()[None], stats.double()]).tolist()
-        names = [field.name for field in fields(LossTerms)]
+        values = torch.cat([sums, grad_norm.double()[None], tags.double()]).tolist()
         seconds = time.perf_counter() - self.start
-        steps, photos, dropped, wait, norm_value, *tags = values[len(names) :]
-        figures = {f"loss/{name}": value / steps for name, value in zip(names, values, strict=False)}
-        figures |= {f"tags/{name}": value for name, value in zip(statistics.NAMES, tags, strict=True)}
-        figures["train/gradient_norm"] = norm_value
-        figures["train/photos_per_second"] = photos / seconds
-        figures["train/data_wait_share"] = wait / self.world.size / seconds
-        figures["train/people_above_limit"] = dropped
-        self.shown = {"loss": f"{figures['loss/total']:.5f}", "photos/s": f"{photos / seconds:.1f}"}
-        self.restart()
-        return figures
-
-
-class _Waiting:
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.meter.wait += time.perf_counter() - self.start
+        steps, images, dropped, wait, norm, *statistics = values[len(self.names) :]
+        scalars = {f"loss/{name}": value / steps for name, value in zip(self.names, values, strict=False)}
+        scalars |= {f"tags/{name}": value for name, value in zip(NAMES, statistics, strict=True)}
+        scalars["train/gradient_norm"] = norm
+        scalars["train/images_per_second"] = images / seconds
+        scalars["train/data_wait_share"] = wait / self.env.world_size / seconds
+        scalars["train/people_above_limit"] = dropped
+        self.reset()
+        return scalars

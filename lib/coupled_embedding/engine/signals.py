@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a wish to stop after the present step, on which all processes agree."""
+"""SIGTERM and Ctrl-C: stop after the present step, on which all ranks agree."""
 
 import os
 import signal
@@ -11,36 +11,36 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from coupled_embedding.utils.distributed import World
+from coupled_embedding.utils.distributed import DistEnv
 from coupled_embedding.utils.errors import StoppedBySignal
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# a terminal and torchrun both pass on one Ctrl-C: a second signal so soon is the same wish
-_SAME_WISH = 3.0  # seconds
+# a terminal and torchrun both pass on one Ctrl-C: a second signal so soon is the same one
+_SAME_SIGNAL = 3.0  # seconds
 
 
-class StopSignals:
+class StopSignal:
     """Listens to SIGTERM and SIGINT while its block runs.
 
-    The first signal is remembered, for `agreed`; a second one, three seconds later or more,
-    does at once what it does anywhere else.
+    The first signal is kept for `requested`; a second one, three seconds later or more, does what it does
+    anywhere else.
 
     Args:
-        world: this process among all.
+        env: this rank.
     """
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, env: DistEnv) -> None:
+        self.env = env
         self.received = 0
         self._since = 0.0
-        self._at_once = False
+        self._interruptible = False
         self._before: dict[signal.Signals, object] = {}
         # on the host, beside the gradients' group: a GPU has nothing to wait for
-        self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if world.size > 1 else None  # type: ignore[assignment]
+        self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if env.world_size > 1 else None  # type: ignore[assignment]
         self._answer = torch.zeros((), dtype=torch.int64)
         self._question: dist.Work | None = None
 
-    def __enter__(self) -> "StopSignals":
+    def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         return self
@@ -50,12 +50,11 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
 
-    def agreed(self, now: bool = False) -> int:
-        """Return the signal to stop for, or 0: the same on every process that asks after the same step.
+    def requested(self, now: bool = False) -> int:
+        """Return the signal to stop for, or 0: the same on every rank that asks after the same step.
 
         Args:
-            now: wait for the others. Else several processes learn of a signal one step later,
-                so that none waits.
+            now: wait for the other ranks. Else several ranks learn of a signal one step later, so that none waits.
         """
         if self._group is None:
             return self.received
@@ -71,28 +70,28 @@ class StopSignals:
         return int(self._answer)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Run a block that may be broken off anywhere, as all that is worth keeping is saved.
+    def interruptible(self) -> Iterator[None]:
+        """Run a block that may be broken off anywhere, as everything worth keeping is saved.
 
         Raises:
             StoppedBySignal: a signal came, or had come.
         """
-        self._at_once = True
+        self._interruptible = True
         try:
             if self.received:
                 raise StoppedBySignal(self.received)
             yield
         finally:
-            self._at_once = False
+            self._interruptible = False
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self._at_once:
+        if self._interruptible:
             raise StoppedBySignal(number)
         if not self.received:
             self.received, self._since = number, time.monotonic()
-            if self.world.is_main:
+            if self.env.is_rank0:
                 # not print: a signal may come in the midst of one
                 os.write(2, f"\n{signal.Signals(number).name}: saving after this step\n".encode())
-        elif time.monotonic() - self._since >= _SAME_WISH:
+        elif time.monotonic() - self._since >= _SAME_SIGNAL:
             self.__exit__()
             os.kill(os.getpid(), number)

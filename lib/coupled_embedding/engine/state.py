@@ -6,76 +6,72 @@ from typing import Any
 
 import torch
 
-from coupled_embedding.engine.checkpoint_files import load_strictly
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.weights import load_strictly
 from coupled_embedding.optim.ema import MovingAverage
 
 
 @dataclass
-class TrainingState:
+class TrainState:
     """What changes while a network is trained.
 
-    The loader's place follows from ``step`` alone: which photos a step takes, and how each is
+    The loader's position follows from ``step`` alone: which images a step takes, and how each is
     augmented, is a function of the seed and the step.
 
     Attributes:
-        network: as trained.
+        model: as trained.
         optimizer: with its moments.
-        scaler: of fp16's losses; disabled for other precisions.
-        average: of the weights, or None.
+        scaler: of the losses in fp16; disabled for other precisions.
+        ema: moving average of the weights, or None.
         step: optimizer steps done.
-        best: best main score of the validations so far.
-        untested: whether the validation of the epoch that just ended is still to be done.
+        best: best main metric of the validations so far.
+        validation_pending: whether the epoch that just ended is still to be validated.
     """
 
-    network: PoseNetwork
+    model: PoseNetwork
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: MovingAverage | None
+    ema: MovingAverage | None
     step: int = 0
     best: float = float("-inf")
-    untested: bool = False
+    validation_pending: bool = False
 
     @property
-    def tested_network(self) -> PoseNetwork:
-        """The network that is tested and saved: the averaged one if the run averages."""
-        return self.average.network if self.average else self.network  # type: ignore[return-value]
+    def eval_model(self) -> PoseNetwork:
+        """The network that is evaluated and saved: the averaged one, if there is an average."""
+        return self.ema.model if self.ema else self.model
 
     def to_dict(self) -> dict[str, Any]:
-        """Return tensors and plain values; the averaged weights and ``step`` stand elsewhere in a checkpoint."""
-        device = next(self.network.parameters()).device
+        """Return tensors and plain values; a checkpoint holds `eval_model` and ``step`` elsewhere."""
+        device = next(self.model.parameters()).device
         return {
-            "model": self.network.state_dict(),
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average_updates": self.average.updates if self.average else 0,
+            "average_updates": self.ema.updates if self.ema else 0,
             "best": self.best,
-            "untested": self.untested,
+            "validation_pending": self.validation_pending,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
     def restore(self, content: dict[str, Any], path: Path) -> None:
-        """Take everything from a checkpoint's content; ``path`` names it in errors.
+        """Load a checkpoint's content; ``path`` names it in errors.
 
         Raises:
             CheckpointError: it is not of this network.
         """
         training = content["training"]
-        load_strictly(self.network, training["model"], path)
-        if self.average:
-            load_strictly(self.average.network, content["model"], path)
-            self.average.updates = training["average_updates"]
+        load_strictly(self.model, training["model"], path)
+        if self.ema:
+            load_strictly(self.ema.model, content["model"], path)
+            self.ema.updates = training["average_updates"]
         self.optimizer.load_state_dict(training["optimizer"])
         self.scaler.load_state_dict(training["scaler"])
         self.step, self.best = content["step"], training["best"]
-        self.untested = training.get("untested", False)
-        self._restore_random(training)
-
-    def _restore_random(self, training: dict[str, Any]) -> None:
-        # every process starts from the same seed, so the main one's state is everybody's
-        if training.get("random") is not None:
-            torch.set_rng_state(training["random"])
-        device = next(self.network.parameters()).device
-        if training.get("random_cuda") is not None and device.type == "cuda":
+        self.validation_pending = training["validation_pending"]
+        # every rank starts from the same seed, so rank 0's state is everybody's
+        torch.set_rng_state(training["random"])
+        device = next(self.model.parameters()).device
+        if training["random_cuda"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(training["random_cuda"], device)

@@ -1,9 +1,9 @@
-"""What tags have learned, as a few numbers on the device (one transfer per log line)."""
+"""Statistics of the tags of a batch, on the device."""
 
 import torch
 from torch import Tensor
 
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import mean_tags, tags_at_joints
 from coupled_embedding.losses.heatmap import predicted_scales
@@ -12,16 +12,16 @@ NAMES = ("within_person", "between_people", "effective_dimension", "sparsity", "
 
 
 @torch.no_grad()
-def tag_statistics(maps: PoseMaps, targets: Targets) -> Tensor:
+def tag_statistics(output: PoseOutput, targets: Targets) -> Tensor:
     """Return a vector of the figures in `NAMES`, over the labelled people of a batch.
 
     - within_person: root mean squared distance of a joint's tag from its person's mean.
-    - between_people: mean over people of the distance to the nearest other person of the photo.
+    - between_people: mean over people of the distance to the nearest other person of the image.
     - effective_dimension: participation ratio (Σλ)²/Σλ² of the mean tags' covariance, 1 to D.
     - sparsity: mean of 1 − (Σ|t|/‖t‖ − 1)/(√D − 1), Hoyer-like; 1: one dimension is used.
     - scale_predicted, scale_true: means over people, in units of the input's side.
     """
-    tags = maps.tags.float()
+    tags = output.tags.float()
     joint_tags = tags_at_joints(tags, targets.cells)  # (B, M, K, D)
     present = targets.visible.any(-1)  # (B, M)
     means = mean_tags(joint_tags, targets.visible)

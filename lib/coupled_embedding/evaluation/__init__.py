@@ -1,4 +1,4 @@
-"""Scores of found people: results files, COCO's and CrowdPose's AP, similarity per photo."""
+"""Scores of poses: results files, COCO's and CrowdPose's AP, similarity per image."""
 
 from coupled_embedding.data.people import box_areas
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth

@@ -1,7 +1,7 @@
-"""Object keypoint similarity (OKS): how well found people fit the annotated ones.
+"""Object keypoint similarity (OKS): how well poses fit the annotated people.
 
 COCO's formula: exp(-d² / (2 · area · (2σ)²)) of each labelled joint, averaged over a person's
-labelled joints; d in photo pixels, area in square photo pixels. It depends neither on the
+labelled joints; d in image pixels, area in square image pixels. It depends neither on the
 scores of the joints nor on whether a labelled joint is seen or hidden.
 """
 
@@ -10,31 +10,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coupled_embedding.data.schema import Pose
+from coupled_embedding.data.outputs import Pose
 
 
 def oks_matrix(
     true_keypoints: ArrayLike, areas: ArrayLike, predicted: ArrayLike, sigmas: ArrayLike
 ) -> NDArray[np.float64]:
-    """Compare every annotated person with every found one.
+    """Compare every annotated person with every pose.
 
     Args:
-        true_keypoints: (N, K, 3) x, y in photo pixels, label (above 0: labelled).
-        areas: (N,) square photo pixels.
-        predicted: (M, K, 3) or (M, K, 2) x, y in photo pixels; scores are not looked at.
+        true_keypoints: (N, K, 3) x, y in image pixels, label (above 0: labelled).
+        areas: (N,) square image pixels.
+        predicted: (M, K, 3) or (M, K, 2) x, y in image pixels; scores are ignored.
         sigmas: (K,) of the schema.
 
     Returns:
         (N, M) in [0, 1]. The row of a person without labelled joints is 0.
     """
     sigmas = np.asarray(sigmas, np.float64)
-    count = len(sigmas)
-    true = _as_people(true_keypoints, count)
-    found = _as_people(predicted, count)
+    true, poses = _as_people(true_keypoints, len(sigmas)), _as_people(predicted, len(sigmas))
     areas = np.asarray(areas, np.float64).reshape(-1)
     if len(areas) != len(true):
         raise ValueError(f"expected an area for each of the {len(true)} people, got {len(areas)}")
-    squares = ((true[:, None, :, :2] - found[None, :, :, :2]) ** 2).sum(axis=-1)  # (N, M, K)
+    squares = ((true[:, None, :, :2] - poses[None, :, :, :2]) ** 2).sum(axis=-1)  # (N, M, K)
     # the same tiny number as the benchmark's, so that an area of 0 does not divide by 0
     exponent = squares / (2 * sigmas) ** 2 / (areas[:, None, None] + np.spacing(1)) / 2
     labelled = true[:, None, :, 2] > 0  # (N, 1, K)
@@ -54,40 +52,28 @@ def _as_people(keypoints: ArrayLike, count: int) -> NDArray[np.float64]:
 def image_quality(
     true_keypoints: ArrayLike, areas: ArrayLike, poses: Sequence[Pose], sigmas: ArrayLike
 ) -> float | None:
-    """Say in one number how well a photo's people were found, to pick good and bad examples.
+    """Rate in one number how well an image's people were detected, to pick good and bad examples.
 
-    Pairs are made greedily, the highest OKS of the photo first, each person once. Scores and
-    surplus detections play no part: this ranks photos, it is no benchmark.
+    Pairs are made greedily, the highest OKS of the image first, each person once. Scores and
+    surplus detections do not matter: this ranks images and is no benchmark.
 
     Args:
-        true_keypoints: (N, K, 3) x, y in photo pixels, label.
-        areas: (N,) square photo pixels, e.g. ``box_areas(record.boxes)``.
-        poses: found people, keypoints (K, 3) in photo pixels.
-        sigmas: (K,) of the schema.
+        true_keypoints, areas, sigmas: as of `oks_matrix`.
+        poses: detections, keypoints (K, 3) in image pixels.
 
     Returns:
         The mean OKS, in [0, 1], over people with a labelled joint, where a person without a
         partner counts 0; None where there is no such person.
     """
     true = _as_people(true_keypoints, np.size(sigmas))
-    is_labelled = (true[..., 2] > 0).any(axis=1)
-    if not is_labelled.any():
+    labelled = (true[..., 2] > 0).any(axis=1)
+    if not labelled.any():
         return None
-    similarity = oks_matrix(
-        true[is_labelled],
-        np.asarray(areas, np.float64).reshape(-1)[is_labelled],
-        np.array([pose.keypoints for pose in poses]),
-        sigmas,
-    )
-    return sum(_greedy_pairs(similarity)) / len(similarity)
-
-
-def _greedy_pairs(similarity: NDArray[np.float64]) -> list[float]:
-    """Return the values of the pairs that are made by taking the highest value left, again and again."""
-    left = similarity.copy()  # (N, M)
-    taken: list[float] = []
+    areas = np.asarray(areas, np.float64).reshape(-1)[labelled]
+    left = oks_matrix(true[labelled], areas, np.array([pose.keypoints for pose in poses]), sigmas)  # (N, M)
+    total = 0.0
     for _ in range(min(left.shape)):
         row, column = np.unravel_index(left.argmax(), left.shape)
-        taken.append(float(left[row, column]))
+        total += float(left[row, column])
         left[row, :] = left[:, column] = -1
-    return taken
+    return total / len(left)

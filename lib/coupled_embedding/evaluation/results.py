@@ -1,4 +1,4 @@
-"""COCO results files: found people as JSON, as benchmarks and their servers read them."""
+"""COCO results files: poses as JSON, as benchmarks and their servers read them."""
 
 import json
 import re
@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.people import whole_number
-from coupled_embedding.data.schema import KeypointSchema, Pose
-from coupled_embedding.utils.atomic import write_whole
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.errors import DatasetError
+
+_IDS = ("image_id", "category_id")
 
 
 def poses_to_results(
     poses: Mapping[int, Sequence[Pose]], category_id: int = 1, max_detections: int = 0
 ) -> list[dict[str, Any]]:
-    """Turn found people into entries of a COCO results file.
+    """Turn poses into entries of a COCO results file.
 
     Args:
-        poses: image id -> people, keypoints (K, 3) x, y in photo pixels, score.
+        poses: image id -> poses, keypoints (K, 3) x, y in image pixels, score.
         category_id: the annotation file's id of a person.
-        max_detections: keep so many people of the highest scores per image; 0: all.
+        max_detections: keep this many poses of the highest scores per image; 0: all.
 
     Returns:
         Entries with ``image_id``, ``category_id``, ``keypoints`` (3·K plain floats) and
@@ -35,8 +38,8 @@ def poses_to_results(
         ValueError: a coordinate or score is not finite (no JSON file can hold it).
     """
     results = []
-    for image_id, people in poses.items():
-        kept = sorted(people, key=lambda pose: -pose.score)[:max_detections] if max_detections else people
+    for image_id, detected in poses.items():
+        kept = sorted(detected, key=lambda pose: -pose.score)[:max_detections] if max_detections else detected
         results += [_entry(int(image_id), category_id, pose) for pose in kept]
     return results
 
@@ -44,13 +47,9 @@ def poses_to_results(
 def _entry(image_id: int, category_id: int, pose: Pose) -> dict[str, Any]:
     keypoints = np.asarray(pose.keypoints, np.float64)
     if not np.isfinite(keypoints).all() or not np.isfinite(pose.score):
-        raise ValueError(f"image {image_id}: a found person has a coordinate or score that is not finite")
-    return {
-        "image_id": image_id,
-        "category_id": int(category_id),
-        "keypoints": keypoints.reshape(-1).tolist(),
-        "score": float(pose.score),
-    }
+        raise ValueError(f"image {image_id}: a pose has a coordinate or score that is not finite")
+    entry = {"image_id": image_id, "category_id": int(category_id)}
+    return entry | {"keypoints": keypoints.reshape(-1).tolist(), "score": float(pose.score)}
 
 
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -60,7 +59,7 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
         UserError: the file cannot be written.
         ValueError: a number is not finite, or an entry is not JSON.
     """
-    write_whole(Path(path), json.dumps(list(results), allow_nan=False), "this results file")
+    atomic_write(Path(path), json.dumps(list(results), allow_nan=False), "this results file")
 
 
 def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any]]:
@@ -77,18 +76,18 @@ def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot read this results file: {error}") from error
     if not isinstance(results, list):
-        raise DatasetError(f"{path}: expected a list of found people (COCO results), got a {type(results).__name__}")
-    found_people(results, schema, str(path))
+        raise DatasetError(f"{path}: expected a list of poses (COCO results), got a {type(results).__name__}")
+    checked_detections(results, schema, str(path))
     return results
 
 
 @dataclass(frozen=True)
-class FoundPeople:
+class Detections:
     """The entries of a results file, checked, as columns of N rows.
 
     Attributes:
-        image_ids, category_ids: of each person.
-        keypoints: (N, 3·K) x, y in photo pixels, score.
+        image_ids, category_ids: of each pose.
+        keypoints: (N, 3·K) x, y in image pixels, score.
         scores: (N,).
     """
 
@@ -98,73 +97,54 @@ class FoundPeople:
     scores: NDArray[np.float64]
 
     def boxes(self) -> NDArray[np.float64]:
-        """Return (N, 4): x, y, width, height of the smallest box around each person's joints."""
+        """Return (N, 4): x, y, width, height of the smallest box around each pose's joints."""
         x, y = self.keypoints[:, 0::3], self.keypoints[:, 1::3]
         left, top = x.min(1), y.min(1)
         return np.stack((left, top, x.max(1) - left, y.max(1) - top), 1)
 
     def areas(self) -> NDArray[np.float64]:
         """Return (N,): the boxes' areas, by which the benchmarks sort out people of another size."""
-        boxes = self.boxes()
-        return boxes[:, 2] * boxes[:, 3]
+        return self.boxes()[:, 2:].prod(1)
 
-    def of_images(self, image_ids: Container[int]) -> "FoundPeople":
-        """Return the people of some images, in the same order."""
+    def of_images(self, image_ids: Container[int]) -> "Detections":
+        """Return the detections of some images, in the same order."""
         rows = [row for row, image_id in enumerate(self.image_ids) if image_id in image_ids]
-        return FoundPeople(
-            [self.image_ids[row] for row in rows],
-            [self.category_ids[row] for row in rows],
-            self.keypoints[rows],
-            self.scores[rows],
-        )
+        images, categories = ([column[row] for row in rows] for column in (self.image_ids, self.category_ids))
+        return Detections(images, categories, self.keypoints[rows], self.scores[rows])
 
 
-def found_people(results: Sequence[Any], schema: KeypointSchema, source: str) -> FoundPeople:
-    """Check results; DatasetError names ``source``, entry and field of one that is no found person."""
+def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: str) -> Detections:
+    """Check results; DatasetError names ``source``, entry and field of one that is no pose."""
     for index, entry in enumerate(results):
+        where = f"{source}: entry {index}"
         # plain types first: asking abstract ones of each entry takes longer than all else here
         if not isinstance(entry, dict | Mapping):
-            raise DatasetError(
-                f"{source}: entry {index}: expected a person with image_id, keypoints and score, got {entry!r:.80}"
-            )
-        for key in ("image_id", "category_id", "keypoints", "score"):
+            raise DatasetError(f"{where}: expected a person with image_id, keypoints and score, got {entry!r:.80}")
+        for key in (*_IDS, "keypoints", "score"):
             if key not in entry:
-                raise DatasetError(f"{source}: entry {index}: '{key}' is missing")
-        for key in ("image_id", "category_id"):
-            if type(entry[key]) is not int and _whole(entry[key]) is None:
-                raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number, got {entry[key]!r:.80}")
-    size = 3 * schema.num_joints
-    return FoundPeople(
-        _identities(results, "image_id", source),
-        _identities(results, "category_id", source),
-        checked_table([e["keypoints"] for e in results], size, lambda row: f"{source}: entry {row}: keypoints"),
-        checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score"),
+                raise DatasetError(f"{where}: '{key}' is missing")
+        for key in _IDS:
+            if not _is_id(entry[key]):
+                raise DatasetError(f"{where}: {key}: expected a whole number of up to 64 bits, got {entry[key]!r:.80}")
+    images, categories = ([int(entry[key]) for entry in results] for key in _IDS)
+    joints, size = [entry["keypoints"] for entry in results], 3 * schema.num_joints
+    keypoints = checked_table(joints, size, lambda row: f"{source}: entry {row}: keypoints")
+    scores = checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score")
+    return Detections(images, categories, keypoints, scores)
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value is a whole number, of NumPy too; evaluators sort longer ones as floats, which are not exact."""
+    if type(value) is int:
+        return abs(value) < 2**63
+    return (
+        whole_number(int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value) is not None
     )
 
 
-def _whole(value: Any) -> int | None:
-    """Return a whole number, of NumPy too."""
-    return whole_number(int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value)
-
-
-def _identities(results: Sequence[Any], key: str, source: str) -> list[int]:
-    numbers = [int(entry[key]) for entry in results]
-    # the evaluators sort them as an array of 64 bits, or else as floats, which are not exact
-    if numbers and max(map(abs, numbers)) >= 2**63:
-        index = next(index for index, number in enumerate(numbers) if abs(number) >= 2**63)
-        raise DatasetError(f"{source}: entry {index}: {key}: expected a whole number of up to 64 bits")
-    return numbers
-
-
 def checked_column(values: Sequence[Any], where: Callable[[int], str]) -> NDArray[np.float64]:
-    """Return finite numbers as an array; DatasetError, starting with ``where(row)``, for one that is none."""
-    try:
-        column = np.asarray(values)
-    except ValueError:  # a list among them
-        column = np.zeros(0)
-    if column.dtype.kind in "iuf" and column.shape == (len(values),) and np.isfinite(column).all():
-        return column.astype(np.float64)
-    return np.array([checked_numbers([value], 1, where(row))[0] for row, value in enumerate(values)], np.float64)
+    """Return finite numbers as an array (N,); DatasetError, starting with ``where(row)``, for one that is none."""
+    return checked_table([[value] for value in values], 1, where)[:, 0]
 
 
 def checked_table(rows: Sequence[Any], count: int, where: Callable[[int], str]) -> NDArray[np.float64]:
@@ -177,7 +157,7 @@ def checked_table(rows: Sequence[Any], count: int, where: Callable[[int], str]) 
         table = np.asarray(rows)
     except ValueError:  # lists of different lengths
         table = np.zeros(0)
-    if table.dtype.kind in "iuf" and table.shape == (len(rows), count) and np.isfinite(table).all():
+    if _is_finite(table, (len(rows), count)):
         return table.astype(np.float64, copy=False)
     # row by row to name the wrong one
     checked = [checked_numbers(values, count, where(row)) for row, values in enumerate(rows)]
@@ -193,10 +173,14 @@ def checked_numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:
         numbers = np.asarray(values)
     except ValueError as error:  # lists of different lengths inside
         raise DatasetError(f"{where}: expected {count} numbers: {error}") from error
-    # texts and nulls would only fail, or worse, pass, deep inside the evaluator
-    if numbers.dtype.kind not in "iuf" or numbers.shape != (count,) or not np.isfinite(numbers).all():
+    if not _is_finite(numbers, (count,)):
         raise DatasetError(f"{where}: expected {count} finite numbers, got {values!s:.80}")
     return numbers.astype(np.float64)
+
+
+def _is_finite(numbers: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    # texts and nulls would only fail, or worse, pass, deep inside the evaluator
+    return numbers.dtype.kind in "iuf" and numbers.shape == shape and bool(np.isfinite(numbers).all())
 
 
 def results_file_name(schema: KeypointSchema, split: str, model_name: str) -> str:
@@ -207,8 +191,5 @@ def results_file_name(schema: KeypointSchema, split: str, model_name: str) -> st
     Characters that a file name cannot hold everywhere become ``-``.
     """
     parts = ["person_keypoints"] if schema.name == "coco" else ["keypoints", schema.name]
-    return "_".join(_file_safe(part) for part in (*parts, split, model_name, "results")) + ".json"
-
-
-def _file_safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    safe = (re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") or "unnamed" for part in (*parts, split, model_name))
+    return "_".join((*safe, "results")) + ".json"

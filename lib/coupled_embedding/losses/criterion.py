@@ -1,40 +1,25 @@
-"""The training loss: weighted sum of the heatmap and embedding terms."""
+"""The training loss: named terms, each with a weight. A new term is an entry in `PoseCriterion.terms` and a weight."""
 
-from dataclasses import dataclass, fields
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
-
-@dataclass(frozen=True)
-class LossTerms:
-    """Weighted scalar losses of one batch; ``total`` is the one to differentiate."""
-
-    total: Tensor
-    heatmap: Tensor
-    pull: Tensor
-    push: Tensor
-    coupling: Tensor
-
-    def __add__(self, other: "LossTerms") -> "LossTerms":
-        """Return the sums of the terms."""
-        return LossTerms(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
-
-    def stacked(self) -> Tensor:
-        """Return the terms as one detached vector, in the order of the fields: one transfer."""
-        return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
+# of the paper; on CrowdPose as on COCO
+WEIGHTS = {"heatmap": 1.0, "pull": 1e-3, "push": 1e-3, "coupling": 1e-4}
 
 
 @dataclass(frozen=True)
-class PullRamp:
-    """The pull weight's factor: ``factor`` until step ``start``, then linearly to 1 at ``end``."""
+class Ramp:
+    """A weight's factor by step: ``factor`` until ``start``, then linearly to 1 at ``end``."""
 
     start: int = 0
     end: int = 0
@@ -50,67 +35,55 @@ class PullRamp:
 
 
 class PoseCriterion(nn.Module):
-    """Weigh and add the losses (METHOD.md §3).
+    """Weighted sum of the loss terms (docs/method.md 3).
 
     Args:
-        heatmap_loss: the heatmap term; `ScaleMapLoss` wants maps of a network that has scale maps.
-        heatmap_weight, pull_weight, push_weight, coupling_weight: the terms' weights.
-        pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are
-            equal; a gentle pull at the start lets tags leave it.
+        heatmap_loss: `HeatmapLoss`, or `ScaleMapLoss` for a network that outputs scale maps.
+        weights: of the terms by name.
+        pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are equal; a
+            gentle pull at the start lets tags leave it.
     """
 
     def __init__(
         self,
         heatmap_loss: HeatmapLoss | ScaleMapLoss,
-        heatmap_weight: float = 1.0,
-        pull_weight: float = 1e-3,
-        push_weight: float = 1e-3,
-        coupling_weight: float = 1e-4,
-        pull_ramp: PullRamp = PullRamp(),
+        weights: Mapping[str, float] = WEIGHTS,
+        pull_ramp: Ramp = Ramp(),
     ) -> None:
         super().__init__()
         self.heatmap_loss = heatmap_loss
         self.embedding_loss = EmbeddingLoss()
-        self.weights = (heatmap_weight, pull_weight, push_weight, coupling_weight)
-        self.pull_ramp = pull_ramp
+        self.weights = dict(weights)
+        self.ramps = {"pull": pull_ramp}
 
-    def forward(self, maps: PoseMaps, targets: Targets, step: int = 0) -> LossTerms:
-        """Return the weighted terms, summed over the stages of a stacked network.
+    def forward(self, output: PoseOutput, targets: Targets, step: int = 0) -> dict[str, Tensor]:
+        """Return the weighted terms by name, and first their sum, ``total``.
 
-        ``step`` is the optimizer step, for the pull's ramp.
+        The outputs of a stacked network's earlier stages are supervised like the last one's.
+
+        Args:
+            output: of the network.
+            targets: of the same batch.
+            step: optimizer steps done, for the ramps.
         """
-        terms = self._stage(maps, targets, step)
-        for stage in maps.earlier:
-            terms = terms + self._stage(stage, targets, step)
-        return terms
+        with torch.autocast(output.tags.device.type, enabled=False):
+            stages = [self._weighted(self.terms(stage, targets), step) for stage in (output, *output.aux_outputs)]
+        return {name: _sum(stage[name] for stage in stages) for name in stages[0]}
 
-    def _stage(self, maps: PoseMaps, targets: Targets, step: int) -> LossTerms:
-        with torch.autocast(maps.tags.device.type, enabled=False):
-            widths = maps.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else maps.tags
-            heatmap = self.heatmap_loss(maps.heatmaps, targets.heatmaps, targets.masks, widths)
-            terms = self.embedding_loss(maps.tags, targets.cells, targets.visible, targets.scales)
-            heatmap_weight, pull_weight, push_weight, coupling_weight = self.weights
-            heatmap = heatmap_weight * heatmap
-            pull = pull_weight * self.pull_ramp(step) * terms.pull
-            push = push_weight * terms.push
-            coupling = coupling_weight * terms.coupling
-            return LossTerms(heatmap + pull + push + coupling, heatmap, pull, push, coupling)
+    def terms(self, output: PoseOutput, targets: Targets) -> dict[str, Tensor]:
+        """Return one stage's terms without weights, scalars, in float32 or better."""
+        widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else output.tags
+        heatmap = self.heatmap_loss(output.heatmaps, targets.heatmaps, targets.masks, widths)
+        embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales)
+        return {"heatmap": heatmap, **embedding}
+
+    def _weighted(self, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        losses = {name: self._weight(name, step) * terms[name] for name in self.weights}
+        return {"total": _sum(losses.values()), **losses}
+
+    def _weight(self, name: str, step: int) -> float:
+        return self.weights[name] * (self.ramps[name](step) if name in self.ramps else 1.0)
 
 
-def build_criterion(cfg: CfgNode) -> PoseCriterion:
-    """Build the loss of a config."""
-    loss = cfg.LOSS
-    heatmap_loss: HeatmapLoss | ScaleMapLoss
-    if cfg.MODEL.SCALE_MAPS:
-        heatmap_loss = ScaleMapLoss(loss.FOCAL)
-    else:
-        heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
-    ramp = PullRamp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
-    return PoseCriterion(
-        heatmap_loss,
-        loss.HEATMAP_WEIGHT,
-        loss.PULL_WEIGHT,
-        loss.PUSH_WEIGHT,
-        loss.COUPLING_WEIGHT,
-        ramp,
-    )
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(Tensor.add, terms)

@@ -1,6 +1,4 @@
-"""Pull, push and coupling losses over a batch of people, without loops (METHOD.md §3)."""
-
-from dataclasses import dataclass
+"""Pull, push and coupling losses over a batch of people, without loops (docs/method.md 3)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +6,6 @@ from torch import Tensor, nn
 from coupled_embedding.losses.heatmap import at_least_float32, bin_centers
 
 COUPLING_EPSILON = 1e-12
-
-
-@dataclass(frozen=True)
-class EmbeddingTerms:
-    """The three terms, unweighted scalars, each the mean over the batch's images."""
-
-    pull: Tensor
-    push: Tensor
-    coupling: Tensor
 
 
 def tags_at_joints(tags: Tensor, cells: Tensor) -> Tensor:
@@ -43,8 +32,8 @@ def mean_tags(joint_tags: Tensor, visible: Tensor) -> Tensor:
 class EmbeddingLoss(nn.Module):
     """Pull each person's tags together, push people apart, couple mean tags to scales."""
 
-    def forward(self, tags: Tensor, cells: Tensor, visible: Tensor, scales: Tensor) -> EmbeddingTerms:
-        """Return the three terms.
+    def forward(self, tags: Tensor, cells: Tensor, visible: Tensor, scales: Tensor) -> dict[str, Tensor]:
+        """Return the terms ``pull``, ``push`` and ``coupling``: scalars without weights, means over the batch's images.
 
         Args:
             tags: (B, K, h, w, D).
@@ -55,11 +44,11 @@ class EmbeddingLoss(nn.Module):
         joint_tags = at_least_float32(tags_at_joints(tags, cells))  # (B, M, K, D)
         present = visible.any(-1)
         means = mean_tags(joint_tags, visible)  # (B, M, D)
-        return EmbeddingTerms(
-            _over_people(_pull(joint_tags, means, visible), present).mean(),
-            _push(means, present).mean(),
-            _over_people(_coupling(means, scales.to(means.dtype), present), present).mean(),
-        )
+        return {
+            "pull": _over_people(_pull(joint_tags, means, visible), present).mean(),
+            "push": _push(means, present).mean(),
+            "coupling": _over_people(_coupling(means, scales.to(means.dtype), present), present).mean(),
+        }
 
 
 def _over_people(values: Tensor, present: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Heatmap loss with scale-adapted targets and the soft focal weight (METHOD.md §3)."""
+"""Heatmap loss with scale-adapted targets and the soft focal weight (docs/method.md 3)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def bin_centers(tag_dim: int, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predicted_scales(tags: Tensor) -> Tensor:
-    """Return the person scale that each cell's tag tells: Σ c_d |t_d| / Σ |t_d|, without gradient.
+    """Return the person scale that each cell's tag stands for: Σ c_d |t_d| / Σ |t_d|, without gradient.
 
     Args:
         tags: (B, K, h, w, D).
@@ -44,7 +44,7 @@ def width_exponent(scales: Tensor, size: tuple[int, int], beta: float) -> Tensor
     """Return (β/s)², the power T^((β/s)²) that gives a target's Gaussians s/β times their width.
 
     Args:
-        scales: (B, K, h, w), enlarged bilinearly if the wanted size is larger.
+        scales: (B, K, h, w), upsampled bilinearly if the wanted size is larger.
         size: (height, width) of the target.
         beta: the person scale that keeps its width.
     """
@@ -119,7 +119,7 @@ class HeatmapLoss(nn.Module):
 
     Args:
         beta: the person scale that keeps its targets' width, see `width_exponent`.
-        scale_adapted: whether targets take the width that the tags tell.
+        scale_adapted: whether the tags decide the targets' widths.
         focal: whether errors are weighted by `focal_weight`.
     """
 
@@ -134,7 +134,7 @@ class HeatmapLoss(nn.Module):
 
         Args:
             heatmaps, targets: (B, K, h, w) a resolution.
-            masks: (B, h, w) a resolution, 1 where the photo is labelled.
+            masks: (B, h, w) a resolution, 1 where the image is labelled.
             tags: (B, K, h, w, D) of the lowest resolution.
         """
         scales = predicted_scales(tags).contiguous() if self.scale_adapted else None

@@ -55,7 +55,7 @@ class ScaleMapLoss(nn.Module):
 
         Args:
             heatmaps, targets: (B, K, h, w) a resolution.
-            masks: (B, h, w) a resolution, 1 where the photo is labelled.
+            masks: (B, h, w) a resolution, 1 where the image is labelled.
             scale_maps: (B, K, h, w) a resolution, 1/s − 1.
 
         Raises:

@@ -1,11 +1,11 @@
 """Weights released by other programs under this package's names.
 
-HigherHRNet's, also as mmpose 0.x has them, associative embedding's stacked hourglass, and coupled
-embedding's own, whose names are this package's. Renaming only: what does not fit is left for `load_strictly` to list.
+HigherHRNet's, also as mmpose 0.x has them, associative embedding's stacked hourglass, and coupled embedding's own,
+whose names are this package's. Renaming only: what does not fit is left for `load_strictly` to list.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -14,12 +14,12 @@ from coupled_embedding.networks.state_dict import network_weights
 from coupled_embedding.utils.errors import CheckpointError
 
 # HigherHRNet's head: its name -> ours; the rest of the network is the backbone
-_HIGHER_HEAD = (
-    (re.compile(r"final_layers\.1\.(weight|bias)"), r"head.hms_pred_layers.1.\1"),
-    (re.compile(r"deconv_layers\.0\.0\.([01])\.(\w+)"), r"head.deconv_layers.\1.\2"),
+_HIGHER_HEAD: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"final_layers\.1\.(weight|bias)", lambda m: f"head.hms_pred_layers.1.{m[1]}"),
+    (r"deconv_layers\.0\.0\.([01])\.(\w+)", lambda m: f"head.deconv_layers.{m[1]}.{m[2]}"),
+    (r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)", lambda m: f"head.blocks.{int(m[1]) - 1}.{m[2]}"),
 )
-_HIGHER_BLOCK = re.compile(r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)")
-_MAPS = {  # of the first conv that puts out heatmaps: how many channels a joint
+_MAPS = {  # of the first conv that outputs heatmaps: how many channels a joint
     "head.hms_pred_layers.weight": 1,
     "head.hms_pred_layers.0.weight": 1,
     "final_layers.0.weight": 2,
@@ -47,7 +47,7 @@ def released_weights(content: Mapping[str, Any], path: Any, notes: list[str] | N
 
 
 def convert_weights(weights: Mapping[str, Tensor], num_joints: int) -> dict[str, Tensor]:
-    """Rename `released_weights` of a network for K joints; names that nobody knows are kept."""
+    """Rename `released_weights` of a network for K joints; unknown names are kept."""
     if "final_layers.0.weight" in weights:
         return _from_higherhrnet(weights, num_joints)
     if "outs.0.conv.weight" in weights:
@@ -56,7 +56,7 @@ def convert_weights(weights: Mapping[str, Tensor], num_joints: int) -> dict[str,
 
 
 def _from_higherhrnet(weights: Mapping[str, Tensor], num_joints: int) -> dict[str, Tensor]:
-    """Rename HigherHRNet's tensors; its first conv puts out heatmaps and tags, which are two convs here."""
+    """Rename HigherHRNet's tensors; its first conv outputs heatmaps and tags, which are two convs here."""
     higher = "final_layers.1.weight" in weights
     converted = {}
     for name, tensor in weights.items():
@@ -64,28 +64,18 @@ def _from_higherhrnet(weights: Mapping[str, Tensor], num_joints: int) -> dict[st
             kind = name.rpartition(".")[2]
             converted[f"head.hms_pred_layers{'.0' * higher}.{kind}"] = tensor[:num_joints].clone()
             converted[f"head.tms_pred_layers.{kind}"] = tensor[num_joints:].clone()
+        elif name.startswith(("final_layers.", "deconv_layers.")):
+            matches = ((re.fullmatch(pattern, name), own) for pattern, own in _HIGHER_HEAD)
+            converted[next((own(match) for match, own in matches if match), name)] = tensor
         else:
-            converted[_higherhrnet_name(name)] = tensor
+            converted[f"backbone.{name}"] = tensor
     return converted
 
 
-def _higherhrnet_name(name: str) -> str:
-    if not name.startswith(("final_layers.", "deconv_layers.")):
-        return f"backbone.{name}"
-    if match := _HIGHER_BLOCK.fullmatch(name):
-        return f"head.blocks.{int(match[1]) - 1}.{match[2]}"
-    for pattern, own in _HIGHER_HEAD:
-        if pattern.fullmatch(name):
-            return pattern.sub(own, name)
-    return name
-
-
 def joints_of_released(weights: Mapping[str, Tensor]) -> int:
-    """Return for how many joints `released_weights` are, by their shapes; 0: that cannot be told."""
-    for name, channels in _MAPS.items():
-        if name in weights and weights[name].ndim:
-            return len(weights[name]) // channels
-    return 0
+    """Return for how many joints `released_weights` are, by their shapes; 0: the shapes do not show it."""
+    known = (len(weights[name]) // n for name, n in _MAPS.items() if name in weights and weights[name].ndim)
+    return next(known, 0)
 
 
 def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
@@ -97,8 +87,8 @@ def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
     joints = joints_of_released(weights)
     folder = {17: "coco", 14: "crowdpose"}.get(joints)
     if folder is None:
-        told = f" (these are weights for {joints} joints)" if joints else ""
-        raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg{told}")
+        known = f" (these are weights for {joints} joints)" if joints else ""
+        raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg{known}")
     own = convert_weights(weights, joints)
     if "backbone.outs.0.conv.weight" in own:
         return f"config/{folder}/ae_hourglass_512.yaml"

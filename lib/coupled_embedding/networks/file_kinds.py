@@ -1,10 +1,10 @@
-"""What a file that was given as weights is instead: told by its first bytes, and what to do about it."""
+"""What a file that was given as weights is instead, by its first bytes, and what to do about it."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-HEAD = 4096  # bytes that tell a kind
+HEAD = 4096  # bytes that show the kind
 
 
 class NotWeightsError(ValueError):
@@ -19,6 +19,8 @@ _FETCH = "fetch the weights again, and compare the size with what the page says"
 _UNPACK = "unpack it and give the weight file inside"
 _OTHER_PROGRAM = "this package reads PyTorch's weights (.pth, .pt) and safetensors: export them as one of these"
 _NO_WEIGHTS = "give a file of PyTorch's weights (.pth, .pt) or a safetensors file"
+_SOURCE = "give the .pth file that the {} was made from"
+CUT_OFF = NotWeightsError("cut off or damaged", _FETCH)
 # place, bytes, what the file is, what to do
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras and TensorFlow write", _OTHER_PROGRAM),
@@ -43,29 +45,38 @@ _ONNX = re.compile(rb"\x08[\x02-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
 _SHARD = re.compile(r"\.data-\d+-of-\d+$")
 _LFS = b"version https://git-lfs.github.com/spec"
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")
+# an ending of the names in a zip archive, what that is, what to do; the first one that is there counts
+_ENTRIES = (
+    ("archive_format", "a program of torch.export", _SOURCE.format("program")),
+    ("serialized_exported_program.json", "a program of torch.export", _SOURCE.format("program")),
+    ("data.pkl", "", ""),  # a file of torch.save
+    (".npy", "an archive of NumPy arrays", _OTHER_PROGRAM),
+    (".h5", "a Keras model", _OTHER_PROGRAM),
+)
+_TORCHSCRIPT = (
+    'give the .pth file of the training; or where you trust its maker, take its weights out: python -c "import torch; '
+    "torch.save(torch.jit.load('FILE', 'cpu').state_dict(), 'weights.pth')\" with its name for FILE"
+)
 
 
 def refuse_other_kinds(path: Path) -> None:
     """Raise NotWeightsError for a file that is of another kind than torch's and safetensors, as far as that is known.
 
-    Zip archives, which torch's files are too, are looked into by `refuse_other_archives`.
+    `refuse_other_archives` inspects zip archives, which torch's files are too.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
         raise NotWeightsError("the file is empty", f"a download or a full disk left it so: {_FETCH}")
     for place, signature, what, remedy in _SIGNATURES:
-        if head[place : place + len(signature)] == signature:
+        if head[place:].startswith(signature):
             raise NotWeightsError(what, remedy)
     if path.suffix == ".onnx" or _ONNX.match(head):
-        raise NotWeightsError("an ONNX model, which does not keep the network's weights by name", _source("ONNX model"))
+        what = "an ONNX model, which does not keep the network's weights by name"
+        raise NotWeightsError(what, _SOURCE.format("ONNX model"))
     if _SHARD.search(path.name):
         raise NotWeightsError("a part of a TensorFlow checkpoint", _OTHER_PROGRAM)
     _refuse_text(head)
-
-
-def _source(kind: str) -> str:
-    return f"give the .pth file that the {kind} was made from"
 
 
 def _refuse_text(head: bytes) -> None:
@@ -78,7 +89,7 @@ def _refuse_text(head: bytes) -> None:
     if bare.lower().startswith(_PAGE) or (bare.startswith(b"<?xml") and b"<html" in bare.lower()):
         title = re.search(rb"<title[^>]*>\s*(.{1,80}?)\s*<", bare, re.IGNORECASE | re.DOTALL)
         named = f" ({' '.join(title[1].decode('utf-8', 'replace').split())!r})" if title else ""
-        remedy = "a server sent a page (a login, an error, a link's page) instead of the weights: download them anew"
+        remedy = "a server sent a page (a login, an error, a link's page) instead of the weights: download them again"
         raise NotWeightsError(f"an HTML page{named}", f"{remedy}, by the address of the file itself")
     text = head.decode("utf-8", "replace")
     if not any(c < " " and c not in "\t\n\r\f" for c in text) and "\ufffd" not in text[:-1]:
@@ -88,24 +99,12 @@ def _refuse_text(head: bytes) -> None:
 def refuse_other_archives(names: Sequence[str]) -> None:
     """Raise NotWeightsError unless the names of a zip archive's entries are those of a file of torch.save."""
     if any("/code/" in f"/{name}" for name in names) and any(name.endswith("constants.pkl") for name in names):
-        raise NotWeightsError(
-            "a TorchScript archive: a program with its weights",
-            "give the .pth file of the training; or where you trust its maker, take its weights out: " + TORCHSCRIPT,
-        )
-    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
-        raise NotWeightsError("a program of torch.export", _source("program"))
-    if any(name.lower().endswith("data.pkl") for name in names):
-        return
-    if any(name.endswith(".npy") for name in names):
-        raise NotWeightsError("an archive of NumPy arrays", _OTHER_PROGRAM)
-    if any(name.endswith(".h5") for name in names):
-        raise NotWeightsError("a Keras model", _OTHER_PROGRAM)
+        raise NotWeightsError("a TorchScript archive: a program with its weights", _TORCHSCRIPT)
+    for ending, what, remedy in _ENTRIES:
+        # torch finds its own in whatever case its name is written
+        if any((name if what else name.lower()).endswith(ending) for name in names):
+            if what:
+                raise NotWeightsError(what, remedy)
+            return
     shown = ", ".join(name[:60] for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     raise NotWeightsError(f"a zip archive, not a PyTorch file: it holds {shown or 'nothing'}", _UNPACK)
-
-
-TORCHSCRIPT = (
-    "python -c \"import torch; torch.save(torch.jit.load('FILE', 'cpu').state_dict(), 'weights.pth')\" with its name "
-    "for FILE"
-)
-CUT_OFF = NotWeightsError("cut off or damaged", _FETCH)

@@ -1,4 +1,4 @@
-"""Heads: heatmaps and multi-dimensional tags from the stride-4 feature (METHOD.md §1).
+"""Heads: heatmaps and multi-dimensional tags from the stride-4 feature (docs/method.md 1).
 
 Parameter names are those of the released checkpoints.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from coupled_embedding.networks.hrnet import BasicBlock
 
 # heatmaps and scale maps of each resolution, lowest first, and tags
-HeadMaps = tuple[list[Tensor], Tensor, list[Tensor]]
+HeadOutput = tuple[list[Tensor], Tensor, list[Tensor]]
 
 
 def scale_layers(width: int, num_joints: int, resolutions: int) -> nn.ModuleList:
@@ -23,7 +23,7 @@ def scale_layers(width: int, num_joints: int, resolutions: int) -> nn.ModuleList
 def scale_maps(layers: nn.ModuleList, features: Iterable[Tensor]) -> list[Tensor]:
     """Return each resolution's 1/s − 1, (B, K, h, w); without layers none.
 
-    A conv puts it out, so weights near 0 start from s = 1. The ELU is the identity above 0 and
+    A convolution outputs it, so weights near 0 start from s = 1. The ELU is the identity above 0 and
     keeps the rest above −1: s stays positive.
     """
     return [F.elu(layer(feature)) for layer, feature in zip(layers, features, strict=False)]
@@ -38,17 +38,17 @@ class PlainHead(nn.Module):
         self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
         self.scale_pred_layers = scale_layers(width, num_joints, 1 if with_scales else 0)
 
-    def forward(self, feature: Tensor) -> HeadMaps:
+    def forward(self, feature: Tensor) -> HeadOutput:
         """Map (B, W, h, w) to [heatmaps (B, K, h, w)], tags (B, K·D, h, w) and [scale maps (B, K, h, w)]."""
         scales = scale_maps(self.scale_pred_layers, [feature])
         return [self.hms_pred_layers(feature)], self.tms_pred_layers(feature), scales
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out heatmaps, lowest resolution first."""
+        """Return the convolutions that output heatmaps, lowest resolution first."""
         return [self.hms_pred_layers]
 
     def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out maps."""
+        """Return the convolutions that output maps."""
         return [self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers]
 
 
@@ -87,38 +87,38 @@ class HigherHead(nn.Module):
         self.blocks = nn.Sequential(*(BasicBlock(width) for _ in range(blocks)))
         self.scale_pred_layers = scale_layers(width, num_joints, 2 if with_scales else 0)
 
-    def forward(self, feature: Tensor) -> HeadMaps:
+    def forward(self, feature: Tensor) -> HeadOutput:
         """Map (B, W, h, w) to [(B, K, h, w), (B, K, 2h, 2w)] heatmaps, (B, K·D, h, w) tags and scale maps."""
         low = self.hms_pred_layers[0](feature)
         tags = self.tms_pred_layers(feature)
-        seen = (feature, low, tags) if self.feed_tags else (feature, low)
-        enlarged = self.blocks(self.deconv_layers(torch.cat(seen, 1)))  # (B, W, 2h, 2w)
-        scales = scale_maps(self.scale_pred_layers, (feature, enlarged))
-        return [low, self.hms_pred_layers[1](enlarged)], tags, scales
+        inputs = (feature, low, tags) if self.feed_tags else (feature, low)
+        upsampled = self.blocks(self.deconv_layers(torch.cat(inputs, 1)))  # (B, W, 2h, 2w)
+        scales = scale_maps(self.scale_pred_layers, (feature, upsampled))
+        return [low, self.hms_pred_layers[1](upsampled)], tags, scales
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out heatmaps, lowest resolution first."""
+        """Return the convolutions that output heatmaps, lowest resolution first."""
         return list(self.hms_pred_layers)  # type: ignore[arg-type]
 
     def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convs that put out maps."""
+        """Return the convolutions that output maps."""
         return [*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers]
 
 
 class SplitHead(nn.Module):
-    """Maps that a network has put out already: K heatmaps, K·D tags, and spare channels behind them."""
+    """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels behind them."""
 
     def __init__(self, num_joints: int, tag_dim: int) -> None:
         super().__init__()
         self.num_joints, self.tag_dim = num_joints, tag_dim
 
-    def forward(self, maps: Tensor) -> HeadMaps:
+    def forward(self, maps: Tensor) -> HeadOutput:
         """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
         end = self.num_joints * (1 + self.tag_dim)
         return [maps[:, : self.num_joints]], maps[:, self.num_joints : end], []
 
     def output_layers(self) -> list[nn.Conv2d]:
-        """Return nothing: the convs that put out maps are the backbone's."""
+        """Return nothing: the convolutions that output maps are the backbone's."""
         return []
 
 

@@ -30,7 +30,7 @@ class HourglassSettings:
 
 
 class Conv(nn.Module):
-    """A 'same' padded conv with bias, and ReLU unless told otherwise; no batch norm."""
+    """A 'same' padded conv with bias, and ReLU unless switched off; no batch norm."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
@@ -108,8 +108,8 @@ class StackedHourglass(nn.Module):
                 x = x + self.merge_preds[number](maps[-1]) + self.merge_features[number](feature)
         return maps
 
-    def end_layers(self) -> list[nn.Module]:
-        """Return the first conv and those that put out maps."""
+    def non_matrix_layers(self) -> list[nn.Module]:
+        """Return the first conv and those that output maps."""
         return [layer.conv for layer in (self.pre[0], *self.outs)]
 
 

@@ -85,7 +85,7 @@ class ExchangeModule(nn.Module):
     Args:
         widths: channels of each branch.
         blocks: basic blocks of a branch.
-        outputs: how many of the highest resolutions to put out.
+        outputs: how many of the highest resolutions to output.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:
@@ -128,8 +128,7 @@ class ExchangeModule(nn.Module):
 class HRNet(nn.Module):
     """HRNet without incremental or classification layers: (B, 3, H, W) → (B, W, H/4, W/4).
 
-    The input's sides must be multiples of 32. The last module of stage 4 keeps only the
-    highest-resolution branch.
+    The input's sides must be multiples of 32. The last module of stage 4 keeps only the highest-resolution branch.
     """
 
     def __init__(self, settings: HRNetSettings = HRNetSettings()) -> None:
@@ -162,7 +161,7 @@ class HRNet(nn.Module):
             features = getattr(self, f"stage{number + 1}")(features)
         return features[0]
 
-    def end_layers(self) -> list[nn.Module]:
+    def non_matrix_layers(self) -> list[nn.Module]:
         """Return the first conv: no map between features."""
         return [self.conv1]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coupled_embedding.utils.errors import shown
+from coupled_embedding.utils.errors import short_repr
 
 _MOST_SHARED = 8  # times the file's size that its tensors may have: some share their memory
 _DEEPEST = 32
@@ -18,14 +18,10 @@ class LeftOut(list):
     def __init__(self, *_: Any) -> None:
         super().__init__()
 
-    def __setstate__(self, _: Any) -> None:
-        """Take the object's attributes."""
+    def _ignore(self, _: Any) -> None:
+        """Take items or attributes."""
 
-    def append(self, _: Any) -> None:
-        """Take an item."""
-
-    def extend(self, _: Any) -> None:
-        """Take items."""
+    append = extend = __setstate__ = _ignore
 
 
 def left_out_mapping(*_: Any) -> OrderedDict[Any, Any]:
@@ -42,7 +38,7 @@ class PlainCopy:
         size: of the file, bytes.
 
     Attributes:
-        tensors: how many it has met.
+        tensors: how many there are so far.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,17 +52,11 @@ class PlainCopy:
         if self.values_left < 0 or depth > _DEEPEST:
             raise ValueError("it holds containers inside each other without end")
         if isinstance(value, dict):
-            items = dict.items(value)
-            if not all(type(key) in (str, int) for key, _ in items):
+            if not all(type(key) in (str, int) for key in dict.keys(value)):
                 raise ValueError("it holds a dict with a key that is neither text nor a whole number")
-            return {key: self.value(item, depth + 1) for key, item in items}
-        if type(value) is list:
-            return [self.value(item, depth + 1) for item in value]
-        if isinstance(value, tuple):  # and torch.Size
-            return tuple(self.value(item, depth + 1) for item in value)
-        return self._leaf(value)
-
-    def _leaf(self, value: Any) -> Any:
+            return {key: self.value(item, depth + 1) for key, item in dict.items(value)}
+        if type(value) is list or isinstance(value, tuple):  # torch.Size is a tuple
+            return (list if type(value) is list else tuple)(self.value(item, depth + 1) for item in value)
         if isinstance(value, Tensor):
             return self._tensor(value)
         if value is None or isinstance(value, LeftOut | type | torch.device | torch.dtype | set):
@@ -82,5 +72,5 @@ class PlainCopy:
         needed = tensor.numel() * tensor.element_size()
         self.bytes_left -= needed
         if needed > tensor.untyped_storage().nbytes() or self.bytes_left < 0:
-            raise ValueError(f"it holds a tensor of shape {shown(list(tensor.shape))}, for which it is too small")
+            raise ValueError(f"it holds a tensor of shape {short_repr(list(tensor.shape))}, for which it is too small")
         return tensor.detach()

@@ -1,18 +1,20 @@
-"""The pose network: backbone and head, and what it puts out."""
+"""The pose network: backbone and head."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from yacs.config import CfgNode
 
-from coupled_embedding.data.pose_output import PoseMaps
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialise_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialise_hourglass
 from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialise_backbone
 
-# channels a joint that the stacked hourglass puts out and nobody reads, as the released checkpoint has them
+# TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# unused output channels of a joint in the stacked hourglass, as in the released checkpoint
 SPARE_CHANNELS = 2
 
 
@@ -23,11 +25,11 @@ class PoseNetwork(nn.Module):
         num_joints: K.
         tag_dim: D.
         backbone: sizes of the HRNet or of the hourglasses.
-        head: ``"plain"`` or ``"higher"``; hourglasses put out maps like the plain head.
+        head: ``"plain"`` or ``"higher"``; hourglasses have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
-        heatmap_bias: start value of the heatmap convs' bias.
+        heatmap_bias: initial value of the heatmap convolutions' bias.
         feed_tags: see `HigherHead`.
-        with_scales: whether the head puts out scale maps.
+        with_scales: whether the head outputs scale maps.
 
     Raises:
         ValueError: hourglasses with the higher head or with scale maps, or an unknown head.
@@ -51,9 +53,9 @@ class PoseNetwork(nn.Module):
         self.head: PlainHead | HigherHead | SplitHead
         if isinstance(backbone, HourglassSettings):
             if head != "plain":
-                raise ValueError(f"hourglasses put out maps at stride 4: head must be 'plain', got '{head}'")
+                raise ValueError(f"hourglasses output maps at stride 4: head must be 'plain', got '{head}'")
             if with_scales:
-                raise ValueError("hourglasses put out no scale maps: with_scales must be False")
+                raise ValueError("hourglasses output no scale maps: with_scales must be False")
             self.backbone = StackedHourglass(backbone, (1 + tag_dim + SPARE_CHANNELS) * num_joints)
             self.head = SplitHead(num_joints, tag_dim)
             initialise_hourglass(self.backbone, num_joints, heatmap_bias)
@@ -73,11 +75,11 @@ class PoseNetwork(nn.Module):
         """Input pixels per heatmap cell, one entry a resolution."""
         return (4, 2) if isinstance(self.head, HigherHead) else (4,)
 
-    def end_layers(self) -> list[nn.Module]:
-        """Return the first conv and those that put out maps: all that are no maps between features."""
-        return [*self.backbone.end_layers(), *self.head.output_layers()]
+    def non_matrix_layers(self) -> list[nn.Module]:
+        """Return the first convolution and those that output maps: what is no linear map between features."""
+        return [*self.backbone.non_matrix_layers(), *self.head.output_layers()]
 
-    def forward(self, image: Tensor) -> PoseMaps:
+    def forward(self, image: Tensor) -> PoseOutput:
         """Map normalised RGB images (B, 3, H, W) to heatmaps and tags.
 
         Raises:
@@ -86,54 +88,30 @@ class PoseNetwork(nn.Module):
         check_input_size(image)
         features = self.backbone(image)
         if isinstance(features, Tensor):
-            return self._maps(features)
-        *earlier, last = (self._maps(feature) for feature in features)
-        return PoseMaps(last.heatmaps, last.tags, tuple(earlier))
+            return self._output(features)
+        *aux, last = (self._output(feature) for feature in features)
+        return PoseOutput(last.heatmaps, last.tags, tuple(aux))
 
-    def _maps(self, feature: Tensor) -> PoseMaps:
+    def _output(self, feature: Tensor) -> PoseOutput:
         heatmaps, tags, scales = self.head(feature)
         batch, _, height, width = tags.shape
         tags = tags.view(batch, self.num_joints, self.tag_dim, height, width)  # channel k·D + d
         tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
-        return PoseMaps(tuple(heatmaps), tags, scale_maps=tuple(scales))
+        return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
 
 
-def build_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
-    """Build the network of a config for K joints, with fresh weights."""
-    model = cfg.MODEL
-    backbone: HRNetSettings | HourglassSettings
-    if model.BACKBONE == "hourglass":
-        backbone = HourglassSettings(
-            model.STACKS, model.WIDTH, model.HOURGLASS_GROWTH, model.HOURGLASS_DEPTH, model.STEM_WIDTH
-        )
-    else:
-        backbone = HRNetSettings(
-            model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, tuple(model.STAGE_MODULES), model.STAGE_BLOCKS
-        )
-    return PoseNetwork(
-        num_joints,
-        model.TAG_DIM,
-        backbone,
-        model.HEAD,
-        model.HEAD_BLOCKS,
-        model.HEATMAP_BIAS,
-        model.FEED_TAGS,
-        model.SCALE_MAPS,
-    )
-
-
-def sketch_network(cfg: CfgNode, num_joints: int) -> PoseNetwork:
-    """Build the network of a config without memory for its weights, on the meta device.
+def build_on_meta(build: Callable[[], PoseNetwork]) -> PoseNetwork:
+    """Build a network without memory for its weights, on the meta device, in evaluation mode.
 
     ``load_strictly`` gives it memory once a file's weights are known to fit: a stranger's config
     of a huge network then costs nothing.
     """
-    with torch.device("meta"), _Unfilled():
-        return build_network(cfg, num_joints).eval()
+    with torch.device("meta"), SkipInit():
+        return build().eval()
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out filling tensors with start values: where there is no memory, torch first loads 150 MB for it."""
+class SkipInit(TorchFunctionMode):
+    """Skips filling tensors with initial values: on the meta device torch first loads 150 MB for that."""
 
     FILLING = frozenset({"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "fill_", "zero_"})
 

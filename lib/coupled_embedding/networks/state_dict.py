@@ -1,11 +1,12 @@
 """Finding a network's tensors in what a weight file holds: under which key, behind which prefixes.
 
-Programs nest them under ``model``, ``state_dict`` and the like, beside averaged ones perhaps, and
-wrap the network: ``torch.compile`` puts ``_orig_mod.`` in front of every name, distributed training
-``module.``, a class of the program's own ``model.`` or another word. What can mean one network only is
-read; all else is refused with the keys or prefixes that it is about.
+Programs nest them under ``model``, ``state_dict`` and the like, beside averaged ones perhaps, and wrap the network:
+``torch.compile`` puts ``_orig_mod.`` in front of every name, distributed training ``module.``, a class of the
+program's own ``model.`` or another word. Content that can mean one network only is read; all else is refused with the
+keys or prefixes in question.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coupled_embedding.utils.errors import CheckpointError, shown
+from coupled_embedding.utils.errors import CheckpointError, short_repr
 
 Weights = dict[str, Tensor]
 # words that the keys of a network's tensors are made of
@@ -35,10 +36,9 @@ _BEGINNINGS = frozenset(
 _MARKS = frozenset({"backbone", "layer1", "stage2", "stage3", "stage4", "final_layers", "outs", "merge_features"})
 _MOST_PREFIXES = 8
 _DEEPEST = 3  # mappings inside each other
-_PLURAL = {"key": "keys", "prefix": "prefixes"}
 _TAKING_OUT = {
-    "key": "c['KEY']",
-    "prefix": "{k.removeprefix('PREFIX'): v for k, v in c.items() if k.startswith('PREFIX')}",
+    "key": ("keys", "c['KEY']"),
+    "prefix": ("prefixes", "{k.removeprefix('PREFIX'): v for k, v in c.items() if k.startswith('PREFIX')}"),
 }
 
 
@@ -64,7 +64,7 @@ def network_weights(content: Mapping[str, Any], path: str | Path, notes: list[st
 
 
 def is_own_checkpoint(content: Mapping[str, Any]) -> bool:
-    """Tell whether a file's content is a checkpoint of this package, with config and schema."""
+    """Whether a file's content is a checkpoint of this package, with config and schema."""
     kind = content.get("format")
     return isinstance(kind, str) and kind.startswith("coupled_embedding/")
 
@@ -75,21 +75,20 @@ def is_own_checkpoint(content: Mapping[str, Any]) -> bool:
 def _under_a_key(content: Mapping[str, Any], path: Any, notes: list[str]) -> Weights:
     if is_own_checkpoint(content):
         return _checked(content.get("model"), path)
-    found = dict(_candidates(content, 0))
+    found = dict(_candidates(content))
     named = {key: weights for key, weights in found.items() if _is_of_network(key)}
-    if named:
-        return named[_choose(named, "key", path, notes)]
     bare = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if bare and (len(bare) == len(content) or any("." in name for name in bare)):
+    if not named and bare and (len(bare) == len(content) or any("." in name for name in bare)):
         return bare
     if not found:
         return _checked(content.get("model"), path)
-    key = _choose(found, "key", path, notes)
-    notes.append(f"the weights under the key '{key:.60}' are taken")
+    key = _choose(named or found, "key", path, notes)
+    if not named:
+        notes.append(f"the weights under the key '{key:.60}' are taken")
     return found[key]
 
 
-def _candidates(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Weights]]:
+def _candidates(content: Mapping[Any, Any], depth: int = 0) -> Iterator[tuple[str, Weights]]:
     """Yield keys, with dots where they are nested, and the tensors under them."""
     for key, value in content.items():
         if not isinstance(value, dict) or not value or not isinstance(key, str):
@@ -97,8 +96,7 @@ def _candidates(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, W
         if all(isinstance(tensor, Tensor) for tensor in value.values()):
             yield key, {str(name): tensor for name, tensor in value.items()}
         elif depth < _DEEPEST and _is_of_network(key):
-            for inner, weights in _candidates(value, depth + 1):
-                yield f"{key}.{inner}", weights
+            yield from ((f"{key}.{inner}", weights) for inner, weights in _candidates(value, depth + 1))
 
 
 def _is_of_network(key: str) -> bool:
@@ -106,20 +104,18 @@ def _is_of_network(key: str) -> bool:
 
 
 def _words(key: str) -> set[str]:
-    return set(key.lower().replace(".", "_").replace("-", "_").split("_"))
+    return set(re.split("[._-]", key.lower()))
 
 
 def _checked(weights: Any, path: Any) -> Weights:
-    if isinstance(weights, dict):
-        strange = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
-        if strange is None:
-            return {str(name): tensor for name, tensor in weights.items()}
-        reason = f"there {shown(strange)} is a {type(weights[strange]).__name__}"
-    else:
+    if not isinstance(weights, dict):
         reason = f"got {'nothing' if weights is None else type(weights).__name__} there"
-    raise CheckpointError(
-        f"{path}: expected the network's tensors under the key 'model' (or 'state_dict', or alone), {reason}"
-    )
+    elif strange := [name for name, value in weights.items() if not isinstance(value, Tensor)]:
+        reason = f"there {short_repr(strange[0])} is a {type(weights[strange[0]]).__name__}"
+    else:
+        return {str(name): tensor for name, tensor in weights.items()}
+    expected = "the network's tensors under the key 'model' (or 'state_dict', or alone)"
+    raise CheckpointError(f"{path}: expected {expected}, {reason}")
 
 
 # ---- one of several
@@ -130,29 +126,23 @@ def _choose(found: Mapping[str, Weights], what: str, path: Any, notes: list[str]
     averaged = [name for name in found if _words(name) & _AVERAGED]
     raw = [name for name in found if name not in averaged]
     names = averaged or raw
-    if not _are_equal([found[name] for name in names]):
-        raise _several(names, what, path)
+    first, *others = ({_bare(name): tensor for name, tensor in found[name].items()} for name in names)
+    for other in others:
+        if other.keys() != first.keys() or not all(torch.equal(other[name], first[name]) for name in first):
+            raise _several(names, what, path)
     if averaged and raw:
-        others = " and ".join(f"'{name:.60}'" for name in raw[:3])
-        notes.append(f"the averaged weights (the {what} '{names[0]:.60}') are taken, not those of {others}")
+        passed_over = " and ".join(f"'{name:.60}'" for name in raw[:3])
+        notes.append(f"the averaged weights (the {what} '{names[0]:.60}') are taken, not those of {passed_over}")
     return names[0]
-
-
-def _are_equal(found: Sequence[Weights]) -> bool:
-    first, *others = ({_bare(name): tensor for name, tensor in weights.items()} for weights in found)
-    return all(
-        other.keys() == first.keys() and all(torch.equal(other[name], first[name]) for name in first)
-        for other in others
-    )
 
 
 def _several(names: Sequence[str], what: str, path: Any) -> CheckpointError:
     listed = ", ".join(f"'{name:.60}'" for name in names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
+    plural, taking_out = _TAKING_OUT[what]
     return CheckpointError(
-        f"{path}: holds several networks, under the {_PLURAL[what]} {listed}, and does not say which one counts; write "
-        "that one into a file of its own, with names for FILE "
-        f"and {what.upper()}: python -c \"import torch; c = torch.load('FILE', 'cpu'); "
-        f"torch.save({_TAKING_OUT[what]}, 'weights.pth')\""
+        f"{path}: holds several networks, under the {plural} {listed}, and does not say which one counts; write that "
+        f"one into a file of its own, with names for FILE and {what.upper()}: "
+        f"python -c \"import torch; c = torch.load('FILE', 'cpu'); torch.save({taking_out}, 'weights.pth')\""
     )
 
 
@@ -169,8 +159,7 @@ def _unwrapped(weights: Weights, path: Any) -> Weights:
     for name in weights:
         other = bare.setdefault(_bare(name), name)
         if other != name:
-            parts = f"{other}.{name}".split(".")
-            prefix = next(part for part in _WRAPPERS if part in parts)
+            prefix = next(part for part in _WRAPPERS if part in f"{other}.{name}".split("."))
             raise CheckpointError(f"{path}: holds tensors under the same name with and without '{prefix}.'")
     if any(name != short for short, name in bare.items()):
         bare.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel, which wraps too
@@ -178,8 +167,11 @@ def _unwrapped(weights: Weights, path: Any) -> Weights:
 
 
 def _prefix_to_remove(weights: Weights, path: Any, notes: list[str]) -> str:
-    """Return what to take off the front of the names, with its dot; nothing if they are as they should be."""
-    groups = _by_prefix(weights)
+    """Return what to take off the front of the names, with its dot; empty if they are as they should be."""
+    groups: dict[str, Weights] = {}  # by the first part of a name; within a group by the rest
+    for name, tensor in weights.items():
+        first, _, rest = name.partition(".")
+        groups.setdefault(first, {})[rest] = tensor
     networks = {prefix: group for prefix, group in groups.items() if prefix not in _BEGINNINGS and _is_network(group)}
     if not networks:
         only = next(iter(groups), "")
@@ -198,15 +190,6 @@ def _prefix_to_remove(weights: Weights, path: Any, notes: list[str]) -> str:
             f"others ({others[0]:.60}, ...) are not of the network"
         )
     return f"{prefix}."
-
-
-def _by_prefix(weights: Weights) -> dict[str, Weights]:
-    """Group tensors by the first part of their names; within a group they go by the rest."""
-    groups: dict[str, Weights] = {}
-    for name, tensor in weights.items():
-        prefix, _, rest = name.partition(".")
-        groups.setdefault(prefix, {})[rest] = tensor
-    return groups
 
 
 def _is_network(group: Weights) -> bool:

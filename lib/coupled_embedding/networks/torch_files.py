@@ -1,10 +1,9 @@
 """Reading files of weights from strangers: no code runs, and a small file cannot ask for much memory.
 
-``torch.load(weights_only=True)`` runs no code, but calls what a file names of a list that holds
-more than weights need: ``bytearray`` with a file's number takes that many bytes, whatever the
-file's own size. So a file is looked through before it is loaded, and its tensors after. A training
-state of another program holds more than tensors: for its objects, which are named in a list too,
-torch is given others that do nothing.
+``torch.load(weights_only=True)`` runs no code, but calls what a file names of a list that holds more than weights
+need: ``bytearray`` with a file's number takes that many bytes, whatever the file's own size. So a file is inspected
+before it is loaded, and its tensors after. A training state of another program holds more than tensors: for its
+objects, which are named in a list too, torch is given others that do nothing.
 """
 
 import encodings.aliases
@@ -13,7 +12,7 @@ import re
 import shlex
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,7 @@ import torch
 from coupled_embedding.networks.file_kinds import CUT_OFF, NotWeightsError, refuse_other_archives, refuse_other_kinds
 from coupled_embedding.networks.plain_content import LeftOut, PlainCopy, left_out_mapping
 from coupled_embedding.networks.state_dict import is_own_checkpoint
-from coupled_embedding.utils.errors import CheckpointError, shown
+from coupled_embedding.utils.errors import CheckpointError, short_repr
 
 # what files of weights may name: state dicts, tensors, their memory
 _NAMES = {
@@ -32,10 +31,8 @@ _NAMES = {
     "torch._utils _rebuild_parameter",
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
-    *(
-        f"torch {kind}Storage"
-        for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
-    ),
+    *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16")),
+    *(f"torch {kind}Storage" for kind in ("Long", "Int", "Short", "Char", "Byte", "Bool")),
 }
 # what training states hold beside weights: torch makes its own, which are harmless; for the others stand-ins are made
 _OF_TORCH = re.compile(
@@ -84,37 +81,49 @@ def read_weight_file(path: str | Path) -> dict[Any, Any]:
         raise CheckpointError(f"{path}: no such weight file")
     try:
         content = _read(path)
-    except NotWeightsError as error:
-        raise CheckpointError(f"{path}: not a readable weight file ({error.what}); {error.remedy}") from error
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: not a readable weight file ({error.strerror})") from error
     except Exception as error:  # torch raises many kinds for damaged and for hostile files
-        text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
-        reason = text.splitlines()[0]
-        raise CheckpointError(
-            f"{path}: not a readable weight file ({type(error).__name__}: {reason:.300}); it is damaged or cut off, or "
-            "not made by torch.save: fetch or copy it again"
-        ) from error
+        raise CheckpointError(f"{path}: not a readable weight file ({_explain(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dict of tensors, got {type(content).__name__}")
     return content
 
 
+def _explain(error: Exception) -> str:
+    """Return what is wrong with a file, then a closing bracket and what to do."""
+    if isinstance(error, NotWeightsError):
+        return f"{error.what}); {error.remedy}"
+    if isinstance(error, PermissionError):
+        return f"{error.strerror})"
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    advice = "it is damaged or cut off, or not made by torch.save: fetch or copy it again"
+    return f"{type(error).__name__}: {text.splitlines()[0]:.300}); {advice}"
+
+
 def _read(path: Path) -> Any:
     refuse_other_kinds(path)
-    if path.suffix == ".safetensors" or _is_safetensors(path):
-        return _read_safetensors(path)
-    foreign = _look_through(path)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(len(_LEGACY))
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise NotWeightsError(
+                f"a damaged or cut off safetensors file, or none: {error}", "fetch it again"
+            ) from error
+    foreign = _foreign_names(path, head, size)
     strange = [name for name in foreign if not any(k.fullmatch(name) for k in (_OF_TORCH, _MAPPINGS, _OTHERS))]
     if strange:
-        raise _objects_in(path, strange)
+        raise _objects_in(path, [name.replace(" ", ".") for name in strange])
     stand_ins: list[Any] = [_stand_in(name) for name in foreign if not _OF_TORCH.fullmatch(name)]
-    plain = PlainCopy(path.stat().st_size)
+    plain = PlainCopy(size)
     with torch.serialization.safe_globals(stand_ins):
         content = plain.value(torch.load(path, map_location="cpu", weights_only=True))
     # our files hold no objects, and without weights there is nothing to read
     if foreign and (not plain.tensors or (isinstance(content, dict) and is_own_checkpoint(content))):
-        raise NotWeightsError(f"it asks for {shown(foreign[0])}, which weights do not need", "give a file of weights")
+        raise NotWeightsError(
+            f"it asks for {short_repr(foreign[0])}, which weights do not need", "give a file of weights"
+        )
     return content
 
 
@@ -126,54 +135,30 @@ def _stand_in(name: str) -> tuple[Any, str]:
     return left_out_mapping if name == "collections defaultdict" else LeftOut, full
 
 
-def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise NotWeightsError(f"a damaged or cut off safetensors file, or none: {error}", "fetch it again") from error
-
-
 # ---- what a file names
 
 
-def _look_through(path: Path) -> list[str]:
+def _foreign_names(path: Path, head: bytes, size: int) -> list[str]:
     """Return what a file names beyond tensors; ValueError if it unpacks to more than its size."""
-    if _begins_with(path, _LEGACY):
+    if head == _LEGACY:
         with path.open("rb") as file:
             return [name for _ in range(_LEGACY_PICKLES) for name in _check_pickle(file)]
-    if not _begins_with(path, _ZIP):
-        is_pickle = any(_begins_with(path, beginning) for beginning in _PICKLES)
-        what = "a plain pickle, not" if is_pickle else "it does not begin like"
+    if not head.startswith(_ZIP):
+        what = "a plain pickle, not" if head.startswith(_PICKLES) else "it does not begin like"
         raise NotWeightsError(f"{what} a file of torch.save", "give a .pth or safetensors file of the weights")
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise CUT_OFF from error
-    with archive:
-        return _look_through_archive(archive, path.stat().st_size)
-
-
-def _begins_with(path: Path, signature: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(signature)) == signature
-
-
-def _look_through_archive(archive: zipfile.ZipFile, size: int) -> list[str]:
-    entries = archive.infolist()
-    refuse_other_archives([entry.filename for entry in entries])
-    # weights are stored as they are; packed or overlapping entries could unpack to any size
-    if sum(entry.file_size for entry in entries) > size:
-        raise ValueError("unpacks to more than its own size")
     foreign = []
-    for entry in entries:
+    with archive:
+        entries = archive.infolist()
+        refuse_other_archives([entry.filename for entry in entries])
+        # weights are stored as they are; packed or overlapping entries could unpack to any size
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("unpacks to more than its own size")
         # torch finds an entry in whatever case its name is written
-        if entry.filename.lower().endswith("data.pkl"):
+        for entry in (entry for entry in entries if entry.filename.lower().endswith("data.pkl")):
             with archive.open(entry) as file:
                 foreign += _check_pickle(file)
     return foreign
@@ -199,25 +184,20 @@ def _check_pickle(file: IO[bytes]) -> list[str]:
     return list(foreign)
 
 
-def _objects_in(path: Path, strange: Iterable[str]) -> NotWeightsError:
+def _objects_in(path: Path, names: Sequence[str]) -> NotWeightsError:
     """Return the error for a file that holds objects of a program, by their names."""
-    strange = [name.replace(" ", ".") for name in strange]
-    take_out = f"where you trust its maker, write its weights alone: {_taking_out(path)}"
-    modules = [name for name in strange if name.startswith("torch.nn.modules.")]
-    if modules:
-        of_class = next((name for name in strange if not name.startswith("torch.")), modules[0])
-        what = f"it holds a whole pickled network, of {shown(of_class)} and others, which only its program can make"
-        return NotWeightsError(what, f"give the file of its state_dict; or, {take_out}")
-    what = f"it asks for {shown(strange[0])}, an object that weights do not need and that only a program can make"
-    weights = "give the weights-only file of the same training (such as best, model_best or final_state .pth)"
-    return NotWeightsError(what, f"{weights}; or, {take_out}")
-
-
-def _taking_out(path: Path) -> str:
-    """Return a command that writes the weights of a file alone, by running what is in it."""
     code = (
         f"import torch; c = torch.load({str(path)!r}, 'cpu', weights_only=False); "
         "c = c.get('state_dict', c.get('model', c)) if isinstance(c, dict) else c; "
         "torch.save(c if isinstance(c, dict) else c.state_dict(), 'weights.pth')"
     )
-    return f'python -c "{code}"' if not set(code) & set('"$`\\!') else f"python -c {shlex.quote(code)}"
+    quoted = f'"{code}"' if not set(code) & set('"$`\\!') else shlex.quote(code)
+    take_out = f"where you trust its maker, write its weights alone: python -c {quoted}"
+    modules = [name for name in names if name.startswith("torch.nn.modules.")]
+    if modules:
+        of_class = short_repr(next((name for name in names if not name.startswith("torch.")), modules[0]))
+        what = f"it holds a whole pickled network, of {of_class} and others, which only its program can make"
+        return NotWeightsError(what, f"give the file of its state_dict; or, {take_out}")
+    what = f"it asks for {short_repr(names[0])}, an object that weights do not need and that only a program can make"
+    weights = "give the weights-only file of the same training (such as best, model_best or final_state .pth)"
+    return NotWeightsError(what, f"{weights}; or, {take_out}")

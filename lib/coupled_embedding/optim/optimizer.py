@@ -1,4 +1,4 @@
-"""Optimizers: Adam as in the paper, and Muon, which learns more from each photo of a short training."""
+"""Optimizers: Adam as in the paper, and Muon, which learns more from each image of a short training."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
-from yacs.config import CfgNode
-
-from coupled_embedding.networks.pose_network import PoseNetwork
 
 # coefficients of the quintic whose iteration drives singular values to about 1 (Jordan 2024)
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -143,36 +140,19 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return product @ unit
 
 
-def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
-    """Update the weights unless ``bad`` (0-d bool); no wait for a GPU to know it.
+def step_if_finite(optimizer: torch.optim.Optimizer, is_finite: Tensor) -> None:
+    """Update the weights if ``is_finite`` (0-d bool); a GPU need not be waited for to know.
 
     Args:
         optimizer: a fused one of torch's, or `Muon`.
-        bad: on the weights' device; where it is true, weights and moments stay as they are.
+        is_finite: on the weights' device; where false, weights and moments stay as they are.
     """
-    if bad.device.type == "cpu":
-        if not bad:
+    if is_finite.device.type == "cpu":
+        if is_finite:
             optimizer.step()
         return
-    optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
     try:
         optimizer.step()
     finally:
         del optimizer.found_inf  # type: ignore[attr-defined]
-
-
-def build_optimizer(network: PoseNetwork, cfg: CfgNode) -> torch.optim.Optimizer:
-    """Build the optimizer of a config."""
-    train = cfg.TRAIN
-    if train.OPTIMIZER == "adam":
-        return torch.optim.Adam(network.parameters(), train.LR, weight_decay=train.WEIGHT_DECAY, fused=True)
-    # the first layer and the last ones are no maps between features
-    ends = {id(layer.weight) for layer in network.end_layers()}
-    parameters = list(network.parameters())
-    inner = [p.ndim == 4 and id(p) not in ends for p in parameters]
-    return Muon(
-        [p for p, is_inner in zip(parameters, inner, strict=True) if is_inner],
-        [p for p, is_inner in zip(parameters, inner, strict=True) if not is_inner],
-        train.LR,
-        weight_decay=train.WEIGHT_DECAY,
-    )

@@ -1,10 +1,8 @@
-"""Learning rate by iteration (METHOD.md §4)."""
+"""Learning rate by iteration (docs/method.md 4)."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from yacs.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -41,19 +39,3 @@ class Schedule:
         if iteration < self.warmup:
             rate *= self.ratio + (1 - self.ratio) * iteration / max(1, self.warmup - 1)
         return rate
-
-
-def build_schedule(cfg: CfgNode, steps_per_epoch: int) -> Schedule:
-    """Build the schedule of a config for epochs of a number of optimizer steps."""
-    train = cfg.TRAIN
-    if train.SCHEDULE == "cosine":
-        steps = train.EPOCHS * steps_per_epoch
-        return Schedule(
-            train.LR,
-            train.WARMUP_STEPS,
-            train.WARMUP_RATIO,
-            cosine_start=int(train.COSINE_START * steps),
-            cosine_end=steps,
-        )
-    milestones = [int(epoch) * steps_per_epoch for epoch in train.MILESTONES]
-    return Schedule(train.LR, train.WARMUP_STEPS, train.WARMUP_RATIO, milestones, train.GAMMA)

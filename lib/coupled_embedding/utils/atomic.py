@@ -7,7 +7,7 @@ from pathlib import Path
 from coupled_embedding.utils.errors import UserError
 
 
-def write_whole(path: Path, content: str | bytes, what: str = "this file") -> None:
+def atomic_write(path: Path, content: str | bytes, what: str = "this file") -> None:
     """Write a file beside its place, then rename it: a full disk or a kill leaves an older file as it was.
 
     Args:

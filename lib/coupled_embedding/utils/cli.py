@@ -1,4 +1,4 @@
-"""What commands share: options, and how an error of the user's is told."""
+"""What commands share: options, and how a user's error is reported."""
 
 import argparse
 import functools
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from coupled_embedding.utils.errors import StoppedBySignal, UserError
-from coupled_embedding.utils.failures import is_launched, tell
+from coupled_embedding.utils.failures import is_launched, print_error
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -22,9 +22,15 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except (UserError, StoppedBySignal, KeyboardInterrupt) as error:
             if is_launched():
                 raise
-            sys.exit(tell(error))
+            sys.exit(print_error(error))
 
     return run
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+    return int(text)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +38,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus",
         "--processes",
-        type=int,
+        type=_at_least_one,
         default=1,
         help="processes on this machine, one a GPU (with --device cpu: any number)",
     )

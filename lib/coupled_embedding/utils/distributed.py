@@ -1,4 +1,4 @@
-"""Processes: torchrun's environment is read here, and by `failures` where an error is reported."""
+"""Ranks: torchrun's environment is read here, and by `failures` where an error is reported."""
 
 import os
 import sys
@@ -20,25 +20,22 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class World:
-    """This process among all: ``rank`` of ``size``; ``device`` is what it computes on.
-
-    ``restarts`` says how often torchrun has started the processes again.
-    """
+class DistEnv:
+    """This process: ``rank`` of ``world_size``, its device, and how often torchrun has restarted the processes."""
 
     rank: int
-    size: int
+    world_size: int
     device: torch.device
     restarts: int = 0
 
     @property
-    def is_main(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
 
 @contextmanager
-def process_group(device: str = "") -> Iterator[World]:
+def process_group(device: str = "") -> Iterator[DistEnv]:
     """Join torchrun's processes, or be the only one; leave when the block ends.
 
     Args:
@@ -55,8 +52,8 @@ def process_group(device: str = "") -> Iterator[World]:
         dist.init_process_group(backend, store=_store_of_attempt(restarts), rank=rank, world_size=size)
     try:
         # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
-        restarts = max(gather(restarts, World(rank, size, chosen)))
-        yield World(rank, size, chosen, restarts)
+        restarts = max(gather(restarts, DistEnv(rank, size, chosen)))
+        yield DistEnv(rank, size, chosen, restarts)
     except (Exception, KeyboardInterrupt) as error:
         leave_report(error)  # now: the others fail as soon as this process leaves the group
         raise
@@ -66,14 +63,14 @@ def process_group(device: str = "") -> Iterator[World]:
 
 
 def _store_of_attempt(restarts: int) -> dist.Store | None:
-    """Return where the processes meet; None for the place that the environment names.
+    """Return the store by which the ranks connect; None for that of the environment.
 
-    One store of torchrun's serves all its restarts. What killed processes left there would send
-    the new ones to addresses where nobody listens any more.
+    One store of torchrun's serves all its restarts. What killed processes left there would send the new ones to
+    addresses where no process listens any more.
 
     Raises:
-        UserError: restarts are asked for on several machines, whose torchruns would not even
-            name the same store after a restart.
+        UserError: restarts are asked for on several machines, whose torchruns would not even name the same store
+            after a restart.
     """
     environment = os.environ
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -100,50 +97,46 @@ def _choose_device(name: str, local_rank: int) -> torch.device:
         raise UserError("--device cuda: torch sees no GPU on this machine; use --device cpu")
     if local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"not every process of this machine has a GPU of its own: torch sees {torch.cuda.device_count()}; "
-            "start at most so many processes, or use --device cpu"
+            f"not every rank of this machine has a GPU of its own: torch sees {torch.cuda.device_count()}; start no "
+            "more ranks than that, or use --device cpu"
         )
     return torch.device("cuda", local_rank)
 
 
-def launch_if_asked(processes: int, arguments: list[str]) -> None:
-    """Run this command again in so many processes on this machine, and exit as they do.
+def relaunch_with_ranks(ranks: int, arguments: list[str]) -> None:
+    """Run a command line, ``sys.argv``, again in several ranks on this machine, and exit as they do.
 
-    Returns at once for fewer than 2, or in one of those processes or torchrun's.
-
-    Args:
-        processes: one per GPU.
-        arguments: the command line, ``sys.argv``.
+    Returns at once for fewer than 2, or in one of those ranks or torchrun's.
     """
-    if processes < 2 or "WORLD_SIZE" in os.environ:
+    if ranks < 2 or "WORLD_SIZE" in os.environ:
         return
     sys.stdout.flush()
-    sys.exit(launch(processes, arguments))
+    sys.exit(launch(ranks, arguments))
 
 
-def gather(value: Any, world: World) -> list[Any]:
-    """Return every process's value, by rank."""
-    if world.size == 1:
+def gather(value: Any, env: DistEnv) -> list[Any]:
+    """Return every rank's value."""
+    if env.world_size == 1:
         return [value]
-    values: list[Any] = [None] * world.size
+    values: list[Any] = [None] * env.world_size
     dist.all_gather_object(values, value)
     return values
 
 
-def on_main(compute: Callable[[], Result], world: World) -> Result:
-    """Return on every process what the main one computes; the others wait for it.
+def run_on_rank0(compute: Callable[[], Result], env: DistEnv) -> Result:
+    """Return on every rank what rank 0 computes; the others wait for it.
 
     Raises:
-        UserError: on the other processes, where the main one raises anything.
+        UserError: on the other ranks, where rank 0 raises anything.
     """
-    if world.size == 1:
+    if env.world_size == 1:
         return compute()
     message: list[Any] = [None, "", ""]
     failure: BaseException | None = None
-    if world.is_main:
+    if env.is_rank0:
         try:
             message[0] = compute()
-        except BaseException as error:  # told before it is raised, or the others would wait for ever
+        except BaseException as error:  # sent before it is raised, or the others would wait for ever
             failure, message[1] = error, f"process 0 failed: {type(error).__name__}: {error}"
             message[2] = str(error) if isinstance(error, UserError) else ""
     dist.broadcast_object_list(message, 0)
@@ -156,18 +149,18 @@ def on_main(compute: Callable[[], Result], world: World) -> Result:
     return message[0]
 
 
-def copy_buffers(network: nn.Module, world: World) -> None:
-    """Give every process the main one's buffers.
+def broadcast_buffers(network: nn.Module, env: DistEnv) -> None:
+    """Give every rank the buffers of rank 0.
 
-    Without synchronised batch norm the running statistics of the last step, and averages of
-    them, are each process's own; one network must be tested, not several.
+    Without synchronised batch norm the running statistics of the last step, and averages of them, are each rank's
+    own; one network must be tested, not several.
     """
-    if world.size > 1:
+    if env.world_size > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
-def barrier(world: World) -> None:
-    """Wait for all processes."""
-    if world.size > 1:
+def barrier(env: DistEnv) -> None:
+    """Wait for all ranks."""
+    if env.world_size > 1:
         dist.barrier()

@@ -21,15 +21,15 @@ class ConfigError(UserError):
 
 
 class DatasetError(UserError):
-    """A schema, an annotation file or a photo is wrong."""
+    """A schema, an annotation file or an image is wrong."""
 
 
 class CheckpointError(UserError):
     """A weight file or checkpoint is missing, damaged or does not fit the network."""
 
 
-class NotFiniteError(CheckpointError, ValueError):
-    """A network put out NaN or infinity: its weights, or what it was given, are damaged."""
+class NonFiniteError(CheckpointError, ValueError):
+    """A network's output holds NaN or infinity: its weights or its input are damaged."""
 
 
 class StoppedBySignal(Exception):  # noqa: N818  it is no error
@@ -52,7 +52,7 @@ _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 10
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 150
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a value as an error shows it: at most 200 characters.
 
     Unlike ``repr``, which of lists that share lists takes time and memory without bound, and
@@ -64,6 +64,6 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """Return a text for a terminal: control characters, which could rewrite it, are spelled out."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

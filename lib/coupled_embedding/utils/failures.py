@@ -1,4 +1,4 @@
-"""How a command reports an error: once, however many ranks meet it. Imports no torch, so that a rank can begin here.
+"""How a command reports an error: once, however many ranks have it. Imports no torch, so that a rank can begin here.
 
 Ranks that `launch` started leave a report each, of which their launcher prints what matters. Ranks of a torchrun
 that a user started agree with the others of their machine on who prints an error.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coupled_embedding.utils.errors import StoppedBySignal, UserError, printable
+from coupled_embedding.utils.errors import StoppedBySignal, UserError, escape_control
 
 # environment variable: the folder of a launcher's reports
 REPORTS = "COUPLED_EMBEDDING_REPORTS"
@@ -54,18 +54,18 @@ def rank_of_environment() -> int:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return what is to be said of an exception of this process."""
+    """Return the failure that an exception of this process is."""
     rank = rank_of_environment()
     if isinstance(error, StoppedBySignal):
         kind, text, code = STOPPED, str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
         kind, text, code = STOPPED, "interrupted", INTERRUPTED
-    elif isinstance(error, UserError):
-        kind, text, code = USER, str(error), 2
-        if error.origin is not None:
-            kind, text, rank = (USER, error.origin, 0) if error.origin else (ELSEWHERE, text, rank)
-    else:
+    elif not isinstance(error, UserError):
         kind, text, code = BUG, "".join(traceback.format_exception(error)), 1
+    elif error.origin:
+        kind, text, code, rank = USER, error.origin, 2, 0
+    else:
+        kind, text, code = USER if error.origin is None else ELSEWHERE, str(error), 2
     return Failure(rank, os.getpid(), time.time(), kind, text, code)
 
 
@@ -92,39 +92,33 @@ def is_launched() -> bool:
     return REPORTS in os.environ
 
 
-def tell(error: UserError | StoppedBySignal | KeyboardInterrupt) -> int:
+def print_error(error: UserError | StoppedBySignal | KeyboardInterrupt) -> int:
     """Print an error, unless another rank of this machine does; return the command's exit code."""
     failure, is_alone = failure_of(error), int(os.environ.get("WORLD_SIZE", "1")) == 1
     if failure.kind == STOPPED:
-        is_told = os.environ.get("LOCAL_RANK", "0") == "0"
+        is_printed = os.environ.get("LOCAL_RANK", "0") == "0"
     else:
-        is_told = is_alone or _is_first(failure.text)
-    if is_told:
-        where = "" if is_alone else f"rank {failure.rank}"
-        print(_line(failure.kind, failure.text, where), file=sys.stderr)
+        is_printed = is_alone or _is_first(failure.text)
+    if is_printed:
+        print(_line(failure.kind, failure.text, "" if is_alone else f"rank {failure.rank}"), file=sys.stderr)
     return failure.exit_code
 
 
 def _is_first(text: str) -> bool:
-    """Tell whether no other rank of this machine's torchrun has printed this error in this attempt."""
+    """Whether no other rank of this machine's torchrun has printed this error in this attempt."""
     # torchrun's: LOGS/RUN/attempt_A/LOCAL_RANK/error.json
     folder = Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parent.parent
-    if not folder.name.startswith("attempt_"):
-        return True
     try:
-        (folder / f"told_{hashlib.sha256(text.encode()).hexdigest()[:16]}").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
+        if folder.name.startswith("attempt_"):
+            (folder / f"printed_{hashlib.sha256(text.encode()).hexdigest()[:16]}").touch(exist_ok=False)
+    except OSError as error:
+        return not isinstance(error, FileExistsError)
     return True
 
 
 def _line(kind: str, text: str, where: str) -> str:
     """Return an error as it is printed."""
-    if kind == STOPPED:
-        return text
-    return f"error{f' ({where})' if where else ''}: {printable(text)}"
+    return text if kind == STOPPED else f"error{where and f' ({where})'}: {escape_control(text)}"
 
 
 def first_of(failures: Sequence[Failure]) -> Failure:
@@ -139,47 +133,33 @@ def first_of(failures: Sequence[Failure]) -> Failure:
 def summary(failures: Sequence[Failure], ranks: int) -> str:
     """Return what a launcher prints: each of the user's errors once, or the traceback of the first rank that failed.
 
-    Args:
-        failures: of all ranks that failed by themselves; one or more.
-        ranks: how many there are.
+    ``failures`` are of the ranks that failed by themselves, one or more; ``ranks`` is the number of all.
     """
     first = first_of(failures)
     shown = [failure for failure in sorted(failures, key=lambda f: f.rank) if failure.kind in (USER, DIED, STOPPED)]
     by_text: dict[tuple[str, str], list[int]] = {}
     for failure in shown if first in shown else [*shown, first]:
         by_text.setdefault((failure.kind, failure.text), []).append(failure.rank)
-    return "\n".join(_told(kind, text, of, ranks) for (kind, text), of in by_text.items())
-
-
-def _told(kind: str, text: str, of: Sequence[int], ranks: int) -> str:
-    if kind == BUG:
-        return f"{text}error: rank {of[0]} failed (above)"
-    if len(of) == ranks or kind in (DIED, ABORTED):
-        return _line(kind, text, "")
-    whose = sorted(set(of))
-    return _line(kind, text, f"rank{'s' if len(whose) > 1 else ''} {', '.join(map(str, whose))}")
+    lines = []
+    for (kind, text), of in by_text.items():
+        if kind == BUG:
+            lines.append(f"{text}error: rank {of[0]} failed (above)")
+        elif len(of) == ranks or kind in (DIED, ABORTED):
+            lines.append(_line(kind, text, ""))
+        else:
+            whose = sorted(set(of))
+            lines.append(_line(kind, text, f"rank{'s' if len(whose) > 1 else ''} {', '.join(map(str, whose))}"))
+    return "\n".join(lines)
 
 
 def failure_of_process(rank: int, pid: int, code: int) -> Failure:
-    """Return the failure of a process that left no report.
-
-    Args:
-        rank: its rank.
-        pid: its number.
-        code: its exit code; below 0: the signal that killed it.
-    """
+    """Return the failure of a process that left no report; an exit code below 0 is the signal that killed it."""
     who = f"rank {rank} (process {pid})"
     if code >= 0:
         return Failure(rank, pid, time.time(), DIED, f"{who} ended with exit code {code}, without an error", code)
-    name = _name_of_signal(-code)
+    # a real-time signal has no name
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     hint = "; the system does so when memory is used up" if name == "SIGKILL" else ""
     # a process aborts in consequence of another's failure, too: then that one was earlier
     kind = ABORTED if name == "SIGABRT" else DIED
     return Failure(rank, pid, time.time(), kind, f"{who} was killed by {name}{hint}", 128 - code)
-
-
-def _name_of_signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch.distributed as dist
 
@@ -27,28 +26,24 @@ from coupled_embedding.utils.failures import (
     summary,
 )
 
-POLL = 0.05  # seconds between two looks at the ranks
+POLL = 0.05  # seconds between two checks of the ranks
 GRACE = 5.0  # seconds after the first failure in which other ranks may report their own
 PATIENCE = 30.0  # seconds between SIGTERM and SIGKILL for ranks that wait for one that has failed
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-_MOST_SIGNALS = 3  # the last of so many kills what did not heed the others
+_MOST_SIGNALS = 3  # the last of these kills what the others did not end
 
 
 def launch(count: int, command: Sequence[str]) -> int:
-    """Run a command in several processes of this machine that find torchrun's variables in their environment.
+    """Run a command in ``count`` processes of this machine that find torchrun's variables in their environment.
 
     Each of the user's errors is printed once; another exception's traceback for the rank that failed first.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on to all ranks.
-
-    Args:
-        count: how many ranks.
-        command: the script and its arguments.
 
     Returns:
         The exit code: 0, 2 for an error of the user's, 128 and the number of a signal, else that of the rank that
         failed first.
     """
-    # on this machine alone; the ranks meet there, and it dies with this process
+    # where the ranks of this machine connect; it ends with this process
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="coupled_embedding_") as reports:
         ranks = Ranks(count, Path(reports))
@@ -65,20 +60,16 @@ def _environment(count: int, port: int, reports: str) -> dict[str, str]:
     """Return the variables that all ranks share, as torchrun sets them."""
     # so that each process does not take all cores: torchrun would set 1
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    store = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": threads}
-    return {**os.environ, **meeting, **sizes, REPORTS: reports}
+    return {**os.environ, **store, **sizes, REPORTS: reports}
 
 
 @contextmanager
 def _passing_on(receive: Callable[[int], None]) -> Iterator[None]:
     """Hand signals to a function while the block runs; those that are ignored here stay ignored, by all ranks too."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        receive(number)
-
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heeded}
+    before = {number: signal.signal(number, lambda received, _: receive(received)) for number in heeded}
     try:
         yield
     finally:
@@ -87,12 +78,7 @@ def _passing_on(receive: Callable[[int], None]) -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of one command.
-
-    Args:
-        count: how many.
-        reports: folder in which they report failures.
-    """
+    """The ``count`` processes of one command, which report failures in the folder ``reports``."""
 
     def __init__(self, count: int, reports: Path) -> None:
         self.count, self.reports = count, reports
@@ -156,7 +142,7 @@ class Ranks:
 
 
 def _conclude(failures: Sequence[Failure], count: int, received: Sequence[int]) -> int:
-    """Print what is to be said of failures; return the exit code."""
+    """Report failures; return the exit code."""
     if not failures:
         return 0
     if any(failure.kind in (ABORTED, DIED) for failure in failures):
@@ -165,6 +151,6 @@ def _conclude(failures: Sequence[Failure], count: int, received: Sequence[int]) 
         print(summary(failures, count), file=sys.stderr)
         return first_of(failures).exit_code
     # the end of one rank makes others fail: after a signal that says nothing
-    told = [failure for failure in failures if failure.kind in (USER, STOPPED)]
-    print(summary(told, count) if told else f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
-    return 2 if any(failure.kind == USER for failure in told) else 128 + received[0]
+    own = [failure for failure in failures if failure.kind in (USER, STOPPED)]
+    print(summary(own, count) if own else f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
+    return 2 if any(failure.kind == USER for failure in own) else 128 + received[0]

@@ -27,7 +27,7 @@ def resolve(path: str | Path) -> Path:
     return path if found or path.is_absolute() else CHECKOUT / path
 
 
-def text_problem(text: str) -> str:
+def path_error(text: str) -> str:
     """Say why a text from a file cannot be a path, or a name shown to a user; empty: it can.
 
     Control characters, NUL among them, and halves of UTF-16 pairs fail deep inside the operating
@@ -40,10 +40,10 @@ def text_problem(text: str) -> str:
     return ""
 
 
-def name_problem(name: str) -> str:
+def name_error(name: str) -> str:
     """Say why a text cannot name a file or folder inside a folder of ours; empty: it can."""
     if "/" in name or "\\" in name or name in (".", ".."):
         return "it must be a single name, without '/', '\\' or '..'"
     if len(name.encode("utf-8", "replace")) > _LONGEST_OWN_NAME:
         return f"it is longer than {_LONGEST_OWN_NAME} bytes"
-    return text_problem(name)
+    return path_error(name)

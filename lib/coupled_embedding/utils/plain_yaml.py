@@ -30,8 +30,8 @@ def parse_yaml(text: str) -> Any:
     """Return the plain values of a YAML text.
 
     Raises:
-        ValueError: it is not YAML, holds tags other than YAML's own, a key twice, an alias of what it
-            stands in, or aliases that stand for more than ``MOST_VALUES`` values.
+        ValueError: it is not YAML, holds tags other than YAML's own, a key twice, an alias of what contains it,
+            or aliases that stand for more than ``MOST_VALUES`` values.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> Any:
 def _check(node: yaml.Node, counts: dict[int, int], above: tuple[int, ...]) -> int:
     """Return how many values a node stands for; ValueError if it could not be built with moderation."""
     if id(node) in above:
-        raise ValueError(f"an alias leads back to what it stands in{_place(node)}")
+        raise ValueError(f"an alias leads back to a value that contains it{_place(node)}")
     if id(node) in counts:
         return counts[id(node)]
     if isinstance(node, yaml.ScalarNode):
@@ -70,7 +70,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
             if (key.tag, key.value) in seen:
-                raise ValueError(f"the key '{key.value:.100}' stands there twice{_place(key)}")
+                raise ValueError(f"the key '{key.value:.100}' appears twice{_place(key)}")
             seen.add((key.tag, key.value))
 
 

@@ -1,4 +1,4 @@
-"""Drawings for papers and debugging: BGR uint8 pictures in, new BGR uint8 pictures out."""
+"""Drawings for papers and debugging: BGR uint8 images in, new BGR uint8 images out."""
 
 from coupled_embedding.visualize.fields import draw_tags, heatmap_grid, heatmap_overlay
 from coupled_embedding.visualize.palette import person_color

@@ -1,7 +1,7 @@
-"""Network outputs as pictures: heatmaps, and embeddings in colours.
+"""Network outputs as images: heatmaps, and embeddings in colours.
 
-Maps cover the same area as the picture that they are drawn on, whatever their size: to draw the
-maps of a network's input, give the input picture.
+Maps cover the same area as the image that they are drawn on, whatever their size: to draw the
+maps of a network's input, give the input image.
 """
 
 import math
@@ -16,22 +16,22 @@ from coupled_embedding.visualize.panels import captioned, contact_sheet, fitted
 
 Maps = NDArray[np.floating]
 
-_CELL_WIDTH = 240  # pixels of one joint's picture in a grid
-# tags nearer than 1 belong to one person (METHOD.md 5.4): spreads below this are not stretched,
+_CELL_WIDTH = 240  # pixels of one joint's panel in a grid
+# tags nearer than 1 belong to one person (docs/method.md, section 5.4): spreads below this are not stretched,
 # lest one person's noise look like a crowd
 _LEAST_RANGE = 1.5
 _ROUGHEST = 0.25  # lesser components are stretched to at most 4 times the scale of the first
 
 
 def heatmap_overlay(image: Image, heatmaps: Maps) -> Image:
-    """Lay the largest heatmap value over joints onto a greyed photo, from 0 (clear) to 1 (yellow).
+    """Lay the largest heatmap value over joints onto a greyed image, from 0 (clear) to 1 (yellow).
 
     Args:
         image: (H, W, 3) uint8 BGR.
         heatmaps: (K, h, w), values outside 0 to 1 are clipped; the same area as the image.
     """
     back = _backdrop(image)
-    peak = _enlarged(_unit(_checked_maps(heatmaps)).max(axis=0), back)  # (H, W)
+    peak = _upsampled(_unit(_checked_maps(heatmaps)).max(axis=0), back)  # (H, W)
     shade = np.rint(255 * (0.25 + 0.7 * peak)).astype(np.uint8)
     colors = cv2.applyColorMap(shade, cv2.COLORMAP_INFERNO).astype(np.float32)
     alpha = np.minimum(1.6 * peak, 0.92)[..., None]
@@ -62,8 +62,8 @@ def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
 
     Each place shows the tag of the joint with the highest heatmap there, as opaque as that
     heatmap is high. Tags of one dimension go through a colour map. Others are projected on
-    their principal components over the picture, two to the colour's hue and strength, and the
-    third to its lightness (CIE Lab, where distances are about as the eye sees them).
+    their principal components over the image, two to the colour's hue and strength, and the
+    third to its lightness (CIE Lab, where distances are about as people see them).
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -80,8 +80,8 @@ def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
     colors = _colors(parts).reshape(*best.shape, 3)
     back = _backdrop(image)
     alpha = np.minimum(1.8 * peak, 0.95)[..., None]
-    # colours are enlarged weighted with their opacity, lest the clear surroundings tint the rims
-    ink, cover = _enlarged(colors * alpha, back), _enlarged(alpha[..., 0], back)
+    # colours are upsampled weighted with their opacity, lest the clear surroundings tint the rims
+    ink, cover = _upsampled(colors * alpha, back), _upsampled(alpha[..., 0], back)
     return _rounded(back * (1 - cover[..., None]) + ink)
 
 
@@ -130,16 +130,15 @@ def _unit(heatmaps: Maps) -> NDArray[np.float32]:
 
 
 def _backdrop(image: Image) -> NDArray[np.float32]:
-    """Return (H, W, 3): the photo greyed and darkened, so that the colours on it stand out."""
+    """Return (H, W, 3): the image greyed and darkened, so that the colours on it stand out."""
     grey = cv2.cvtColor(checked_image(image), cv2.COLOR_BGR2GRAY).astype(np.float32)
     return np.repeat((0.6 * grey)[..., None], 3, axis=2)
 
 
-def _enlarged(field: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    # as the network's maps are enlarged: bilinear, a cell's centre in the middle of its pixels
-    size = (picture.shape[1], picture.shape[0])
-    return np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
+def _upsampled(field: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:
+    # as the network's maps are upsampled: bilinear, a cell's centre in the middle of its pixels
+    return np.asarray(cv2.resize(field, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _rounded(picture: NDArray[np.floating]) -> Image:
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+def _rounded(image: NDArray[np.floating]) -> Image:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

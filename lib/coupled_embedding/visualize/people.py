@@ -1,4 +1,4 @@
-"""People drawn as stick figures: predictions and annotations."""
+"""People drawn as stick figures: poses and annotations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.schema import KeypointSchema, Pose
-from coupled_embedding.visualize.canvas import Canvas, region_around
+from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.visualize.canvas import Canvas, Points
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image, mixed, person_color
 
 _HIDDEN = 1  # the annotation label of a joint that is there but out of sight
@@ -24,18 +25,18 @@ def draw_poses(
     person_colors: bool = True,
     boxes: bool = False,
 ) -> Image:
-    """Draw people on a copy of a photo, large ones first, so that small ones stay in sight.
+    """Draw people on a copy of an image, large ones first, so that small ones stay in sight.
 
     Limbs and joints of a person's left are bright, those of the right darker. Line widths follow
-    the person's size and the photo's. Joints at (0, 0) or at a place that is not finite are not
+    the person's size and the image's. Joints at (0, 0) or at a place that is not finite are not
     drawn, nor are limbs that end in them.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        poses: found people, or annotated ones as (N, K, 3): x, y in photo pixels, label (0 not
+        poses: detections, or annotated people as (N, K, 3): x, y in image pixels, label (0 not
             drawn, 1 hidden: drawn hollow, 2 seen).
         schema: the joints, their limbs and sides.
-        min_score: leave out joints of found people with a lower score; those without a score
+        min_score: leave out joints of detections with a lower score; those without a score
             above 0 are never drawn.
         person_colors: one colour a person, by the place in ``poses``; False: the schema's
             colour of each joint.
@@ -52,16 +53,14 @@ def draw_poses(
 
 @dataclass(frozen=True)
 class _Person:
-    points: NDArray[np.float64]  # (K, 2) photo pixels
+    points: Points  # (K, 2) image pixels
     shown: NDArray[np.bool_]  # (K,)
     hidden: NDArray[np.bool_]  # (K,)
 
     @property
     def size(self) -> float:
         """The diagonal of the box around the joints, in pixels."""
-        if not self.shown.any():
-            return 0.0
-        return float(np.hypot(*np.ptp(self.points[self.shown], axis=0)))
+        return float(np.hypot(*np.ptp(self.points[self.shown], axis=0))) if self.shown.any() else 0.0
 
 
 def _person(entry: Pose | NDArray[np.floating], min_score: float, schema: KeypointSchema) -> _Person:
@@ -99,11 +98,6 @@ class _Pen:
         """How far from a joint its drawing goes."""
         return 1.4 * self.radius + self.outline + 2
 
-    @property
-    def fineness(self) -> int:
-        # wide lines look smooth without sub-pixels, and a large canvas would take much memory
-        return 4 if self.width < 4 else 2 if self.width < 8 else 1
-
 
 def _pen(size: float, image: Image) -> _Pen:
     longest = max(image.shape[:2])
@@ -115,87 +109,67 @@ def _pen(size: float, image: Image) -> _Pen:
 
 
 def _joint_radii(person: _Person, pen: _Pen) -> NDArray[np.float64]:
-    """Return (K,) radii: the pen's, less where joints crowd, as on a face."""
+    """Return (K,) radii: the pen's, less where joints crowd, as on a face; hollow joints' are those of their rings."""
     gaps = np.hypot(*(person.points[:, None] - person.points[None]).transpose(2, 0, 1))  # (K, K)
     gaps[:, ~person.shown] = np.inf
     np.fill_diagonal(gaps, np.inf)
-    return np.clip(0.35 * gaps.min(axis=1), 0.55 * pen.width, pen.radius)
+    radii = np.clip(0.35 * gaps.min(axis=1), 0.55 * pen.width, pen.radius)
+    # a ring is large enough to leave a hole inside the stroke
+    return np.where(person.hidden, np.maximum(1.2 * radii, 0.55 * pen.width + 1.0), radii)
 
 
 def _draw_person(image: Image, person: _Person, schema: KeypointSchema, colors: list[Color], boxes: bool) -> None:
     pen = _pen(person.size, image)
-    corners = _box_corners(person, pen)
-    region = region_around(corners, pen.reach, image)
-    if region.empty:
-        return
-    with Canvas(image, region, pen.fineness) as canvas:
-        if boxes:
-            _draw_box(canvas, corners, colors[schema.flip_pairs[0][0] if schema.flip_pairs else 0], pen)
-        _draw_limbs(canvas, person, schema, colors, pen)
-        _draw_joints(canvas, person, colors, pen)
-
-
-def _box_corners(person: _Person, pen: _Pen) -> NDArray[np.float64]:
-    """Return the (4, 2) corners of a box that leaves the joints' marks some air."""
     points, margin = person.points[person.shown], 2 * pen.reach
-    left, top = points.min(axis=0) - margin
-    right, bottom = points.max(axis=0) + margin
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])  # of a box with a margin around the marks
+    # wide lines look smooth without sub-pixels, and a large canvas would take much memory
+    canvas = Canvas(image, corners, pen.reach, 4 if pen.width < 4 else 2 if pen.width < 8 else 1)
+    if canvas.empty:
+        return
+    if boxes:
+        _draw_box(canvas, corners, colors[schema.flip_pairs[0][0] if schema.flip_pairs else 0], pen)
+    radii = _joint_radii(person, pen)
+    _draw_limbs(canvas, person, schema, colors, pen, radii)
+    _draw_joints(canvas, person, colors, pen, radii)
+    canvas.paste()
 
 
-def _draw_box(canvas: Canvas, corners: NDArray[np.float64], color: Color, pen: _Pen) -> None:
+def _draw_box(canvas: Canvas, corners: Points, color: Color, pen: _Pen) -> None:
     width = 0.5 * pen.width + 0.3
     for shade, stroke in ((INK, width + 2 * pen.outline), (color, width)):
         for start, end in zip(corners, np.roll(corners, -1, axis=0)):
             canvas.line(start, end, shade, stroke)
 
 
-@dataclass(frozen=True)
-class _Limb:
-    start: NDArray[np.float64]
-    end: NDArray[np.float64]
-    color: Color
-    width: float
-
-
-def _limbs(person: _Person, schema: KeypointSchema, colors: list[Color], pen: _Pen) -> list[_Limb]:
-    radii = np.where(person.hidden, _hollow_radius(_joint_radii(person, pen), pen), 0.0)
+def _draw_limbs(
+    canvas: Canvas, person: _Person, schema: KeypointSchema, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]
+) -> None:
+    # a hollow joint shows the image inside, so limbs stop at its ring
+    rings = np.where(person.hidden, radii, 0.0)
     limbs = []
     for first, second in schema.skeleton:
         start, end = person.points[first], person.points[second]
         length = float(np.hypot(*(end - start)))
-        # a hollow joint shows the photo inside, so limbs stop at its ring
-        if person.shown[first] and person.shown[second] and length > radii[first] + radii[second]:
+        if person.shown[first] and person.shown[second] and length > rings[first] + rings[second]:
             along = (end - start) / length
             width = float(np.clip(0.25 * length, min(1.0, pen.width), pen.width))
             color = mixed(colors[first], colors[second], 0.5)
-            limbs.append(_Limb(start + radii[first] * along, end - radii[second] * along, color, width))
-    return limbs
-
-
-def _draw_limbs(canvas: Canvas, person: _Person, schema: KeypointSchema, colors: list[Color], pen: _Pen) -> None:
-    limbs = _limbs(person, schema, colors, pen)
+            limbs.append((start + rings[first] * along, end - rings[second] * along, color, width))
     # all outlines come first, so that a person's limbs join without seams
+    for start, end, _, width in limbs:
+        canvas.line(start, end, INK, width + 2 * pen.outline)
     for limb in limbs:
-        canvas.line(limb.start, limb.end, INK, limb.width + 2 * pen.outline)
-    for limb in limbs:
-        canvas.line(limb.start, limb.end, limb.color, limb.width)
+        canvas.line(*limb)
 
 
-def _hollow_radius(radii: NDArray[np.float64], pen: _Pen) -> NDArray[np.float64]:
-    # large enough to leave a hole inside the stroke
-    return np.maximum(1.2 * radii, 0.55 * pen.width + 1.0)
-
-
-def _draw_joints(canvas: Canvas, person: _Person, colors: list[Color], pen: _Pen) -> None:
-    radii = _joint_radii(person, pen)
-    rings = _hollow_radius(radii, pen)
+def _draw_joints(canvas: Canvas, person: _Person, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]) -> None:
     stroke = 0.5 * pen.width
     for joint in np.flatnonzero(person.shown):
-        point, color = person.points[joint], colors[joint]
+        point, color, radius = person.points[joint], colors[joint], radii[joint]
         if person.hidden[joint]:
-            canvas.ring(point, INK, rings[joint], stroke + 1.6 * pen.outline)
-            canvas.ring(point, color, rings[joint], stroke)
+            canvas.ring(point, INK, radius, stroke + 1.6 * pen.outline)
+            canvas.ring(point, color, radius, stroke)
         else:
-            canvas.disc(point, INK, radii[joint] + pen.outline)
-            canvas.disc(point, mixed(color, _WHITE, 0.3), radii[joint])
+            canvas.disc(point, INK, radius + pen.outline)
+            canvas.disc(point, mixed(color, _WHITE, 0.3), radius)

@@ -1,1 +1,1 @@
-"""The model zoo: cards, weight files, records of runs, tables of figures."""
+"""The model zoo: cards, weight files, records of runs, tables of scores."""

@@ -1,48 +1,36 @@
-"""Weight files that a config or card needs: where they belong, whether they are whole, how to get them."""
+"""Weight files that a config or card needs: where they belong, whether they are intact, how to get them."""
 
 import re
+import shutil
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from yacs.config import CfgNode
-
-from coupled_embedding.engine.run import start_from
+from coupled_embedding.builders import RunInfo
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.networks.file_kinds import NotWeightsError, refuse_other_kinds
-from coupled_embedding.networks.pose_network import PoseNetwork, build_network
-from coupled_embedding.networks.weights import load_backbone, load_network
-from coupled_embedding.prepare import schema_of
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.weights import load_backbone, load_network, load_other_joints
 from coupled_embedding.utils.errors import CheckpointError, UserError
 from coupled_embedding.utils.paths import resolve
-from coupled_embedding.zoo.cards import ModelCard, read_fields, read_yaml
+from coupled_embedding.zoo.cards import ModelCard, Weights, read_card
 from coupled_embedding.zoo.provenance import sha256_of
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
-_BACKBONE_CARD = {"title": str, "file": str, "sha256": str, "origin": str, "url": str, "bytes": int}
-_CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without an answer
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of weights.
+    """A file of weights that is needed; what is unknown is empty or 0."""
 
-    Attributes:
-        option: what names it: MODEL.PRETRAINED, MODEL.INIT_FROM or the card.
-        path: where it belongs.
-        sha256: how its SHA-256 begins; empty: not known.
-        bytes: its size; 0: not known.
-        origin: where it comes from, in words.
-        url: address; empty: there is none that is known to be right.
-    """
-
-    option: str
-    path: Path
-    sha256: str = ""
+    option: str  # what names the file: MODEL.PRETRAINED, MODEL.INIT_FROM, or "models/" for a card's own
+    path: Path  # where the file belongs
+    sha256: str = ""  # its first digits
     bytes: int = 0
-    origin: str = ""
+    origin: str = ""  # where the file comes from, in words
     url: str = ""
 
     def check(self) -> None:
@@ -51,111 +39,88 @@ class WeightFile:
             raise CheckpointError(f"{self.path}: no such weight file")
         size = self.path.stat().st_size
         if self.bytes and size != self.bytes:
-            raise CheckpointError(f"{self.path}: has {size} bytes, not {self.bytes}: {_what_it_is(self.path)}")
-        found = sha256_of(self.path)
-        if not found.startswith(self.sha256):
-            raise CheckpointError(
-                f"{self.path}: its SHA-256 begins with {found[:8]}, not {self.sha256}: {_what_it_is(self.path)}"
-            )
+            raise CheckpointError(f"{self.path}: has {size} bytes, not {self.bytes}: {self._guess()}")
+        digits = sha256_of(self.path)
+        if not digits.startswith(self.sha256):
+            found = f"its SHA-256 begins with {digits[:8]}, not {self.sha256}"
+            raise CheckpointError(f"{self.path}: {found}: {self._guess()}")
+
+    def _guess(self) -> str:
+        """Say what a file that is not the wanted one may be."""
+        try:
+            refuse_other_kinds(self.path)
+        except NotWeightsError as error:
+            return f"it is {error}"
+        return "cut off, damaged, or another file"
 
     def how_to_get(self) -> str:
-        """Return what to do where the file is missing."""
-        steps = [f"belongs at {self.path}"]
-        if self.origin:
-            steps.append(f"from {self.origin}")
-        if self.url:
-            steps.append(f"address {self.url} (--download fetches it)")
-        return "; ".join(steps)
-
-
-def _what_it_is(path: Path) -> str:
-    """Return in words what a file that is not the wanted one may be."""
-    try:
-        refuse_other_kinds(path)
-    except NotWeightsError as error:
-        return f"it is {error}"
-    return "cut off, damaged, or another file"
+        """Say what to do where the file is missing."""
+        origin = f"; from {self.origin}" if self.origin else ""
+        address = f"; address {self.url} (--download fetches it)" if self.url else ""
+        return f"belongs at {self.path}{origin}{address}"
 
 
 def hash_in_name(name: str) -> str:
-    """Return the beginning of the SHA-256 that a name such as ``hrnet_w32-36af842e.pth`` carries, or nothing."""
+    """Return the first digits of the SHA-256 in a name such as ``hrnet_w32-36af842e.pth``; empty: there are none."""
     match = _HASH_IN_NAME.search(name)
     return match[1] if match else ""
 
 
-def start_files(cfg: CfgNode) -> list[WeightFile]:
-    """Return the files that a training by a config starts from."""
-    files = []
-    if cfg.MODEL.PRETRAINED:
-        files.append(backbone_file(resolve(cfg.MODEL.PRETRAINED)))
-    if cfg.MODEL.INIT_FROM:
-        origin = "a training of the network that this one starts from (its best.pth)"
-        path = resolve(cfg.MODEL.INIT_FROM)
-        files.append(WeightFile("MODEL.INIT_FROM", path, hash_in_name(path.name), origin=origin))
+def start_files(info: RunInfo) -> list[WeightFile]:
+    """Return the files that a training starts from."""
+    files = [backbone_file(resolve(info.pretrained))] if info.pretrained else []
+    if info.init_from:
+        path, origin = resolve(info.init_from), "a training of the network that this one starts from (its best.pth)"
+        files.append(_weight_file("MODEL.INIT_FROM", path, Weights(path.name), origin))
     return files
 
 
 def backbone_file(path: Path) -> WeightFile:
-    """Return an ImageNet backbone, with what the card of its name beside it says; ConfigError if that is wrong."""
+    """Return an ImageNet backbone, with what the card beside it says; ConfigError if that card is wrong."""
     card = path.with_suffix(".yaml")
-    known = {}
-    if card.is_file():
-        known = read_fields(read_yaml(card), _BACKBONE_CARD, str(card), ("url", "bytes"))
-    return WeightFile(
-        "MODEL.PRETRAINED",
-        path,
-        known.get("sha256", hash_in_name(path.name)),
-        known.get("bytes", 0),
-        known.get("origin", ""),
-        known.get("url", ""),
-    )
+    known = read_card(Weights, card) if card.is_file() else Weights(path.name)
+    return _weight_file("MODEL.PRETRAINED", path, known)
 
 
 def trained_file(card: ModelCard, path: Path) -> WeightFile:
-    """Return a card's own weights, which lie at a path."""
-    origin = "your own training; none has been released by this project yet"
-    if path.name == card.weights.file:
-        return WeightFile("models/", path, card.weights.sha256, card.weights.bytes, origin)
-    return WeightFile("models/", path, origin=origin)
+    """Return a card's own weights, whose place is ``path``."""
+    known = card.weights if path.name == card.weights.file else Weights(path.name)
+    return _weight_file("models/", path, known, "your own training; none has been released by this project yet")
 
 
-def check_fit(file: WeightFile, cfg: CfgNode) -> str:
-    """Load a file into the config's network, every key accounted for; return what was found.
+def _weight_file(option: str, path: Path, known: Weights, origin: str = "") -> WeightFile:
+    digits = known.sha256 or hash_in_name(path.name)
+    return WeightFile(option, path, digits, known.bytes, known.origin or origin, known.url)
 
-    Raises:
-        CheckpointError: it is damaged or does not fit; the text lists the keys.
+
+def check_fit(file: WeightFile, network: PoseNetwork, schema: KeypointSchema, init_schema: str = "") -> str:
+    """Load a file into the network that needs it; return what was found, or raise CheckpointError with misfitting keys.
+
+    ``schema`` has the network's joints, the schema file ``init_schema`` those of a MODEL.INIT_FROM that does not say.
     """
     notes: list[str] = []
-    return "; ".join([_fit(file, cfg, notes), *notes])
-
-
-def _fit(file: WeightFile, cfg: CfgNode, notes: list[str]) -> str:
-    schema = schema_of(cfg)
-    network: PoseNetwork = build_network(cfg, schema.num_joints)
     if file.option == "MODEL.PRETRAINED":
-        unused = load_backbone(network, file.path, notes)
-        used = len(network.backbone.state_dict())
-        return f"{used} tensors fit, {len(unused)} of classification and lower branches are not used"
-    if file.option == "MODEL.INIT_FROM":
-        fresh = start_from(network, cfg, schema, file.path, notes)
-        return f"its tensors fit; fresh head channels: {', '.join(fresh) or 'none'}"
-    load_network(network, file.path, schema, notes)
-    return f"all {len(network.state_dict())} tensors fit"
+        unused, used = load_backbone(network, file.path, notes), network.backbone.state_dict()
+        found = f"{len(used)} tensors fit, {len(unused)} of classification and lower branches are not used"
+    elif file.option == "MODEL.INIT_FROM":
+        reinitialised = load_other_joints(network, schema, file.path, init_schema, notes)
+        found = f"its tensors fit; reinitialised head channels: {', '.join(reinitialised) or 'none'}"
+    else:
+        load_network(network, file.path, schema, notes)
+        found = f"all {len(network.state_dict())} tensors fit"
+    return "; ".join([found, *notes])
 
 
 def download(file: WeightFile, url: str = "") -> None:
-    """Fetch a file: beside its place first, then, if size and hash are right, to it. Never overwrites.
-
-    Args:
-        file: what to fetch; its folder is made.
-        url: address; empty: the file's own.
+    """Fetch a file, from ``url`` instead of its own address if given; it gets its name if size and hash are right.
 
     Raises:
-        UserError: the place is taken, no address is known, it cannot be reached, or what came is another file.
+        UserError: the file exists, or cannot be fetched; the text says what to do without a network.
+        CheckpointError: what came is another file.
     """
     url = url or file.url
     if file.path.exists():
-        raise UserError(f"{file.path}: is there already; delete it first to fetch it anew")
+        raise UserError(f"{file.path}: exists; delete it first to fetch it again")
     if not url:
         raise UserError(f"{file.path.name}: no address is known for it; {file.how_to_get()}")
     file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +128,7 @@ def download(file: WeightFile, url: str = "") -> None:
     try:
         _fetch(url, beside)
         WeightFile(file.option, beside, file.sha256, file.bytes).check()
-        # unlike a rename, a link fails where somebody else was faster
+        # unlike a rename, a link fails where another process was faster
         file.path.hardlink_to(beside)
     except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
@@ -180,8 +145,7 @@ def download(file: WeightFile, url: str = "") -> None:
 
 def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as out:
-        while block := answer.read(_CHUNK):
-            out.write(block)
+        shutil.copyfileobj(answer, out)
         promised = answer.headers.get("Content-Length")
         if promised and out.tell() != int(promised):
             raise OSError(f"cut off after {out.tell()} of {promised} bytes")

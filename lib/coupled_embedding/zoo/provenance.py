@@ -1,4 +1,4 @@
-"""Where figures come from: code, packages, machine, files."""
+"""Where scores come from: code, packages, machine, files."""
 
 import hashlib
 import platform
@@ -22,15 +22,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_version(folder: Path | None = None) -> dict[str, str | bool]:
-    """Return the code's git commit and whether files differ from it; outside a checkout the package's version.
-
-    Args:
-        folder: top of the checkout; None: this package's.
-    """
-    folder = CHECKOUT if folder is None else folder
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    commit = _git(folder, "rev-parse", "HEAD")
+def code_version(folder: Path = CHECKOUT) -> dict[str, str | bool]:
+    """Return the git commit of a checkout and whether files differ from it; elsewhere the package's version."""
+    top, commit = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "rev-parse", "HEAD")
     # a package installed somewhere inside another repository is not that repository's code
     if commit and top and Path(top).resolve() == folder.resolve():
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
@@ -46,7 +40,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return Python's version and those of the packages that figures depend on."""
+    """Return Python's version and those of the packages that scores depend on."""
     found = {name: known for name in PACKAGES if (known := _version(name))}
     return {"python": platform.python_version(), **found}
 
@@ -59,7 +53,7 @@ def _version(name: str) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is: the GPU's or the processor's name."""
+    """Return the name of a GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

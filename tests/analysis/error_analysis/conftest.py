@@ -1,4 +1,4 @@
-"""A few people of five joints in large photos, as records and as an annotation file."""
+"""A few people of five joints in large images, as records and as an annotation file."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -44,17 +44,17 @@ def make_schema(evaluator: str = "crowdpose") -> KeypointSchema:
     return schema_from_dict(content, "test")
 
 
-World = tuple[list[ImageRecord], GroundTruth, KeypointSchema]
+DistEnv = tuple[list[ImageRecord], GroundTruth, KeypointSchema]
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Callable[..., World]:
-    """crowd([annotation, ...], images=2): photos of 256 × 256 pixels, numbered from 1."""
+def crowd(tmp_path: Path) -> Callable[..., DistEnv]:
+    """crowd([annotation, ...], images=2): crowd_of of 256 × 256 pixels, numbered from 1."""
 
-    def build(people: Sequence[dict[str, object]], images: int = 1, evaluator: str = "crowdpose") -> World:
+    def build(people: Sequence[dict[str, object]], images: int = 1, evaluator: str = "crowdpose") -> DistEnv:
         numbered = [{"id": number, **someone} for number, someone in enumerate(people, 1)]
-        photos = [{"id": i, "file_name": f"{i}.jpg", "width": 256, "height": 256} for i in range(1, images + 1)]
-        (tmp_path / "people.json").write_text(json.dumps({"images": photos, "annotations": numbered}))
+        crowd_of = [{"id": i, "file_name": f"{i}.jpg", "width": 256, "height": 256} for i in range(1, images + 1)]
+        (tmp_path / "people.json").write_text(json.dumps({"images": crowd_of, "annotations": numbered}))
         schema = make_schema(evaluator)
         return load_records(schema, "all", str(tmp_path)), load_ground_truth(tmp_path / "people.json", schema), schema
 

@@ -1,4 +1,4 @@
-"""Error types as built, and against loops over the definitions; repairs give back the AP."""
+"""Error types as built, and against loops over the definitions; repairs restore the AP."""
 
 import math
 
@@ -58,7 +58,7 @@ def distance(similarity: float, sigma: float, area: float = 0.53 * 6000) -> floa
 
 @pytest.fixture
 def pair(crowd):
-    """Two people far apart and one who is not to be found; the true joints."""
+    """Two people far apart and one who does not count; the annotated joints."""
     people = [crowd.person(0, 0), crowd.person(150, 20, labels=[2, 2, 1, 2, 0])]
     ignored = crowd.person(100, 150, labels=[2] * 5, num_keypoints=0)
     _, truth, schema = crowd([*people, ignored])
@@ -72,11 +72,11 @@ def result(joints: np.ndarray, score: float = 0.9, image_id: int = 1) -> dict[st
 
 def test_true_people_are_all_good(pair) -> None:
     truth, schema, joints = pair
-    photo = find_errors(truth, [result(joints[1]), result(joints[0], 0.8)], schema).photos[1]
-    assert photo.matched.tolist() == [[0, 1], [1, 0]]
-    assert photo.kinds.tolist() == [[0, 0, 0, 0, -1], [0] * 5]
-    assert photo.background == photo.surplus == photo.missed == ()
-    assert photo.counts().tolist() == [[2, 0, 0, 0, 0]] * 4 + [[1, 0, 0, 0, 0]]
+    image = find_errors(truth, [result(joints[1]), result(joints[0], 0.8)], schema).images[1]
+    assert image.matched.tolist() == [[0, 1], [1, 0]]
+    assert image.kinds.tolist() == [[0, 0, 0, 0, -1], [0] * 5]
+    assert image.background == image.surplus == image.missed == ()
+    assert image.counts().tolist() == [[2, 0, 0, 0, 0]] * 4 + [[1, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(("similarity", "kind"), [(0.86, GOOD), (0.84, JITTER), (0.51, JITTER), (0.49, MISS)])
@@ -84,7 +84,7 @@ def test_thresholds(pair, similarity: float, kind: int) -> None:
     truth, schema, joints = pair
     found = joints[0].copy()
     found[NECK, 1] += distance(similarity, 0.08)
-    assert find_errors(truth, [result(found)], schema).photos[1].kinds.tolist() == [[kind, 0, 0, 0, 0]]
+    assert find_errors(truth, [result(found)], schema).images[1].kinds.tolist() == [[kind, 0, 0, 0, 0]]
 
 
 def built(joints: np.ndarray) -> np.ndarray:
@@ -100,18 +100,18 @@ def built(joints: np.ndarray) -> np.ndarray:
 def test_each_kind_as_built(pair) -> None:
     truth, schema, joints = pair
     errors = find_errors(truth, [result(built(joints))], schema)
-    assert errors.photos[1].kinds.tolist() == [[GOOD, INVERSION, SWAP, JITTER, MISS]]
-    assert errors.photos[1].missed == (1,)
+    assert errors.images[1].kinds.tolist() == [[GOOD, INVERSION, SWAP, JITTER, MISS]]
+    assert errors.images[1].missed == (1,)
 
 
-def test_a_person_nobody_need_find_can_be_swapped_with_but_not_matched(pair) -> None:
+def test_a_person_who_does_not_count_can_be_swapped_with_but_not_matched(pair) -> None:
     truth, schema, joints = pair
     found = joints[0].copy()
     found[NECK] = joints[2, NECK]
-    photo = find_errors(truth, [result(found), result(joints[2], 0.95)], schema).photos[1]
-    assert photo.kinds.tolist() == [[SWAP, 0, 0, 0, 0]]
-    assert photo.matched.tolist() == [[0, 0]]
-    assert photo.background == ()  # it lies where nobody is asked for
+    image = find_errors(truth, [result(found), result(joints[2], 0.95)], schema).images[1]
+    assert image.kinds.tolist() == [[SWAP, 0, 0, 0, 0]]
+    assert image.matched.tolist() == [[0, 0]]
+    assert image.background == ()  # the detection is inside an ignored person
 
 
 def test_repairs_move_their_kind_only_and_all_of_them_restore_the_score(pair) -> None:
@@ -134,7 +134,7 @@ def test_an_inversion_repaired_is_worth_what_it_cost(pair) -> None:
     crossed = joints[0].copy()
     crossed[[LEFT_HAND, RIGHT_HAND]] = crossed[[RIGHT_HAND, LEFT_HAND]]
     errors = find_errors(truth, [result(crossed), result(joints[1], 0.8)], schema)
-    assert errors.photos[1].kinds[0].tolist() == [GOOD, INVERSION, INVERSION, GOOD, GOOD]
+    assert errors.images[1].kinds[0].tolist() == [GOOD, INVERSION, INVERSION, GOOD, GOOD]
     values = {k: ap_of_groups(truth, errors.repaired([k]), schema, [[1]])[0] for k in KINDS[1:]}
     # OKS 0.6 of the better scored person: right at 0.5, 0.55 and, by rounding, perhaps 0.6
     assert values["swap"] == values["miss"] == values["jitter"] < 0.5
@@ -146,8 +146,8 @@ def test_background_surplus_and_missed(pair) -> None:
     nowhere = np.tile((5.0, 240.0, 2.0), (5, 1))
     results = [result(joints[0], 0.9), result(joints[0] + 1, 0.7), result(nowhere, 0.95)]
     errors = find_errors(truth, results, schema)
-    photo = errors.photos[1]
-    assert (photo.background, photo.surplus, photo.missed) == ((2,), (1,), (1,))
+    image = errors.images[1]
+    assert (image.background, image.surplus, image.missed) == ((2,), (1,), (1,))
     assert errors.without_background() == results[:2]
     assert ap_of_groups(truth, errors.without_background(), schema, [[1]])[0] == pytest.approx(51 / 101)
     assert ap_of_groups(truth, results, schema, [[1]])[0] == pytest.approx(0.5 * 51 / 101)
@@ -155,14 +155,14 @@ def test_background_surplus_and_missed(pair) -> None:
     assert truth.num_keypoints.tolist() == [5, 4, 0]
 
 
-def test_only_the_twenty_best_of_a_photo_are_looked_at(pair) -> None:
+def test_only_the_twenty_best_of_an_image_are_matched(pair) -> None:
     truth, schema, joints = pair
     nowhere = np.tile((5.0, 240.0, 2.0), (5, 1))
     results = [result(nowhere, 0.5 + i / 100) for i in range(20)] + [result(joints[0], 0.1)]
-    photo = find_errors(truth, results, schema).photos[1]
-    assert len(photo.background) == 20
-    assert photo.missed == (0, 1)
-    assert photo.kinds.shape == (0, 5)
+    image = find_errors(truth, results, schema).images[1]
+    assert len(image.background) == 20
+    assert image.missed == (0, 1)
+    assert image.kinds.shape == (0, 5)
 
 
 def test_matching_lets_the_best_score_choose_first() -> None:

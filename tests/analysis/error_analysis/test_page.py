@@ -1,37 +1,35 @@
-"""The page is whole HTML, holds each section, and refers to nothing outside."""
+"""The page is whole HTML, holds each section, and refers to nothing outside; the plots show their numbers."""
 
 import math
-from dataclasses import fields, replace
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import matplotlib as mpl
+import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
+from coupled_embedding.analysis.error_analysis.grouping_accuracy import GroupingCounts
 from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS
 from coupled_embedding.analysis.error_analysis.oracles import RUNS
 from coupled_embedding.analysis.error_analysis.page import page
 from coupled_embedding.analysis.error_analysis.plots import (
-    Band,
     Series,
-    bar_chart,
-    cloud,
-    columns,
-    diverging,
-    legend,
-    line_chart,
-    matrix,
+    bar_plot,
+    column_plot,
+    line_plot,
+    matrix_plot,
+    scale_plot,
+    stacked_bars,
 )
-from coupled_embedding.analysis.error_analysis.summary import (
-    NO_BACKGROUND,
-    REPAIRS,
-    Diagnosis,
-    GroupingShares,
-    Row,
-    TagShares,
-)
-from coupled_embedding.analysis.error_analysis.tag_figures import ScaleFit, TagFigures
+from coupled_embedding.analysis.error_analysis.separation import Separation
+from coupled_embedding.analysis.error_analysis.summary import NO_BACKGROUND, REPAIRS, ErrorAnalysis, Row
+from coupled_embedding.analysis.error_analysis.tags import ScaleFit, TagSummary
+from coupled_embedding.analysis.plot_style import BLUE, GRID, RED, to_svg
 
 NAN = math.nan
-SECTIONS = ["Crowds", "Finding or grouping?", "Tags", "Errors of found people"]
+SECTIONS = ["Crowds", "Detection or grouping?", "Tags", "Errors of detected people"]
 VOID = {"meta"}
 # what would load something, or run
 OUTSIDE = (
@@ -79,26 +77,27 @@ class Checker(HTMLParser):
         self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
 
 
-def row(label: str, value: float = 0.5, photos: int = 3) -> Row:
-    tags = TagShares(*[value] * len(fields(TagShares)))
-    grouping = GroupingShares(*[value] * len(fields(GroupingShares)))
-    return Row(label, photos, 7, dict.fromkeys(RUNS, value), tags, grouping, dict.fromkeys(KINDS, value / 5), 0.1, 2, 1)
+def row(label: str, value: float = 0.5, images: int = 3) -> Row:
+    shares = dict.fromkeys([*GroupingCounts().shares(), *Separation().shares(), "people missed"], value)
+    return Row(label, images, 7, dict.fromkeys(RUNS, value), shares, dict.fromkeys(KINDS, value / 5), 2, 1)
 
 
-def diagnosis(value: float = 0.5, dims: int = 3) -> Diagnosis:
+def analysis(value: float = 0.5, dims: int = 3) -> ErrorAnalysis:
     scale = ScaleFit(value, 0.1, [0.2, 0.4], [0.1, 0.3], [0.2, 0.4], [0.3, 0.5], [(0.2, 0.3), (1.4, 0.5)])
     correlation = [[1.0 if i == j else -0.5 for j in range(dims)] for i in range(dims)]
-    tags = TagFigures(7, 3, dims, correlation, value, [1 / dims] * dims, dims, dims, value, value, [1.0] * dims, scale)
+    tags = TagSummary(7, 3, dims, correlation, value, [1 / dims] * dims, dims, dims, value, value, [1.0] * dims, scale)
     gained = {**dict.fromkeys(REPAIRS, 0.1), NO_BACKGROUND: -0.05}
     runs = {run: {"AP": value, "AP50": value} for run in RUNS}
     counts = {"neck": [1, 2, 3, 4, 5], "left_hand": [0] * 5}
     rows = [row("0–0.2", 0.7), row("0.8–1", value, 1)]
-    return Diagnosis("coco", ("neck", "left_hand"), dims, 2, runs, row("all"), rows, [row("1")], tags, counts, gained)
+    return ErrorAnalysis(
+        "coco", ("neck", "left_hand"), dims, 2, runs, row("all"), rows, [row("1")], tags, counts, gained
+    )
 
 
 @pytest.mark.parametrize("dims", [1, 3, 20])
 def test_the_page_is_whole_and_holds_each_section(dims: int) -> None:
-    html = page(diagnosis(dims=dims), "my run", "best.pth · coco val2017")
+    html = page(analysis(dims=dims), "my run", "best.pth · coco val2017")
     checker = Checker(html)
     assert checker.texts["h1"] == ["my run"]
     assert checker.texts["h2"][:4] == SECTIONS
@@ -110,14 +109,14 @@ def test_the_page_is_whole_and_holds_each_section(dims: int) -> None:
 
 
 def test_the_answer_compares_the_ends() -> None:
-    html = page(diagnosis(0.25), "x", "y")
+    html = page(analysis(0.25), "x", "y")
     assert "From crowd index 0–0.2 to 0.8–1" in html
     assert "70.0 → 25.0 percent" in html
-    assert 'class="answer"' not in page(replace(diagnosis(), by_crowd_index=[row("0–0.2")]), "x", "y")
+    assert 'class="answer"' not in page(replace(analysis(), by_crowd_index=[row("0–0.2")]), "x", "y")
 
 
 def test_names_are_escaped() -> None:
-    html = page(diagnosis(), "<script>a & b</script>", '"><img>')
+    html = page(analysis(), "<script>a & b</script>", '"><img>')
     Checker(html)
     assert "<script" not in html
     assert "<img" not in html
@@ -125,60 +124,101 @@ def test_names_are_escaped() -> None:
 
 
 def test_a_data_set_without_people() -> None:
-    tags = TagFigures(0, 0, 2, [[NAN] * 2] * 2, NAN, [], NAN, NAN, NAN, NAN, [NAN] * 2, None)
-    empty = replace(row("all", NAN, 4), missed=NAN, errors=dict.fromkeys(KINDS, NAN))
+    tags = TagSummary(0, 0, 2, [[NAN] * 2] * 2, NAN, [], NAN, NAN, NAN, NAN, [NAN] * 2, None)
+    empty = row("all", NAN, 4)
     gained = dict.fromkeys(REPAIRS, NAN)
     runs = {run: {"AP": NAN} for run in RUNS}
-    nobody = Diagnosis("coco", ("neck",), 2, 1, runs, empty, [], [], tags, {"neck": [0] * 5}, gained)
-    checker = Checker(page(nobody, "nobody", ""))
+    without = ErrorAnalysis("coco", ("neck",), 2, 1, runs, empty, [], [], tags, {"neck": [0] * 5}, gained)
+    checker = Checker(page(without, "no people", ""))
     assert "n/a" in checker.texts["b"]
-    assert nobody.to_dict()["runs"]["as found"]["AP"] is None
+    assert without.to_dict()["runs"]["predicted"]["AP"] is None
 
 
-def numbers_of(svg: str, tag: str, attribute: str) -> list[float]:
-    parts = svg.split(f"<{tag} ")[1:]
-    return [float(part.split(f'{attribute}="')[1].split('"')[0]) for part in parts]
+def test_ids_are_unique_and_each_reference_is_to_one_of_them() -> None:
+    html = page(analysis(), "x", "y")
+    ids = re.findall(r'\bid="([^"]*)"', html)
+    assert len(ids) == len(set(ids)) > 20
+    references = re.findall(r'href="([^"]*)"', html)
+    assert references
+    assert {reference[1:] for reference in references} <= set(ids)
+
+
+def test_the_page_depends_on_the_numbers_alone() -> None:
+    before = dict(mpl.rcParams)
+    first = page(analysis(), "x", "y")
+    assert dict(mpl.rcParams) == before
+    with mpl.style.context("dark_background"), mpl.rc_context({"font.size": 20, "svg.fonttype": "path"}):
+        changed = dict(mpl.rcParams)
+        assert page(analysis(), "x", "y") == first
+        assert dict(mpl.rcParams) == changed
+
+
+def texts_of(axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
 
 
 def test_lines_leave_out_what_is_not_known() -> None:
-    svg = line_chart([Series("a", "#123456", [0.0, NAN, 1.0])], [("x", ""), ("y", ""), ("z", "")], "plot", "axis")
-    tops = numbers_of(svg, "circle", "cy")
-    assert len(tops) == 2
-    assert tops[0] > tops[1]  # y runs down
-    assert ">x<" in svg
-    assert "dashed" not in legend([Series("a", "#123456", [])])
+    figure = line_plot([Series("a & b", "#123456", [0.0, NAN, 1.0])], [("x", ""), ("y", ""), ("z", "")], "axis")
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, 0], [2, 100]]
+    svg = to_svg(figure, "plot", "a plot")
+    assert re.findall(">([xyz])<", svg) == ["x", "y", "z"]
+    # the values show under the mouse
+    assert re.findall("<title>(.*?)</title>", svg) == ["a &amp; b: 0.0", "a &amp; b: 100.0"]
+    assert "no images with people" in texts_of(line_plot([Series("a", "#123456", [])], [], "axis").axes[0])
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    widths = numbers_of(bar_chart([("a", 0.2, "red"), ("b", 0.4, "red"), ("c", NAN, "red")], "plot"), "rect", "width")
-    assert widths[1] == pytest.approx(2 * widths[0])
-    signed = bar_chart([("a", 0.1, "red"), ("b", -0.05, "red")], "plot", signed=True)
-    starts, widths = numbers_of(signed, "rect", "x"), numbers_of(signed, "rect", "width")
-    assert starts[1] + widths[1] == pytest.approx(starts[0])
-    assert widths[0] == pytest.approx(2 * widths[1])
-    assert "+10.0" in signed
-    assert "-5.0" in signed
+    (axes,) = bar_plot([("a", 0.2, "red"), ("b", 0.4, "red"), ("c", NAN, "red")], "AP").axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([20, 40, 0])
+    assert texts_of(axes) == ["20.0", "40.0", "n/a"]
+    (axes,) = bar_plot([("a", 0.1, "red"), ("b", -0.05, "red")], "gain", signed=True).axes
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, pytest.approx(10)), (0, pytest.approx(-5))]
+    assert texts_of(axes) == ["+10.0", "-5.0"]
+
+
+def test_stacked_bars_follow_each_other_and_say_their_shares() -> None:
+    series = [
+        Series("a", "#000000", [0.5, NAN]),
+        Series("b", "#ffffff", [0.46, NAN]),
+        Series("c", "#888888", [0.04, NAN]),
+    ]
+    figure = stacked_bars(series, [("x", "7"), ("y", "8")], "joints")
+    (axes,) = figure.axes
+    first, second, third = (bar for bar in axes.patches if bar.get_y() < 0.5)
+    assert second.get_x() == pytest.approx(first.get_width()) == pytest.approx(50)
+    assert third.get_x() == pytest.approx(96)
+    assert [text for text in texts_of(axes) if text] == ["50", "46", "7", "8", "joints"]  # too narrow for its number
+    assert "<title>c: 4.0</title>" in to_svg(figure, "plot", "a plot")
 
 
 def test_columns_and_matrix_show_their_numbers() -> None:
-    svg = columns([0.5, 0.25, NAN], "plot", "axis", "red")
-    heights = numbers_of(svg, "rect", "height")
-    assert heights[0] == pytest.approx(2 * heights[1])
-    assert heights[2] == 0
-    svg = matrix([[1.0, -0.25], [NAN, 1.0]], "plot")
-    assert ">-.25<" in svg
-    assert ">–<" in svg
+    (axes,) = column_plot([0.5, 0.25, NAN], "dimension", "share", "red").axes
+    assert [bar.get_height() for bar in axes.patches] == [0.5, 0.25, 0]
+    assert texts_of(axes) == ["0.50", "0.25", "–"]
+    assert texts_of(matrix_plot([[1.0, -0.25], [NAN, 1.0]], "dimension", "r").axes[0]) == ["1.00", "-.25", "–", "1.00"]
+
+
+def test_many_columns_and_large_matrices_show_their_numbers_under_the_mouse() -> None:
+    for figure, tips in (
+        (column_plot([0.5] * 16, "dimension", "share", "red"), ["0.50"] * 16),
+        (matrix_plot(np.eye(16).tolist(), "dimension", "r"), [f"{n}, {n}: 1.00" for n in range(1, 17)]),
+    ):
+        assert texts_of(figure.axes[0]) == []
+        found = re.findall("<title>(.*?)</title>", to_svg(figure, "plot", "a plot"))
+        assert [text for text in found if not text.endswith(": .00")] == tips
 
 
 def test_colours_run_from_orange_over_white_to_blue() -> None:
-    assert diverging(0) == "#ffffff"
-    assert diverging(1) == diverging(3) == "#2563b4"
-    assert diverging(-1) == "#d96b27"
-    assert diverging(NAN) == "#e5e7eb"
+    axes, bar = matrix_plot([[0, 1, NAN], [3, -1, 0], [0, 0, 0]], "dimension", "r").axes
+    colors = [to_hex(cell.get_facecolor()) for cell in axes.patches]
+    assert colors == ["#ffffff", BLUE.lower(), GRID, BLUE.lower(), RED.lower(), *["#ffffff"] * 4]
+    assert bar.get_ylabel() == "r"
 
 
-def test_the_cloud_grows_with_large_people() -> None:
-    svg = cloud([(2.0, 0.5), (1.0, 0.5)], Band([1.0], [0.4], [0.5], [0.6]), "plot", ("x", "y"), "red")
-    far, near = numbers_of(svg, "circle", "cx")
-    assert far == pytest.approx(390)
-    assert near == pytest.approx((44 + 390) / 2)
+def test_the_scale_plot_grows_with_large_people() -> None:
+    fit = ScaleFit(0.5, 0.1, [1.0], [0.4], [0.5], [0.6], [(2.0, 0.5), (1.0, 0.5)])
+    (axes,) = scale_plot(fit).axes
+    assert axes.get_xlim() == axes.get_ylim() == (0, 2)
+    assert axes.lines[1].get_xydata().tolist() == [[2, 0.5], [1, 0.5]]
+    assert scale_plot(replace(fit, people=[(0.2, 0.5)])).axes[0].get_xlim() == (0, 1)

@@ -1,84 +1,87 @@
 """The statistics of a split as one figure."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from coupled_embedding.analysis.dataset_validation.check import SplitCheck
+from coupled_embedding.analysis.dataset_validation.validate import SplitValidation
+from coupled_embedding.analysis.plot_style import BLUE, GREEN, PURPLE, RED, SKY, plot_style
 
-MANY = 30  # people an image; more share the last bar
-LISTED = 30  # joints with a bar of their own; more are shown sorted, as a curve
-_BLUE, _RED, _PURPLE, _PALE = "#3a84c4", "#d6785a", "#a06080", "#bcd4ea"
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MANY = 30  # people per image; more share the last bar
+LISTED = 30  # joints whose names fit; of more every n-th is named
 
 
-def plot_statistics(check: SplitCheck) -> Figure:
-    """Plot people an image, scales, crowd indices and labelled joints beside the counts, on one page."""
-    counted = check.statistics
-    figure = Figure(figsize=(11.7, 10.3), layout="constrained")
+@plot_style()
+def plot_statistics(validation: SplitValidation) -> "Figure":
+    """Plot people per image, scales, crowd indices and labelled joints beside the counts, on one page."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    counted = validation.statistics
+    figure = Figure(figsize=(10.5, 9.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
     counts, joints, people, scales, crowds, labelled = figure.subplots(3, 2).flat
-    _counts(counts, check)
-    _joints(joints, check)
-    _whole_numbers(people, counted.people_per_photo, 0, MANY)
-    people.set(title="People an image", ylabel="images", xlabel="labelled people" + _median(counted.people_per_photo))
-    top = max(1.5, max(counted.scales, default=0.0))
-    scales.hist(counted.scales, np.linspace(0, top, 31).tolist(), color=_RED)
-    scales.set(title="Person scale", xlabel="√(box area) / short side" + _median(counted.scales), ylabel="people")
-    crowds.hist(counted.crowd_indices, np.linspace(0, 1, 21).tolist(), color=_PURPLE)
-    source = "" if not counted.computed_crowd_indices else f" ({counted.computed_crowd_indices} by CrowdPose's formula)"
-    crowds.set(title="Crowd index", xlabel=f"crowd index{source}{_median(counted.crowd_indices)}", ylabel="images")
-    _whole_numbers(labelled, counted.joints_per_person, 1, max(check.schema.num_joints, 1))
-    labelled.set(title="Labelled joints a person", xlabel="joints" + _median(counted.joints_per_person))
-    labelled.set_ylabel("people")
+    _counts(counts, validation)
+    _joints(joints, validation)
+    _whole_numbers(people, counted.people_per_image, 0, MANY, BLUE)
+    people.set(title="People per image", xlabel="labelled people", ylabel="images")
+    scales.hist(counted.scales, np.linspace(0, max([1.5, *counted.scales]), 31).tolist(), color=RED)
+    scales.set(title="Person scale", xlabel="√(box area) / short side of the image", ylabel="people")
+    crowds.hist(counted.crowd_indices, np.linspace(0, 1, 21).tolist(), color=PURPLE)
+    computed = counted.computed_crowd_indices
+    source = f" ({computed:,} of {len(counted.crowd_indices):,} by CrowdPose's formula)" if computed else ""
+    crowds.set(title="Crowd index", xlabel=f"crowd index{source}", ylabel="images with labelled people")
+    _whole_numbers(labelled, counted.joints_per_person, 1, max(validation.schema.num_joints, 1), GREEN)
+    labelled.set(title="Labelled joints per person", xlabel="joints", ylabel="people")
+    distributions = [counted.people_per_image, counted.scales, counted.crowd_indices, counted.joints_per_person]
+    for axes, values in zip((people, scales, crowds, labelled), map(np.array, distributions), strict=True):
+        axes.set_title(f"median {np.median(values):.3g}" if len(values) else "no labelled people", loc="right", size=9)
+        axes.grid(axis="y")
     return figure
 
 
-def _counts(axes: Axes, check: SplitCheck) -> None:
-    counted = check.statistics
-    findings = sum(len(problems) for problems in check.findings.values())
+def _counts(axes: "Axes", validation: SplitValidation) -> None:
+    counted = validation.statistics
     rows = {
-        "images": counted.photos,
-        "images opened": check.photos_read,
-        "images with labelled people": sum(n > 0 for n in counted.people_per_photo),
+        "images": counted.images,
+        "images read": validation.images_read,
+        "images with labelled people": sum(n > 0 for n in counted.people_per_image),
         "people": counted.people,
         "people with labelled joints": counted.labelled_people,
         "crowd regions": counted.crowds,
         "labelled joints": int(counted.joints.sum()),
-        "findings": findings,
+        "warnings": sum(map(len, validation.warnings.values())),
     }
     axes.axis("off")
-    axes.set_title(f"{check.schema.name} {check.split}  ({check.file.name})")
+    axes.set_title(f"{validation.schema.name} {validation.split}  ({validation.file.name})")
     for place, (name, value) in enumerate(rows.items()):
-        y = 0.92 - place * 0.12
-        axes.text(0.05, y, name, transform=axes.transAxes)
-        axes.text(0.95, y, f"{value:,}", ha="right", transform=axes.transAxes)
+        axes.text(0.05, 0.92 - place * 0.12, name, transform=axes.transAxes)
+        axes.text(0.95, 0.92 - place * 0.12, f"{value:,}", ha="right", transform=axes.transAxes)
 
 
-def _joints(axes: Axes, check: SplitCheck) -> None:
-    """Plot the share of labelled people who have each joint: seen (dark), hidden (light)."""
-    names = check.schema.joints
-    hidden, seen = (check.statistics.joints / max(check.statistics.labelled_people, 1)).T
-    places = np.arange(len(names))
-    axes.barh(places, seen, 1 if len(names) > LISTED else 0.8, color=_BLUE, label="seen")
-    axes.barh(places, hidden, 1 if len(names) > LISTED else 0.8, left=seen, color=_PALE, label="hidden")
+def _joints(axes: "Axes", validation: SplitValidation) -> None:
+    """Plot the percentage of labelled people who have each joint: seen (dark), hidden (light)."""
+    names = [name.replace("_", " ") for name in validation.schema.joints]
+    hidden, seen = (100 * validation.statistics.joints / max(validation.statistics.labelled_people, 1)).T
+    places, height = np.arange(len(names)), 1 if len(names) > LISTED else 0.8
+    axes.barh(places, seen, height, color=BLUE, label="seen")
+    axes.barh(places, hidden, height, left=seen, color=SKY, label="hidden")
     step = -(-len(names) // LISTED)
     axes.set_yticks(places[::step], names[::step], fontsize=7)
-    axes.invert_yaxis()
-    axes.set(title="Joints", xlabel="share of labelled people", xlim=(0, 1))
-    axes.legend(fontsize=7, loc="lower right")
+    axes.set(title="Joints", xlabel="percent of labelled people", xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
 
 
-def _whole_numbers(axes: Axes, values: Sequence[int], first: int, last: int) -> None:
-    """Plot how often each whole number is met; what is above ``last`` shares its bar."""
+def _whole_numbers(axes: "Axes", values: Sequence[int], first: int, last: int, color: str) -> None:
+    """Plot how often each whole number occurs; what is above ``last`` shares its bar."""
     shown = np.clip(np.asarray(values, int), first, last)
     end = max(int(shown.max(initial=first)), first + 4)
-    axes.hist(shown, [n - 0.5 for n in range(first, end + 2)], color=_BLUE, rwidth=0.9)
+    axes.hist(shown, [n - 0.5 for n in range(first, end + 2)], color=color, rwidth=0.9)
     if max(values, default=0) > last:
         ticks = [tick for tick in axes.get_xticks() if first <= tick < last]
         axes.set_xticks([*ticks, last], [*(f"{tick:g}" for tick in ticks), f"{last}+"])
     axes.set_xlim(first - 0.7, end + 0.7)
-
-
-def _median(values: Sequence[float]) -> str:
-    return f"; median {np.median(values):.3g}" if len(values) else "; nobody is labelled"

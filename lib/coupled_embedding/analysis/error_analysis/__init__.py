@@ -1,8 +1,6 @@
-"""What limits a network: its tags in crowds, finding against grouping, kinds of errors; as figures and a page."""
+"""What limits a network: tags in crowds, detection vs. grouping, kinds of errors; as JSON and as a page of plots."""
 
-from coupled_embedding.analysis.error_analysis.observe import PhotoFindings, observe
-from coupled_embedding.analysis.error_analysis.page import page
-from coupled_embedding.analysis.error_analysis.run import diagnose_task, write_diagnosis
-from coupled_embedding.analysis.error_analysis.summary import Diagnosis, diagnose
+from coupled_embedding.analysis.error_analysis.page import write_analysis
+from coupled_embedding.analysis.error_analysis.summary import ErrorAnalysis, analyse_errors
 
-__all__ = ["Diagnosis", "PhotoFindings", "diagnose", "diagnose_task", "observe", "page", "write_diagnosis"]
+__all__ = ["ErrorAnalysis", "analyse_errors", "write_analysis"]

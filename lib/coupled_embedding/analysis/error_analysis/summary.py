@@ -1,235 +1,161 @@
-"""All figures of a data set, summed up from its photos."""
+"""The error analysis of a data set, summarised from its images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from coupled_embedding.analysis.error_analysis.crowding import PhotoBin, bins_by_crowd_index, bins_by_people, people_of
-from coupled_embedding.analysis.error_analysis.grouping_accuracy import GroupingTally
-from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS, Errors, find_errors
-from coupled_embedding.analysis.error_analysis.observe import PhotoFindings
-from coupled_embedding.analysis.error_analysis.oracles import AS_FOUND, RUNS
+from coupled_embedding.analysis.error_analysis.collect import ImageAnalysis, collect
+from coupled_embedding.analysis.error_analysis.counts import for_json, share, sum_counts
+from coupled_embedding.analysis.error_analysis.crowding import bins_by_crowd_index, bins_by_people, num_people
+from coupled_embedding.analysis.error_analysis.grouping_accuracy import GroupingCounts
+from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS, ImageErrors, KeypointErrors, find_errors
+from coupled_embedding.analysis.error_analysis.oracles import PREDICTED, RUNS
 from coupled_embedding.analysis.error_analysis.separation import Separation
-from coupled_embedding.analysis.error_analysis.tag_figures import TagFigures, tag_figures
-from coupled_embedding.analysis.error_analysis.tally import for_json, share, total
+from coupled_embedding.analysis.error_analysis.tags import TagSummary, summarise_tags
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.evaluation import GroundTruth, ap_of_groups, poses_to_results, score_results
+from coupled_embedding.engine.evaluate import EvalJob
+from coupled_embedding.evaluation import GroundTruth, ap_of_groups, load_ground_truth, poses_to_results, score_results
+from coupled_embedding.utils.errors import DatasetError
 
-Results = list[dict[str, Any]]
-
-# what a repair is called -> the kinds of joints that it moves
+# the name of a repair -> the kinds of joints that it moves
 REPAIRS = {**{kind: (kind,) for kind in KINDS[1:]}, "all four": KINDS[1:]}
 NO_BACKGROUND, NO_MISSED = "background", "missed people"
 
 
 @dataclass(frozen=True)
-class TagShares:
-    """How tags tell people apart; see `Separation` for what is counted.
-
-    Attributes:
-        joints_right: share of pairs' joints on their person's side of the hyperplane.
-        separable_pairs: share of pairs with all joints on their sides.
-        close_pairs: share of pairs whose mean tags are nearer than the grouping threshold.
-        nearest: share of joints nearest to their own person's mean.
-        astray: share of joints at the threshold or farther from it.
-    """
-
-    joints_right: float
-    separable_pairs: float
-    close_pairs: float
-    nearest: float
-    astray: float
-
-
-@dataclass(frozen=True)
-class GroupingShares:
-    """What grouping does with the true joints; see `GroupingTally` for what is counted.
-
-    Attributes:
-        detected: share of labelled joints with a candidate.
-        together: share of judged joints in the group with most of their person's.
-        one_to_one: the same where a group belongs to one person.
-    """
-
-    detected: float
-    together: float
-    one_to_one: float
-
-
-@dataclass(frozen=True)
 class Row:
-    """Some photos.
-
-    Attributes:
-        label: which.
-        photos, people: their number, and that of people with a labelled joint.
-        ap: of each of `oracles.RUNS`.
-        tags, grouping: shares.
-        errors: of each kind, the share among labelled joints of matched people.
-        missed: share of the people to be found whom nobody found.
-        background, surplus: found people that fit nobody, or somebody who is taken, per photo.
-    """
+    """The numbers of some images; scores and shares are in [0, 1], NaN where undefined."""
 
     label: str
-    photos: int
-    people: int
-    ap: dict[str, float]
-    tags: TagShares
-    grouping: GroupingShares
-    errors: dict[str, float]
-    missed: float
-    background: float
-    surplus: float
+    images: int
+    people: int  # with a labelled joint
+    ap: dict[str, float]  # of each of `oracles.RUNS`
+    shares: dict[str, float]  # those of `GroupingCounts` and `Separation`, and of the people who count the missed ones
+    errors: dict[str, float]  # of each kind, the share among labelled joints of matched people
+    background: float  # detections per image that fit no person
+    surplus: float  # and that fit a person who is taken
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What limits a network on a data set. Scores and shares are in [0, 1], NaN where there are none.
+class ErrorAnalysis:
+    """What limits a network on a data set."""
 
-    Attributes:
-        evaluator: whose rules score.
-        joints: K names.
-        tag_dims: D; layers: 1, or 2 with the mirrored photo.
-        runs: the scores of each of `oracles.RUNS`.
-        all: all photos.
-        by_crowd_index, by_people: photos with people, sorted.
-        tags: figures of the tags.
-        error_counts: joint name -> how many of each of `KINDS`.
-        ap_gained: by each repair alone.
-    """
-
-    evaluator: str
+    evaluator: str  # whose rules score
     joints: tuple[str, ...]
-    tag_dims: int
-    layers: int
-    runs: dict[str, dict[str, float]]
+    tag_dims: int  # D
+    views: int  # 1, or 2 with the flipped image
+    runs: dict[str, dict[str, float]]  # the scores of each of `oracles.RUNS`
     all: Row
-    by_crowd_index: list[Row]
+    by_crowd_index: list[Row]  # images with people, in bins
     by_people: list[Row]
-    tags: TagFigures
-    error_counts: dict[str, list[int]]
-    ap_gained: dict[str, float]
+    tags: TagSummary
+    error_counts: dict[str, list[int]]  # joint name -> how many of each of `KINDS`
+    ap_gained: dict[str, float]  # by each repair alone
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures for a JSON file, which knows no NaN: None instead."""
+        """Return all numbers for a JSON file, with None for NaN."""
         content: dict[str, Any] = for_json(asdict(self))
         return content
 
 
-def diagnose(
-    findings: Mapping[int, PhotoFindings],
-    records: Sequence[ImageRecord],
-    truth: GroundTruth,
-    schema: KeypointSchema,
-    engine: str = "pycocotools",
-    max_detections: int = 0,
-) -> Diagnosis:
-    """Sum up what `observe` found.
+def analyse_errors(job: EvalJob, progress: Callable[[int], object] = lambda images: None) -> ErrorAnalysis:
+    """Run a network over a job's images and summarise what limits it.
 
     Args:
-        findings: by image id.
-        records: the photos.
-        truth: their annotated people, as the benchmark counts them.
-        schema: joints and rules.
-        engine: who computes scores.
-        max_detections: people per photo in the results, best first; 0: all.
+        job: network and images. An image that its policy skips is left out, of the ground truth too.
+        progress: called with the number of images just done.
 
     Raises:
-        DatasetError: the annotations are not public.
+        DatasetError: the split's annotations are not public, or an image cannot be read and is not skipped.
+        NonFiniteError: the network output NaN or infinity.
     """
-    by_crowd = bins_by_crowd_index(records)
-    bins = [PhotoBin("all", tuple(findings)), *by_crowd, *bins_by_people(records)]
+    truth = load_ground_truth(job.annotations, job.schema, [record.image_id for record in job.records])
+    if not truth.annotated:
+        raise DatasetError(f"{truth.path}: the file has no 'annotations'; diagnose a split whose people are public")
+    images = collect(job, progress)
+    records = [record for record in job.records if record.image_id in images]
+    if len(records) < len(job.records):
+        truth = load_ground_truth(job.annotations, job.schema, list(images))
+    return summarise(images, records, truth, job.schema, job.options.oks_backend, job.options.max_detections)
 
-    def results_of(run: str) -> Results:
-        return poses_to_results({i: f.runs[run] for i, f in findings.items()}, truth.categories.result, max_detections)
 
+def summarise(
+    images: Mapping[int, ImageAnalysis],
+    records: Sequence[ImageRecord],
+    ground_truth: GroundTruth,
+    schema: KeypointSchema,
+    oks_backend: str = "pycocotools",
+    max_detections: int = 0,
+) -> ErrorAnalysis:
+    """Summarise what `collect` returned.
+
+    Args:
+        images: by image id; records: of the same images; ground_truth: as the benchmark counts their people.
+        schema: joints and rules.
+        oks_backend: which program computes scores.
+        max_detections: people per image in the results, best first; 0: all.
+    """
+    by_crowd_index, by_people = bins_by_crowd_index(records), bins_by_people(records)
+    bins = [("all", list(images)), *by_crowd_index.items(), *by_people.items()]
     runs: dict[str, dict[str, float]] = {}
     ap: dict[str, list[float]] = {}
-    for run in RUNS:  # one run's results in memory at a time
-        results = results_of(run)
-        runs[run] = score_results(truth, results, schema, engine).values
-        parts = ap_of_groups(truth, results, schema, [part.image_ids for part in bins[1:]], engine)
-        ap[run] = [runs[run]["AP"], *parts]
-    errors = find_errors(truth, results_of(AS_FOUND), schema)
-    people = {record.image_id: people_of(record) for record in records}
-    rows = [_row(part, {run: ap[run][i] for run in RUNS}, findings, people, errors) for i, part in enumerate(bins)]
-    first = next(iter(findings.values()), None)
-    dims = first.dims if first else 1
-    return Diagnosis(
+    for run in RUNS[::-1]:  # one run's results in memory at a time, the predicted ones last
+        poses = {image_id: image.runs[run] for image_id, image in images.items()}
+        results = poses_to_results(poses, ground_truth.categories.result, max_detections)
+        runs[run] = score_results(ground_truth, results, schema, oks_backend).values
+        groups = [ids for _, ids in bins[1:]]
+        ap[run] = [runs[run]["AP"], *ap_of_groups(ground_truth, results, schema, groups, oks_backend)]
+    errors = find_errors(ground_truth, results, schema)
+    people = {record.image_id: num_people(record) for record in records}
+    rows = []
+    for n, (label, ids) in enumerate(bins):
+        of_runs, wrong = {run: ap[run][n] for run in RUNS}, [errors.images[i] for i in ids]
+        rows.append(_row(label, sum(people[i] for i in ids), of_runs, [images[i] for i in ids], wrong))
+    first = next(iter(images.values()), None)
+    dims, views = (first.dims, first.views) if first else (1, 1)
+    counts = sum((e.counts() for e in errors.images.values()), np.zeros((schema.num_joints, len(KINDS)), np.int64))
+    return ErrorAnalysis(
         schema.evaluator,
         schema.joints,
         dims,
-        first.layers if first else 1,
-        runs,
+        views,
+        {run: runs[run] for run in RUNS},
         rows[0],
-        rows[1 : 1 + len(by_crowd)],
-        rows[1 + len(by_crowd) :],
-        tag_figures([f.tags for f in findings.values()], dims),
-        _error_counts(errors, schema),
-        _ap_gained(errors, schema, runs[AS_FOUND]["AP"], engine),
+        rows[1 : 1 + len(by_crowd_index)],
+        rows[1 + len(by_crowd_index) :],
+        summarise_tags([image.tags for image in images.values()], dims),
+        dict(zip(schema.joints, counts.tolist(), strict=True)),
+        _ap_gained(errors, schema, runs[PREDICTED]["AP"], oks_backend),
     )
-
-
-def _error_counts(errors: Errors, schema: KeypointSchema) -> dict[str, list[int]]:
-    counts = np.zeros((schema.num_joints, len(KINDS)), np.int64)
-    for photo in errors.photos.values():
-        counts += photo.counts()
-    return dict(zip(schema.joints, counts.tolist(), strict=True))
 
 
 def _row(
-    photo_bin: PhotoBin,
-    ap: dict[str, float],
-    findings: Mapping[int, PhotoFindings],
-    people: Mapping[int, int],
-    errors: Errors,
+    label: str, people: int, ap: dict[str, float], images: Sequence[ImageAnalysis], wrong: Sequence[ImageErrors]
 ) -> Row:
-    ids = photo_bin.image_ids
-    photos = [errors.photos[i] for i in ids]
-    kinds = [sum(int((photo.kinds == kind).sum()) for photo in photos) for kind in range(len(KINDS))]
-    missed = sum(len(photo.missed) for photo in photos)
+    kinds = sum((image.counts().sum(0) for image in wrong), np.zeros(len(KINDS), np.int64)).tolist()
+    missed = sum(len(image.missed) for image in wrong)
+    grouping = sum_counts(GroupingCounts, (image.grouping for image in images)).shares()
+    tags = sum_counts(Separation, (image.separation for image in images)).shares()
     return Row(
-        photo_bin.label,
-        len(ids),
-        sum(people[i] for i in ids),
+        label,
+        len(images),
+        people,
         ap,
-        tag_shares(total(Separation, (findings[i].separation for i in ids))),
-        grouping_shares(total(GroupingTally, (findings[i].grouping for i in ids))),
+        {**grouping, **tags, "people missed": share(missed, missed + sum(len(image.matched) for image in wrong))},
         {kind: share(count, sum(kinds)) for kind, count in zip(KINDS, kinds, strict=True)},
-        share(missed, missed + sum(len(photo.matched) for photo in photos)),
-        share(sum(len(photo.background) for photo in photos), len(ids)),
-        share(sum(len(photo.surplus) for photo in photos), len(ids)),
+        share(sum(len(image.background) for image in wrong), len(images)),
+        share(sum(len(image.surplus) for image in wrong), len(images)),
     )
 
 
-def tag_shares(counts: Separation) -> TagShares:
-    """Return the shares of counts."""
-    return TagShares(
-        share(counts.pair_joints_right, counts.pair_joints),
-        share(counts.separable_pairs, counts.pairs),
-        share(counts.close_pairs, counts.pairs),
-        share(counts.joints_nearest, counts.joints),
-        share(counts.joints_astray, counts.joints),
-    )
-
-
-def grouping_shares(counts: GroupingTally) -> GroupingShares:
-    """Return the shares of counts."""
-    return GroupingShares(
-        share(counts.detected, counts.labelled),
-        share(counts.together, counts.judged),
-        share(counts.one_to_one, counts.judged),
-    )
-
-
-def _ap_gained(errors: Errors, schema: KeypointSchema, before: float, engine: str) -> dict[str, float]:
+def _ap_gained(errors: KeypointErrors, schema: KeypointSchema, before: float, oks_backend: str) -> dict[str, float]:
     """Return what the AP gains by each repair alone."""
-    cases = {name: (errors.truth, errors.repaired(kinds)) for name, kinds in REPAIRS.items()}
-    cases[NO_BACKGROUND] = (errors.truth, errors.without_background())
+    truth = errors.ground_truth
+    cases = {name: (truth, errors.repaired(kinds)) for name, kinds in REPAIRS.items()}
+    cases[NO_BACKGROUND] = (truth, errors.without_background())
     cases[NO_MISSED] = (errors.without_missed(), list(errors.results))
-    groups = [tuple(errors.truth.images)]
-    after = {name: ap_of_groups(truth, results, schema, groups, engine)[0] for name, (truth, results) in cases.items()}
-    return {name: ap - before for name, ap in after.items()}
+    groups = [tuple(truth.images)]
+    return {name: ap_of_groups(*case, schema, groups, oks_backend)[0] - before for name, case in cases.items()}

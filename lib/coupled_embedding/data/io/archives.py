@@ -1,4 +1,4 @@
-"""Photos inside zip files, such as COCO's own train2017.zip, read without unpacking them."""
+"""Images inside zip files, such as COCO's own train2017.zip, read without unpacking them."""
 
 import os
 import zipfile
@@ -6,7 +6,7 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
-from coupled_embedding.data.io.data_errors import BadInputError, Problem
+from coupled_embedding.data.io.data_errors import DataError, DataIssue
 
 
 def inside_archive(path: Path) -> tuple[Path, str] | None:
@@ -18,15 +18,10 @@ def inside_archive(path: Path) -> tuple[Path, str] | None:
 
 
 def read_member(archive: Path, name: str, limit: int) -> bytes:
-    """Return a file of a zip file.
-
-    Args:
-        archive: the zip file.
-        name: inside it, or inside the folder there that is called like the archive.
-        limit: bytes; a larger one is an error.
+    """Return a file of a zip file: ``name`` inside it, or inside the folder there that is called like the archive.
 
     Raises:
-        BadInputError: the archive or the file in it is missing, damaged, locked or too large.
+        DataError: the archive or the file in it is missing, damaged, locked or larger than ``limit`` bytes.
     """
     wanted = (name, f"{archive.stem}/{name}")
     try:
@@ -46,8 +41,8 @@ def read_member(archive: Path, name: str, limit: int) -> bytes:
     raise _fault(archive, name, f"unpacks to {member.file_size} bytes; the limit is {limit}")
 
 
-def _fault(archive: Path, name: str, text: str) -> BadInputError:
-    return BadInputError(Problem(str(archive / name), text))
+def _fault(archive: Path, name: str, text: str) -> DataError:
+    return DataError(DataIssue(str(archive / name), text))
 
 
 @lru_cache(maxsize=8)

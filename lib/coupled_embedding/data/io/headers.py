@@ -1,9 +1,9 @@
-"""What a picture file says of itself, without decoding it: size, orientation, and whether its end is there."""
+"""What an image file says of itself, without decoding it: size, orientation, and whether its end is there."""
 
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import Image
 
@@ -12,12 +12,12 @@ _END_OF_JPEG = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class Header:
-    """A file's own words.
+    """What a file says of itself.
 
     Attributes:
         size: (width, height) in pixels as stored; None where the format is another, or broken.
         is_jpeg: whether it is a JPEG file with a size.
-        cut: whether the file surely ends before its picture does.
+        cut: whether the file surely ends before its image data does.
     """
 
     size: tuple[int, int] | None = None
@@ -26,7 +26,7 @@ class Header:
 
 
 def read_header(content: bytes) -> Header:
-    """Read the header of a JPEG, PNG, WebP, GIF or BMP file; others say nothing."""
+    """Read the header of a JPEG, PNG, WebP, GIF or BMP file; that of another format is empty."""
     if content[:2] == b"\xff\xd8":
         return _jpeg(content)
     if content[:8] == b"\x89PNG\r\n\x1a\n":
@@ -49,8 +49,8 @@ def read_orientation(content: bytes) -> int:
     if not any(mark in content for mark in _EXIF_MARKS):
         return 1
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as picture:
-            value = picture.getexif().get(_ORIENTATION_TAG, 1)
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:
+            value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # Pillow raises many kinds for damaged files; the decoder has the last word on those
         return 1
     return value if value in range(1, 9) else 1
@@ -67,36 +67,20 @@ def _png_ends(content: bytes) -> bool:
     return False
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Return the (width, height) in a JPEG file's frame header; None if there is none."""
-    return _jpeg(content).size
-
-
 def _jpeg(content: bytes) -> Header:
-    size = None
-    for marker, place in _jpeg_segments(content):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any kind
-            size = _size(content, place + 7, place + 5, 2, "big")
-        if marker == 0xDA:
-            # entropy-coded data escapes 0xFF, so this can only be the marker; thumbnails end before
-            return Header(size, size is not None, cut=content.rfind(_END_OF_JPEG, place) < 0)
-    return Header(size, size is not None)
-
-
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and place of each segment up to the start of the scan, which ends them."""
-    place = 2
-    if content[:place] != b"\xff\xd8":
-        return
+    size, place = None, 2
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
         if marker == 0xFF:  # a fill byte
             place += 1
             continue
-        yield marker, place
-        if marker == 0xDA:
-            return
+        if marker == 0xDA:  # the scan
+            # entropy-coded data escapes 0xFF, so this can only be the marker; thumbnails end before
+            return Header(size, size is not None, cut=content.rfind(_END_OF_JPEG, place) < 0)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any kind
+            size = _size(content, place + 7, place + 5, 2, "big")
         place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    return Header(size, size is not None)
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
@@ -113,14 +97,14 @@ def _webp_size(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _size(content: bytes, width: int, height: int, length: int, order: str) -> tuple[int, int] | None:
+def _size(
+    content: bytes, width: int, height: int, length: int, order: Literal["big", "little"]
+) -> tuple[int, int] | None:
     """Return (width, height) from their places in the file; None if it ends before."""
     if max(width, height) + length > len(content):
         return None
     # only a bitmap's height is signed: below 0 its rows go downwards
     signed = content[:2] == b"BM"
-    values = [
-        int.from_bytes(content[place : place + length], order, signed=signed)  # type: ignore[arg-type]
-        for place in (width, height)
-    ]
-    return abs(values[0]), abs(values[1])
+    fields = (content[place : place + length] for place in (width, height))
+    x, y = (abs(int.from_bytes(field, order, signed=signed)) for field in fields)
+    return x, y

@@ -1,4 +1,4 @@
-"""Whether a COCO segmentation is sound, found out without drawing it."""
+"""Whether a COCO segmentation is valid, checked without drawing it."""
 
 from typing import Any
 

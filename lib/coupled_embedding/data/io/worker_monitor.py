@@ -1,4 +1,4 @@
-"""Loader processes that die or stall: which photo were they at?"""
+"""Loader processes that die or stall: which image were they reading?"""
 
 import os
 import re
@@ -16,34 +16,34 @@ STALLED_SECONDS = 600  # without any batch
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
 
 
-class WorkerWatch:
-    """A table in shared memory, in which each loader process notes the photo that it reads.
+class WorkerMonitor:
+    """A table in shared memory, in which each loader process notes the image that it reads.
 
-    A process that is killed cannot say what it was at, and torch names its number only.
+    A process that is killed cannot say what it was reading, and torch reports its number only.
     """
 
     def __init__(self) -> None:
-        self._table = torch.full((MOST_WORKERS, 2), -1, dtype=torch.int64).share_memory_()  # process, photo
+        self._table = torch.full((MOST_WORKERS, 2), -1, dtype=torch.int64).share_memory_()  # process, image
 
     @contextmanager
-    def reading(self, photo: int) -> Iterator[None]:
-        """Note the photo at a position of the data set until the block ends; nothing in the main process."""
+    def reading(self, image: int) -> Iterator[None]:
+        """Note the image at a position of the data set until the block ends; nothing in the main process."""
         worker = get_worker_info()
         if worker is None:
             yield
             return
         row = self._table.numpy()[worker.id]
-        row[:] = os.getpid(), photo
+        row[:] = os.getpid(), image
         try:
             yield
         finally:
             row[1] = -1
 
-    def explain(self, error: RuntimeError, paths: Sequence[Path]) -> None:
+    def raise_if_worker_died(self, error: RuntimeError, paths: Sequence[Path]) -> None:
         """Raise DatasetError if torch's loader says with this error that its processes died or stalled.
 
         Args:
-            paths: of the photos, by position.
+            paths: of the images, by position.
         """
         dead = _DEAD.search(str(error))
         stalled = "DataLoader timed out" in str(error)
@@ -51,11 +51,11 @@ class WorkerWatch:
             return
         killed = {int(number) for number in re.findall(r"\d+", dead[1])} if dead else None
         at = [
-            str(paths[photo])
-            for process, photo in self._table.tolist()
-            if 0 <= photo < len(paths) and (killed is None or process in killed)
+            str(paths[image])
+            for process, image in self._table.tolist()
+            if 0 <= image < len(paths) and (killed is None or process in killed)
         ]
-        where = f"while reading {', '.join(at)}" if at else "between two photos"
+        where = f"while reading {', '.join(at)}" if at else "between two images"
         if stalled:
             raise DatasetError(f"the loader processes brought nothing for {STALLED_SECONDS} s, {where}") from error
         assert dead is not None

@@ -1,0 +1,136 @@
+"""From a checkpoint to a network, a predictor or an evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from coupled_embedding.builders.parts import (
+    annotations_of,
+    build_model,
+    build_pipeline_options,
+    build_policy,
+    build_records,
+    build_schema,
+    run_folder,
+)
+from coupled_embedding.config import config_from_dict, default_config, override
+from coupled_embedding.data.audit import unpaired_joints, warnings
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
+from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
+from coupled_embedding.engine.parallel import place
+from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
+from coupled_embedding.networks.state_dict import network_weights
+from coupled_embedding.networks.weights import load_network, load_strictly, read_own_checkpoint
+from coupled_embedding.predictor import Predictor
+from coupled_embedding.utils.distributed import DistEnv
+from coupled_embedding.utils.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint's network with everything needed to use it."""
+
+    network: PoseNetwork
+    cfg: CfgNode
+    schema: KeypointSchema
+    metrics: dict[str, float]
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Rebuild a network from one of our checkpoints alone.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not of this package.
+    """
+    content = read_own_checkpoint(path)
+    cfg = saved_config(content, path)
+    schema = schema_from_dict(content.get("schema"), f"{path}, its schema")
+    network = build_on_meta(partial(build_model, cfg, schema.num_joints))
+    load_strictly(network, network_weights(content, path), path)
+    metrics = content.get("metrics", {})
+    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
+        raise CheckpointError(f"{path}: metrics: expected scores by name, got {metrics!r:.200}")
+    return LoadedModel(network.eval(), cfg, schema, {str(name): float(value) for name, value in metrics.items()})
+
+
+def config_of(path: str | Path) -> CfgNode:
+    """Return the config inside a checkpoint; CheckpointError if it has none."""
+    return saved_config(read_own_checkpoint(path), path)
+
+
+def saved_config(content: dict[str, Any], path: str | Path) -> CfgNode:
+    """Return the config in a checkpoint's content, named by its path in errors; OUTPUT_DIR is that of this machine."""
+    config = content.get("config")
+    if isinstance(config, dict):
+        config = {**config, "OUTPUT_DIR": default_config().OUTPUT_DIR}
+    return config_from_dict(config, f"{path}, its config")
+
+
+def load_predictor(path: str | Path, overrides: Sequence[str] = (), device: str = "cpu") -> Predictor:
+    """Return a predictor of a checkpoint; see `Predictor.from_pretrained`."""
+    model = load_model(path)
+    return build_predictor(model, override(model.cfg, overrides), device)
+
+
+def build_predictor(model: LoadedModel, cfg: CfgNode, device: str) -> Predictor:
+    """Return a predictor of a loaded model, whose options may have been changed."""
+    network = model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Predictor(network, build_pipeline_options(cfg, model.schema), model.schema, cfg.DATASET.INPUT_SIZE)
+
+
+def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:
+    """Load a network and the images to evaluate it on.
+
+    Args:
+        cfg: of the experiment.
+        weights: file of the network.
+        split: of the data set; empty: DATASET.TEST.
+        env: this rank; the network goes to its device.
+
+    Raises:
+        UserError: a file is missing or does not fit.
+    """
+    schema, split = build_schema(cfg), split or cfg.DATASET.TEST
+    network = build_on_meta(partial(build_model, cfg, schema.num_joints))
+    notes: list[str] = []
+    load_network(network, weights, schema, notes)
+    policy = build_policy(cfg, training=False)
+    records = build_records(cfg, schema, split, policy)
+    found = [f"{weights}: {note}" for note in notes]
+    found += [f"warning: {line}" for line in warnings(records, schema)]
+    found += [f"warning: {line}" for line in (unpaired_joints(schema) if cfg.TEST.FLIP else [])]
+    job = assemble_eval_job(cfg, place(network, env, channels_last=True), schema, split, records)
+    folder = run_folder(cfg) / f"test_{split}"
+    return replace(job, policy=policy, weights=weights, folder=folder, warnings=tuple(found))
+
+
+def assemble_eval_job(
+    cfg: CfgNode, network: PoseNetwork, schema: KeypointSchema, split: str, records: list[ImageRecord]
+) -> EvalJob:
+    """Return the evaluation of a network on some images of a split."""
+    test = cfg.TEST
+    options = EvalOptions(
+        cfg.DATASET.INPUT_SIZE,
+        images_per_batch=test.IMAGES_PER_BATCH,
+        workers=test.WORKERS,
+        max_detections=test.MAX_DETECTIONS,
+        oks_backend=test.OKS_BACKEND,
+        overlays=test.OVERLAYS,
+    )
+    return EvalJob(
+        network,
+        build_pipeline_options(cfg, schema),
+        options,
+        schema,
+        split,
+        records,
+        annotations_of(cfg, schema, split),
+        is_subset=bool(cfg.DATASET.IMAGE_IDS),
+        name=cfg.NAME,
+    )

@@ -1,0 +1,198 @@
+"""From options to the parts of a training or a test: schema, data, network, loss, optimizer, decode."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from coupled_embedding.data.coco import annotation_file, load_records
+from coupled_embedding.data.dataset import TrainDataset
+from coupled_embedding.data.io.data_errors import DataErrorPolicy
+from coupled_embedding.data.loader import training_records
+from coupled_embedding.data.records import ImageRecord
+from coupled_embedding.data.schema import KeypointSchema, load_schema
+from coupled_embedding.data.transforms import Augmentation
+from coupled_embedding.decode.decode import grouping_order
+from coupled_embedding.decode.options import DecodeOptions, PeakOptions, with_preset
+from coupled_embedding.decode.pipeline import PipelineOptions
+from coupled_embedding.losses.criterion import PoseCriterion, Ramp
+from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.scale_maps import ScaleMapLoss
+from coupled_embedding.networks.hourglass import HourglassSettings
+from coupled_embedding.networks.hrnet import HRNetSettings
+from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.optim.optimizer import Muon
+from coupled_embedding.optim.schedule import Schedule
+from coupled_embedding.utils.errors import ConfigError
+
+# ---- data
+
+
+def build_schema(cfg: CfgNode) -> KeypointSchema:
+    """Read the schema; DATASET.CATEGORIES and DATASET.ORIENTATION go before its own."""
+    schema = load_schema(cfg.DATASET.SCHEMA)
+    chosen = tuple(cfg.DATASET.CATEGORIES) or schema.categories
+    return replace(schema, categories=chosen, orientation=cfg.DATASET.ORIENTATION or schema.orientation)
+
+
+def build_policy(cfg: CfgNode, training: bool) -> DataErrorPolicy:
+    """Return what happens to invalid data: ``auto`` skips it in training and raises an error in testing."""
+    chosen = cfg.DATASET.ON_INVALID
+    return DataErrorPolicy(training if chosen == "auto" else chosen == "skip", scored=not training)
+
+
+def build_records(
+    cfg: CfgNode, schema: KeypointSchema, split: str, policy: DataErrorPolicy | None = None
+) -> list[ImageRecord]:
+    """Read the images of a split; without a policy invalid entries are errors."""
+    return load_records(schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, policy)
+
+
+def annotations_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> Path:
+    """Return the annotation file of a split."""
+    return annotation_file(schema, split, cfg.DATASET.ROOT)
+
+
+def build_augmentation(cfg: CfgNode) -> Augmentation:
+    """Return the ranges of the augmentation."""
+    node = cfg.AUGMENT
+    scale = (node.SCALE[0], node.SCALE[1])
+    return Augmentation(scale, node.ROTATION, node.TRANSLATE, node.FLIP, node.EXACT_FLIP, node.COLOR)
+
+
+def build_train_dataset(
+    cfg: CfgNode,
+    records: list[ImageRecord],
+    schema: KeypointSchema,
+    strides: Sequence[int],
+    policy: DataErrorPolicy | None = None,
+) -> TrainDataset:
+    """Return the training samples of records."""
+    return TrainDataset(
+        training_records(records, cfg.DATASET.TRAIN_IMAGES),
+        schema.flip_index,
+        build_augmentation(cfg),
+        input_size=cfg.DATASET.INPUT_SIZE,
+        strides=strides,
+        max_people=cfg.DATASET.MAX_PEOPLE,
+        seed=cfg.SEED,
+        reduced_decode=cfg.AUGMENT.REDUCED_DECODE,
+        policy=policy,
+    )
+
+
+# ---- network, loss, optimizer
+
+
+def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
+    """Return the network for K joints, with initial weights."""
+    model = cfg.MODEL
+    backbone: HRNetSettings | HourglassSettings
+    if model.BACKBONE == "hourglass":
+        sizes = (model.STACKS, model.WIDTH, model.HOURGLASS_GROWTH, model.HOURGLASS_DEPTH, model.STEM_WIDTH)
+        backbone = HourglassSettings(*sizes)
+    else:
+        stages = (tuple(model.STAGE_MODULES), model.STAGE_BLOCKS)
+        backbone = HRNetSettings(model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, *stages)
+    return PoseNetwork(
+        num_joints,
+        model.TAG_DIM,
+        backbone,
+        head=model.HEAD,
+        head_blocks=model.HEAD_BLOCKS,
+        heatmap_bias=model.HEATMAP_BIAS,
+        feed_tags=model.FEED_TAGS,
+        with_scales=model.SCALE_MAPS,
+    )
+
+
+def build_criterion(cfg: CfgNode) -> PoseCriterion:
+    """Return the loss."""
+    loss = cfg.LOSS
+    heatmap_loss: HeatmapLoss | ScaleMapLoss
+    if cfg.MODEL.SCALE_MAPS:
+        heatmap_loss = ScaleMapLoss(loss.FOCAL)
+    else:
+        heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
+    weights = {
+        "heatmap": loss.HEATMAP_WEIGHT,
+        "pull": loss.PULL_WEIGHT,
+        "push": loss.PUSH_WEIGHT,
+        "coupling": loss.COUPLING_WEIGHT,
+    }
+    ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
+    return PoseCriterion(heatmap_loss, weights, ramp)
+
+
+def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
+    """Return the optimizer of a network's parameters."""
+    lr, decay = cfg.TRAIN.LR, cfg.TRAIN.WEIGHT_DECAY
+    if cfg.TRAIN.OPTIMIZER == "adam":
+        return torch.optim.Adam(model.parameters(), lr, weight_decay=decay, fused=True)
+    ends = {id(layer.weight) for layer in model.non_matrix_layers()}
+    parameters = list(model.parameters())
+    matrices = [p for p in parameters if p.ndim == 4 and id(p) not in ends]
+    chosen = set(map(id, matrices))
+    return Muon(matrices, [p for p in parameters if id(p) not in chosen], lr, weight_decay=decay)
+
+
+def build_schedule(cfg: CfgNode, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate by step, for epochs of a number of optimizer steps."""
+    train = cfg.TRAIN
+    warmup = (train.LR, train.WARMUP_STEPS, train.WARMUP_RATIO)
+    if train.SCHEDULE == "cosine":
+        steps = train.EPOCHS * steps_per_epoch
+        return Schedule(*warmup, cosine_start=int(train.COSINE_START * steps), cosine_end=steps)
+    return Schedule(*warmup, [int(epoch) * steps_per_epoch for epoch in train.MILESTONES], train.GAMMA)
+
+
+# ---- inference
+
+
+def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
+    """Return how maps become poses: the preset TEST.COMPAT, and single options over it."""
+    test = cfg.TEST
+    try:
+        order = grouping_order(test.GROUPING_ORDER, schema.joints, schema.grouping_order)
+    except ValueError as error:
+        raise ConfigError(f"TEST.GROUPING_ORDER: data set '{schema.name}': {error}") from error
+    options = DecodeOptions(
+        order,
+        PeakOptions(test.NMS_KERNEL, test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD),
+        tag_threshold=test.TAG_THRESHOLD,
+        refine=test.REFINE,
+    )
+    return with_preset(
+        options,
+        test.COMPAT,
+        cost=test.GROUPING_COST,
+        max_joined=test.MAX_JOINED,
+        assignment=test.ASSIGNMENT,
+        dedup_plateaus=test.NMS_DEDUP_PLATEAUS,
+        ties=test.NMS_TIE_ORDER,
+        missing_joints=test.MISSING_JOINTS,
+    )
+
+
+def build_pipeline_options(cfg: CfgNode, schema: KeypointSchema) -> PipelineOptions:
+    """Return how a network is run on inputs and its output decoded."""
+    return PipelineOptions(
+        schema.flip_index,
+        build_decode_options(cfg, schema),
+        flip=cfg.TEST.FLIP,
+        scales=tuple(cfg.TEST.SCALES),
+        precision=cfg.TEST.PRECISION,
+        fold_bn=cfg.TEST.FOLD_BN,
+        multiscale_tags=cfg.TEST.MULTISCALE_TAGS,
+        pixels=cfg.MODEL.PIXELS,
+    )
+
+
+# ---- runs
+
+
+def run_folder(cfg: CfgNode) -> Path:
+    """Return the folder of a run."""
+    return Path(cfg.OUTPUT_DIR) / cfg.NAME

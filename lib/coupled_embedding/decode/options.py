@@ -1,0 +1,114 @@
+"""How maps become poses, and whose decode that is."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PeakOptions:
+    """Which local maxima become candidates.
+
+    Attributes:
+        kernel: window of the search, odd, in input pixels.
+        limit: candidates of a joint at most.
+        threshold: scores must exceed it.
+        dedup_plateaus: keep only the first pixel of a flat top; False: each of its pixels, as the paper's program.
+        ties: order of equal scores: ``"topk"``, as `torch.topk` on the CPU, or ``"rows"``: by rows.
+    """
+
+    kernel: int = 5
+    limit: int = 30
+    threshold: float = 0.1
+    dedup_plateaus: bool = False
+    ties: str = "topk"
+
+
+@dataclass(frozen=True)
+class CostRule:
+    """The cost of a pair: ``step`` · rounded distance − score.
+
+    Attributes:
+        step: cost of a unit of rounded distance.
+        reach: the largest rounded distance that is not prohibitive.
+        prohibitive: cost of any farther pair, and of columns that belong to no person.
+        dtype: in which distances and costs are computed, which decides ties.
+    """
+
+    step: float
+    reach: float
+    prohibitive: float
+    dtype: type[np.floating]
+
+
+COST_RULES = {
+    "ce": CostRule(1.0, 1.0, 1e5, np.float32),  # coupled embedding
+    "ae": CostRule(100.0, np.inf, 1e10, np.float64),  # associative embedding and HigherHRNet
+}
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How maps become poses; the defaults are the paper's for w32.
+
+    Attributes:
+        grouping_order: joint numbers in the order in which grouping visits them.
+        peaks: which local maxima become candidates.
+        tag_threshold: tag distance that counts as 1; at or above it no candidate joins a person.
+        assignment: among equal costs: ``"munkres"``: the choice of munkres 1.1.4; ``"scipy"``: the nearer tag.
+        refine: missing joints: ``"none"``: left missing; ``"fast"`` or ``"reference"``: looked up, with equal results.
+        missing_joints: where joints without a positive score go: ``"origin"``: (0, 0), keeping their score;
+            ``"zero"``: there, with score 0; ``"guess"``: where refinement looked them up, else the middle of the
+            person's joints.
+        cost: a key of `COST_RULES`.
+        max_joined: only the first N people, in the order in which they were started, can be joined; 0: all.
+    """
+
+    grouping_order: tuple[int, ...]
+    peaks: PeakOptions = field(default_factory=PeakOptions)
+    tag_threshold: float = 1.0
+    assignment: str = "munkres"
+    refine: str = "fast"
+    missing_joints: str = "origin"
+    cost: str = "ce"
+    max_joined: int = 0
+
+    @property
+    def cost_rule(self) -> CostRule:
+        """The rule by name."""
+        return COST_RULES[self.cost]
+
+
+# TEST.COMPAT: whose decode. The released programs' faults decide published figures: a flat top gives several
+# candidates, and a missing joint at (0, 0) enlarges the person's box
+PRESETS: dict[str, dict[str, Any]] = {
+    "released": {
+        "cost": "ce", "max_joined": 0, "assignment": "munkres", "dedup_plateaus": False, "ties": "topk",
+        "missing_joints": "origin",
+    },
+    "higherhrnet": {
+        "cost": "ae", "max_joined": 30, "assignment": "munkres", "dedup_plateaus": False, "ties": "topk",
+        "missing_joints": "zero",
+    },
+    "clean": {
+        "cost": "ce", "max_joined": 0, "assignment": "scipy", "dedup_plateaus": True, "ties": "rows",
+        "missing_joints": "guess",
+    },
+}  # fmt: skip
+
+
+def with_preset(options: DecodeOptions, name: str, **overrides: Any) -> DecodeOptions:
+    """Return options as a preset has them.
+
+    Args:
+        options: what no preset sets is taken from here.
+        name: a key of `PRESETS`.
+        overrides: single values over the preset's, by the names there; None: the preset's.
+
+    >>> with_preset(DecodeOptions(grouping_order=(0, 1)), "clean", assignment="munkres").missing_joints
+    'guess'
+    """
+    chosen = PRESETS[name] | {key: value for key, value in overrides.items() if value is not None}
+    peaks = replace(options.peaks, dedup_plateaus=chosen.pop("dedup_plateaus"), ties=chosen.pop("ties"))
+    return replace(options, peaks=peaks, **chosen)
