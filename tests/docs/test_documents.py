@@ -186,3 +186,12 @@ def test_every_block_is_checked():
     yaml_blocks = [named(path) for path in DOCUMENTS for block in blocks(path) if block.language == "yaml"]
     assert yaml_blocks == ["docs/own_data.md"]  # which the commands there read
     assert {block.language for path in DOCUMENTS for block in blocks(path)} <= {"", "bash", "python", "yaml"}
+
+
+def test_the_core_that_the_readme_lists_is_short_and_its_lines_are_right():
+    rows = re.findall(r"^\| \[`[^`]+`\]\((lib/\S+\.py)\) \| (\d+) \|", (CHECKOUT / "README.md").read_text(), re.M)
+    lines = {path: len((CHECKOUT / path).read_text().splitlines()) for path, _ in rows}
+    assert len(rows) > 15
+    assert sum(lines.values()) <= 2800
+    for path, listed in rows:
+        assert int(listed) == pytest.approx(lines[path], rel=0.1), f"README.md: {path} has {lines[path]} lines"
