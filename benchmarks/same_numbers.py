@@ -4,7 +4,7 @@ python benchmarks/same_numbers.py ../old_checkout .
 
 A refactor proves itself with this: rendered scenes, losses of every step, final weights, results files and recorded
 poses must be identical. Each side runs in processes of its own with its own code, by commands, options and files that
-both know: `tools/train.py`, `tools/test.py`, and `decoded_case` of tests/helpers/recorded.py. It takes about ten
+both know: `tools/train.py`, `tools/test.py`, and `decoded_case` of tests/helpers/recorded.py. It takes seven
 minutes on two cores.
 """
 

@@ -22,8 +22,8 @@ from coupled_embedding.analysis.dataset_validation import (
     plot_statistics,
     validate_split,
 )
+from coupled_embedding.builders import build_schema
 from coupled_embedding.config import load_config
-from coupled_embedding.data.schema import load_schema
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
@@ -64,8 +64,10 @@ def plotted(validation: SplitValidation, path: Path) -> str:
 def main() -> None:
     """Validate, print, write."""
     args = parse()
-    cfg = load_config(args.cfg, args.overrides + (["DATASET.ROOT", args.root] if args.root else []))
-    schema = load_schema(args.schema or cfg.DATASET.SCHEMA)
+    chosen = {"DATASET.SCHEMA": args.schema, "DATASET.ROOT": args.root}
+    options = [text for name, value in chosen.items() if value for text in (name, value)]
+    cfg = load_config(args.cfg, args.overrides + options)
+    schema = build_schema(cfg)
     split = args.split or (cfg.DATASET.TRAIN if args.cfg else next(iter(schema.splits), ""))
     if args.cfg:
         render_missing(cfg, {split})

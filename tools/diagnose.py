@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from coupled_embedding.analysis.error_analysis import analyse_errors, write_analysis
 from coupled_embedding.builders import build_eval_job
-from coupled_embedding.evaluation import Scores
+from coupled_embedding.evaluation import Scores, why_undefined
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.distributed import process_group
 from rendering import find_test, render_missing
@@ -50,13 +50,17 @@ def main() -> None:
         job = build_eval_job(cfg, weights, args.split, env)
         job = replace(job, records=job.records[:: args.every])
         folder = Path(args.out) if args.out else job.folder.with_name(f"diagnosis_{job.split}")
+        print(*job.warnings, sep="\n", end="\n" if job.warnings else "")
         print(f"diagnosing {job.weights} on {job.schema.name} {job.split}", flush=True)
         with tqdm(total=len(job.records), unit="image", desc="diagnose") as bar:
             analysis = analyse_errors(job, bar.update)
+        truth = job.load_ground_truth()
         for run, values in analysis.runs.items():
-            print(f"\n{run}\n{Scores(values).table()}")
+            print(f"\n{run}\n{Scores(values, why_undefined(values, truth)).table()}")
         if issues := job.policy.report("invalid images, left out", job.policy.issues, folder):
             print(f"\n{issues}")
+        if oriented := job.policy.report_oriented():
+            print(f"\n{oriented}")
         page, numbers = write_analysis(analysis, job, folder)
         print(f"\npage: {page}\nnumbers: {numbers}")
 

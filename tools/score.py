@@ -15,6 +15,7 @@ from pathlib import Path
 from coupled_embedding.builders import annotations_of, build_schema
 from coupled_embedding.config import load_config
 from coupled_embedding.evaluation import evaluate_keypoints, read_results
+from coupled_embedding.evaluation.plausibility import file_warnings, results_warnings
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
@@ -47,7 +48,11 @@ def main() -> None:
         raise UserError(f"--split: which one of {', '.join(schema.splits) or 'none'}? Or give --annotations FILE")
     annotations = args.annotations or annotations_of(cfg, schema, split)
     results = read_results(args.results, schema)
-    scores = evaluate_keypoints(annotations, results, schema, cfg.DATASET.IMAGE_IDS or None, cfg.TEST.OKS_BACKEND)
+    options = (cfg.DATASET.IMAGE_IDS or None, cfg.TEST.OKS_BACKEND, args.results)
+    scores = evaluate_keypoints(annotations, results, schema, *options)
+    file = Path(annotations)
+    for line in file_warnings(file, schema) + results_warnings(results, file, schema):
+        print(f"warning: {line}")
     print(f"{len(results)} people in {args.results}, scored by the rules of {schema.evaluator} on {annotations}\n")
     print(scores.table())
     if args.out:

@@ -80,6 +80,8 @@ def main() -> None:
         print_times(result.times, seconds, env)
         if issues := job.policy.report("invalid images and annotations, skipped", job.policy.issues, job.folder):
             print(issues)
+        if oriented := job.policy.report_oriented():
+            print(oriented)
         metrics = result.scores.values if result.scores else {}
         record = record_of_test(spec, describe(cfg), env, weights, split, len(job.records), metrics, seconds)
         print(f"results: {write_result(result, job, job.folder)}\nrecord: {write_record(record, job.folder)}")

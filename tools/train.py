@@ -21,6 +21,7 @@ from coupled_embedding.engine.run_folder import earlier_ends
 from coupled_embedding.engine.train import train
 from coupled_embedding.utils.cli import add_run_options, command
 from coupled_embedding.utils.distributed import process_group, relaunch_with_ranks, run_on_rank0
+from coupled_embedding.zoo.markdown import percent
 from coupled_embedding.zoo.records import record_of_training, write_record
 from coupled_embedding.zoo.run_specs import add_model_options, check_choice, spec_of_training
 from rendering import render_missing
@@ -87,7 +88,7 @@ def main() -> None:
         record = record_of_training(spec, describe(cfg), env, scores, seconds, continued, notes)
         print(f"record: {write_record(record, folder)}")
         if scores:
-            print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))
+            print(f"{cfg.DATASET.VAL}: " + ", ".join(f"{name} {percent(value)}" for name, value in scores.items()))
 
 
 if __name__ == "__main__":

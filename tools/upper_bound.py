@@ -14,6 +14,8 @@ from tqdm import tqdm
 from coupled_embedding.analysis.upper_bound import annotated_poses, decoded_poses
 from coupled_embedding.builders import annotations_of, build_decode_options, build_records, build_schema
 from coupled_embedding.config import load_config
+from coupled_embedding.data.audit import warnings
+from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.evaluation import Scores, load_ground_truth, poses_to_results, score_results
 from coupled_embedding.utils.cli import command
 from rendering import render_missing
@@ -50,7 +52,10 @@ def main() -> None:
     cfg = load_config(args.cfg, args.overrides)
     schema, split = build_schema(cfg), args.split or cfg.DATASET.TEST
     render_missing(cfg, {split})
-    records = build_records(cfg, schema, split)[:: args.every]
+    policy = DataErrorPolicy(scored=True)
+    records = build_records(cfg, schema, split, policy)[:: args.every]
+    for line in policy.warnings + warnings(records, schema):
+        print(f"warning: {line}")
     options = build_decode_options(cfg, schema)
     strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
     rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}

@@ -1,11 +1,13 @@
 """What looks wrong is warned of by kind, and left and right joints without a flip pair are found by their names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coupled_embedding.data.audit import KINDS, issue_of, people_of, suspicious, unpaired_joints, warnings
+from coupled_embedding.data.audit import KINDS, issue_of, people_of, suspicious, warnings
+from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 
@@ -110,3 +112,90 @@ def test_crossed_pairs_are_named_and_names_without_sides_are_not():
     assert unpaired_joints(schema(("lip", "rib", "leftover"), ())) == []
     for name in ("coco", "crowdpose", "synthetic"):
         assert unpaired_joints(load_schema(f"datasets/{name}.yaml")) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("LEFT_HAND", "RIGHT_HAND"),
+        ("HAND_LEFT", "HAND_RIGHT"),
+        ("HandLeft", "HandRight"),
+        ("handL", "handR"),
+        ("L.hand", "R.hand"),
+        ("forearm.L.001", "forearm.R.001"),
+        ("front_left_paw", "front_right_paw"),
+        ("mouth_(left)", "mouth_(right)"),
+        ("lefthand", "righthand"),
+        ("lhand", "rhand"),
+        ("lt_hand", "rt_hand"),
+        ("Lft_hand", "Rgt_hand"),
+        ("mixamorig:LeftArm", "mixamorig:RightArm"),
+        ("Left_Hand", "right_hand"),
+    ],
+)
+def test_sides_are_found_however_they_are_written(names):
+    (line,) = unpaired_joints(schema(("nose", *names), ()))
+    assert line.startswith(f"{names[0]} and {names[1]} are not in flip_pairs")
+    assert unpaired_joints(schema(("nose", *names))) == []
+
+
+def test_a_side_without_a_partner_is_named_once_it_is_in_no_pair():
+    misspelt = ("nose", "left_hand", "right_hands")
+    assert [line.split(" names")[0] for line in unpaired_joints(schema(misspelt, ()))] == ["left_hand", "right_hands"]
+    assert unpaired_joints(schema(misspelt)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"area": 1e6}, "areas that do not fit the box"),
+        ({"area": 2.0}, "areas that do not fit the box"),
+        ({"box": (2, 2, 52, 42)}, "boxes beyond the image"),
+        ({"keypoints": [3, 4, 2, 8, 9, 1, 7, 7, 0]}, "joints with coordinates and label 0"),
+    ],
+)
+def test_numbers_of_another_unit_or_meaning_are_found_and_warned_of(changes, name):
+    odd = record(**({"keypoints": VALID} | changes))
+    assert list(kinds(record(VALID), odd)) == [name]
+    assert any(line.startswith(f"{name}: 1 of 1 people") for line in warnings([odd], schema()))
+
+
+def test_boxes_that_contradict_the_joints_are_warned_of_when_they_are_many():
+    far = record(VALID, (20, 20, 10, 10))
+    assert any("joints outside the box: 2 of 3" in line for line in warnings([far, far, record(VALID)], schema()))
+    assert not any("joints outside the box" in line for line in warnings([far, *[record(VALID)] * 3], schema()))
+
+
+def test_a_labelled_joint_at_the_origin_is_no_fraction():
+    found = kinds(record([0, 0, 2, 0, 0, 2, 0, 0, 0], (0, 0, 30, 20)))
+    assert list(found) == ["labelled joints at (0, 0)"]
+    assert "coordinates that look like fractions" in kinds(record([0.5, 0.5, 2, 0, 0, 0, 0, 0, 0], (0, 0, 30, 20)))
+
+
+def crowd(count, crowd_index=None):
+    one = record(VALID)
+    return replace(
+        one,
+        keypoints=np.repeat(one.keypoints, count, 0)
+        + np.arange(count)[:, None, None] * np.float32([0.1, 0, 0]) * (one.keypoints[..., 2:] > 0),
+        boxes=np.repeat(one.boxes, count, 0),
+        ids=tuple(range(count)),
+        crowds=(False,) * count,
+        num_keypoints=(2,) * count,
+        areas=(np.nan,) * count,
+        crowd_index=crowd_index,
+    )
+
+
+def test_what_no_score_can_count_is_named():
+    (line,) = warnings([crowd(25), crowd(3)], schema())
+    assert "1 images have more than 20 people, such as 5.jpg with 25" in line
+    assert warnings([crowd(20)], schema()) == []
+    (line,) = warnings([crowd(2, 40.0)], schema(evaluator="crowdpose"))
+    assert "a crowdIndex is 40: it must be from 0 to 1" in line
+
+
+def test_joints_as_annotations_of_their_own_are_named():
+    points = [record([3, 4, 2, 0, 0, 0, 0, 0, 0]), record([0, 0, 0, 8, 9, 1, 0, 0, 0])]
+    (line,) = warnings(points, schema())
+    assert "none of the 2 labelled people has more than one labelled joint" in line

@@ -4,9 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.dataset import SampleKey, TrainDataset
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.transforms import Augmentation
 
-LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.114, 0.587, 0.299])  # blue, green, red
 GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
 
 
@@ -53,3 +56,13 @@ def test_brightness_contrast_and_saturation_all_vary():
     for factor in (contrast, saturation):
         assert 0.45 <= factor.min() < 0.65
         assert 1.35 < factor.max() <= 1.6
+
+
+def test_what_a_warp_shows_outside_the_image_stays_black(tiny_crowd):
+    schema = load_schema("datasets/synthetic.yaml")
+    records = load_records(schema, "train", str(tiny_crowd))
+    wide = Augmentation(scale=(3, 3), translate=0, rotation=0, flip=0, color=0.4)
+    dataset = TrainDataset(records, schema.flip_index, wide, 64, (4,), reduced_decode=False)
+    image = dataset.sample(SampleKey(0, 0, 1)).image
+    assert (image[:16] == 0).all()
+    assert image[24:40, 24:40].any()

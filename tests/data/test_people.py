@@ -8,6 +8,7 @@ import pytest
 
 from coupled_embedding.analysis.upper_bound import annotated_poses
 from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.people import usable_areas, usable_boxes, whole_number
 from coupled_embedding.data.schema import schema_from_dict
 from coupled_embedding.evaluation import evaluate_keypoints, load_ground_truth, poses_to_results
@@ -181,3 +182,45 @@ class TestWhatSaysNothing:
         truth = load_ground_truth(root / "all.json", schema_of(root))
         assert truth.num_keypoints.tolist() == [0]
         assert "1 have no keypoints" in truth.why_nothing_is_found()
+
+
+def test_a_category_that_is_left_out_with_its_joints_is_named(write):
+    child = category(2, "child", ["nose", "right_paw", "left_paw"])
+    root, policy = write([dog(1), animal(2, 2)], [DOG, child]), DataErrorPolicy()
+    load_records(schema_of(root), "all", policy=policy)
+    (line,) = policy.warnings
+    assert "1 of the 1 annotations of category 'child' (2) have labelled joints, but are left out" in line
+
+
+@pytest.mark.parametrize("categories", [None, [DOG, category(3, "car", JOINTS)], [category(1, "dog"), CAR]])
+def test_objects_among_the_people_are_named(write, categories):
+    car = animal(2, 3, keypoints=[0] * 9, segmentation=[[1, 1, 9, 1, 9, 9]])
+    policy = DataErrorPolicy()
+    load_records(schema_of(write([dog(1), car], categories)), "all", policy=policy)
+    if categories and not categories[0].get("keypoints"):
+        assert policy.warnings == []  # nobody's car has keypoints, so it is no person
+        return
+    (line,) = policy.warnings
+    assert "none of the 1 annotations of category" in line
+    assert "has a labelled joint" in line
+
+
+def test_crowds_and_unlabelled_people_beside_labelled_ones_are_no_objects(write):
+    people = [dog(1), dog(2, keypoints=[0] * 9), dog(3, iscrowd=1, keypoints=[0] * 9)]
+    policy = DataErrorPolicy()
+    load_records(schema_of(write(people, [DOG])), "all", policy=policy)
+    assert policy.warnings == []
+
+
+@pytest.mark.parametrize("changes", [{"keypoints": []}, {"keypoints": None}, {"num_keypoints": None}])
+def test_empty_fields_are_missing_ones_for_reader_and_scorer(write, changes):
+    root = write([dog(1), dog(2, **changes)], [DOG])
+    people, ap = score_against_itself(root, schema_of(root))
+    assert people == 2
+    assert ap == pytest.approx(1)
+
+
+def test_the_same_annotation_twice_is_an_error_of_the_scorer_too(write):
+    root = write([dog(1), dog(1)], [DOG])
+    with pytest.raises(DatasetError, match="annotation 1 is listed twice"):
+        load_ground_truth(root / "all.json", schema_of(root))

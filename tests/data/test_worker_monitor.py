@@ -1,11 +1,14 @@
 """Loader processes that die or stall name the image that they were reading."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import traceback
+from multiprocessing import queues
 
 import pytest
 import torch
@@ -65,6 +68,41 @@ def test_a_process_that_is_killed_names_the_image(make_records, processes):
     records = make_records(6)
     with pytest.raises(DatasetError, match=rf"a loader process .* while reading {records[3].path}; .*TRAIN\.WORKERS"):
         load(Deadly, records, processes)
+
+
+class WaitingForADeath(StepBatchSampler):
+    """The second batch is asked for when a loader process has died of the first one."""
+
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 1:
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            yield batch
+
+
+def test_a_process_that_is_killed_before_the_loader_is_ready_names_the_image(make_records):
+    records = make_records(6)[3:]
+    dataset = Deadly(records[:1], (0, 2, 1), Augmentation(), 32, (4,), policy=DataErrorPolicy(skip=True))
+    sampler = WaitingForADeath(1, 1, last_step=6)
+    with pytest.raises(DatasetError, match=rf"a loader process .* while reading {records[0].path}"):
+        list(train_batches(dataset, sampler, 1, pin_memory=False))
+
+
+def test_a_death_is_not_raised_while_a_queue_has_its_lock(make_records, monkeypatch):
+    start = queues.Queue._start_thread
+
+    def start_and_lose_the_process(queue):
+        start(queue)
+        process = multiprocessing.active_children()[0]
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # torch is still to find it dead
+
+    monkeypatch.setattr(queues.Queue, "_start_thread", start_and_lose_the_process)
+    with pytest.raises(DatasetError, match=r"a loader process .* between two images") as caught:
+        load(TrainDataset, make_records(6), 1)
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert "read_batches" in {frame.name for frame in frames}
+    assert "put" not in {frame.name for frame in frames}
 
 
 def test_a_process_that_stalls_names_the_image(make_records, monkeypatch):

@@ -114,15 +114,15 @@ def test_a_broken_image_entry_is_one_of_a_broken_annotation_file(weights, root, 
 
 
 def test_a_killed_loader_process_names_the_image(weights, root, monkeypatch):
-    real = inputs.read_record_image
+    real = inputs.read_image_for_warp
 
-    def deadly(record):
+    def deadly(record, shrink):
         if record.path.name == name:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(record)
+        return real(record, shrink)
 
     name = eval_job(weights).records[3].path.name
-    monkeypatch.setattr(inputs, "read_record_image", deadly)
+    monkeypatch.setattr(inputs, "read_image_for_warp", deadly)
     with pytest.raises(DatasetError, match=rf"a loader process .* while reading \S*{name}"):
         evaluated(weights, root, "TEST.WORKERS", "1")
 

@@ -269,3 +269,10 @@ def test_build_criterion_takes_scale_maps_where_the_network_has_them(focal):
     loss = build_criterion(load_config(None, options)).heatmap_loss
     assert isinstance(loss, ScaleMapLoss)
     assert (loss.weighted, loss.penalty_weight) == (focal, 1)
+
+
+def test_a_term_without_a_weight_is_an_error():
+    criterion = PoseCriterion(HeatmapLoss(), {"heatmap": 1.0, "pull": 1.0, "push": 1.0})
+    output, targets = example()
+    with pytest.raises(ValueError, match=r"loss terms \['coupling', 'heatmap', 'pull', 'push'\], but weights"):
+        criterion(output, targets)

@@ -95,6 +95,36 @@ def test_a_name_tells_a_kind_where_the_content_does_not(tmp_path, name):
     assert any(what in text for what in ("an ONNX model", "TensorFlow checkpoint", "safetensors file, or none"))
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_torch_file_under_a_safetensors_name_is_to_be_renamed(tiny_network, tmp_path, legacy):
+    content = saved(tiny_network().state_dict(), _use_new_zipfile_serialization=not legacy)
+    text = refusal(tmp_path / "w.safetensors", content)
+    assert text.endswith("(a PyTorch file under the name of a safetensors file); rename it to w.pth")
+    (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
+    assert read_weight_file(tmp_path / "w.pth").keys() == tiny_network().state_dict().keys()
+
+
+def test_another_archive_under_a_safetensors_name_is_that_archive(tmp_path):
+    assert "an archive of NumPy arrays" in refusal(tmp_path / "w.safetensors", zipped("w.npy"))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_numpy_arrays_are_named_and_the_command_turns_them_into_tensors(
+    tiny_network, tmp_path, monkeypatch, legacy, key
+):
+    weights = tiny_network().state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    content = {key: arrays, "epoch": 3} if key else {**arrays, "arch": "hrnet"}
+    text = refusal(tmp_path / "arrays.pth", saved(content, _use_new_zipfile_serialization=not legacy))
+    assert "(it holds NumPy arrays, not tensors); where you trust its maker, write its weights alone as tensors" in text
+    monkeypatch.chdir(tmp_path)
+    exec(text.split('python -c "')[1].removesuffix('"'))
+    found = read_weight_file("weights.pth")
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in found)
+
+
 def test_a_page_under_a_safetensors_name_is_a_page(tmp_path):
     assert "an HTML page" in refusal(tmp_path / "weights.safetensors", PAGE)
 

@@ -165,8 +165,29 @@ def test_networks_that_differ_are_refused_by_their_keys(weights, keys):
         ({"epoch": 3}, "got nothing there"),
         ({"model": {"a": 1.0}}, "there 'a' is a float"),
         ({"state_dict": {}, "epoch": 3}, "got nothing there"),
+        ({"state_dict": 3}, "got int there"),
+        ({"state_dict": {"a": None}, "optimizer": {}}, "there 'a' is no tensor .a NumPy array, perhaps"),
     ],
 )
 def test_content_without_tensors_is_refused(content, reason):
     with pytest.raises(CheckpointError, match=rf"file\.pth: expected the network's tensors under the key.*{reason}"):
         network_weights(content, "file.pth")
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("key", [None, "optimizer", "optimizer_state_dict", "optim"])
+def test_an_optimizers_state_alone_is_named(kind, key):
+    layer = torch.nn.Linear(2, 2)
+    optimizer = kind(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    content = {key: optimizer.state_dict(), "epoch": 3} if key else optimizer.state_dict()
+    with pytest.raises(
+        CheckpointError, match=r"f\.pth: .* it holds an optimizer's state and no weights; give the file"
+    ):
+        network_weights(content, "f.pth")
+
+
+def test_an_optimizers_tensors_are_no_network():
+    with pytest.raises(CheckpointError, match="it holds an optimizer's state and no weights"):
+        network_weights({"optimizer": {"exp_avg": torch.ones(2)}, "epoch": 3}, "f.pth")

@@ -19,7 +19,8 @@ from coupled_embedding.builders.parts import (
     run_folder,
 )
 from coupled_embedding.config import config_from_dict, default_config, override
-from coupled_embedding.data.audit import unpaired_joints, warnings
+from coupled_embedding.data.audit import warnings
+from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
@@ -103,7 +104,7 @@ def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> Eva
     policy = build_policy(cfg, training=False)
     records = build_records(cfg, schema, split, policy)
     found = [f"{weights}: {note}" for note in notes]
-    found += [f"warning: {line}" for line in warnings(records, schema)]
+    found += [f"warning: {line}" for line in policy.warnings + warnings(records, schema)]
     found += [f"warning: {line}" for line in (unpaired_joints(schema) if cfg.TEST.FLIP else [])]
     job = assemble_eval_job(cfg, place(network, env, channels_last=True), schema, split, records)
     folder = run_folder(cfg) / f"test_{split}"

@@ -33,7 +33,7 @@ from coupled_embedding.utils.errors import ConfigError
 def build_schema(cfg: CfgNode) -> KeypointSchema:
     """Read the schema; DATASET.CATEGORIES and DATASET.ORIENTATION go before its own."""
     schema = load_schema(cfg.DATASET.SCHEMA)
-    chosen = tuple(cfg.DATASET.CATEGORIES) or schema.categories
+    chosen = tuple(map(str, cfg.DATASET.CATEGORIES)) or schema.categories
     return replace(schema, categories=chosen, orientation=cfg.DATASET.ORIENTATION or schema.orientation)
 
 

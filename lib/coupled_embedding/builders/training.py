@@ -24,7 +24,7 @@ from coupled_embedding.builders.parts import (
 )
 from coupled_embedding.config import config_to_dict, config_to_yaml
 from coupled_embedding.config.resume import check_resume_config
-from coupled_embedding.data.audit import training_warnings
+from coupled_embedding.data.audit import training_warnings, warnings
 from coupled_embedding.data.dataset import TrainDataset
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.loader import StepBatchSampler, train_batches
@@ -96,12 +96,14 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     policy = build_policy(cfg, training=True)
     records = build_records(cfg, schema, cfg.DATASET.TRAIN, policy)
     source = annotations_of(cfg, schema, cfg.DATASET.TRAIN)
-    found = training_warnings(records, schema, source, cfg.DATASET.MAX_PEOPLE, cfg.AUGMENT.FLIP > 0)
-    messages += [f"warning: {line}" for line in found]
+    people = cfg.DATASET.MAX_PEOPLE
+    found = training_warnings(records, schema, source, people, cfg.AUGMENT.FLIP > 0, policy.issues)
+    messages += [f"warning: {line}" for line in policy.warnings + found]
     dataset = build_train_dataset(cfg, records, schema, model.strides, policy)
-    people = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
-    about = f"{cfg.NAME}: {len(dataset)} images with {people} labelled people"
-    return replace(assemble_train_run(cfg, env, schema, model, dataset), messages=messages, about=about)
+    labelled = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
+    about = f"{cfg.NAME}: {len(dataset)} images with {labelled} labelled people"
+    run = assemble_train_run(cfg, env, schema, model, dataset)
+    return replace(run, messages=messages + run.messages, about=about)
 
 
 def _split_warnings(cfg: CfgNode, schema: KeypointSchema) -> list[str]:
@@ -151,6 +153,7 @@ def assemble_train_run(
         env=env,
     )
     pin = env.device.type == "cuda"
+    evaluate_val, found = _validation(cfg, schema, dataset.policy, env)
     decode = build_decode_options(cfg, schema)
     return TrainRun(
         distribute(model, env, train.COMPILE),
@@ -175,7 +178,8 @@ def assemble_train_run(
             save_steps=train.SAVE_STEPS,
             max_nonfinite_steps=train.MAX_NONFINITE_STEPS,
         ),
-        evaluate=_validation(cfg, schema, dataset.policy, env),
+        evaluate=evaluate_val,
+        messages=found,
         visualize=partial(draw_batch, schema=schema, options=decode, stride=model.strides[0]),
         raise_if_worker_died=dataset.raise_if_worker_died,
         val_split=cfg.DATASET.VAL,
@@ -191,12 +195,17 @@ def _continue_from(run: TrainRun, path: Path, cfg: CfgNode) -> None:
     run.messages.append(f"continuing from {path} (step {run.state.step} of {run.total_steps})")
 
 
-def _validation(cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPolicy, env: DistEnv) -> Evaluate | None:
+def _validation(
+    cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPolicy, env: DistEnv
+) -> tuple[Evaluate | None, list[str]]:
+    """Return the validation, None without one, and warnings about its annotations."""
     split = cfg.DATASET.VAL
     if not split:
-        return None
+        return None, []
     # always strict: a score on other annotations than the file's would be no score, and now is the time to say so
-    records = build_records(cfg, schema, split, DataErrorPolicy(scored=True))
+    strict = DataErrorPolicy(scored=True)
+    records = build_records(cfg, schema, split, strict)
+    found = [f"warning: DATASET.VAL: {line}" for line in strict.warnings + warnings(records, schema)]
     ids = [record.image_id for record in records] if cfg.DATASET.IMAGE_IDS else None
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
     if not truth.annotated:
@@ -212,10 +221,14 @@ def _validation(cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPolicy, e
         job = replace(job, ground_truth=truth, policy=DataErrorPolicy(policy.skip))
         scores = evaluate(job, env).scores
         heading = "validation images that cannot be read, without detections"
+        if records and len(job.policy.unreadable) == len(records):
+            raise UserError(f"DATASET.VAL: none of the {len(records)} images can be read; {job.policy.issues[0]}")
         text = policy.report(heading, job.policy.issues, run_folder(cfg) if env.is_rank0 else None)
-        if text and env.is_rank0:
-            tqdm.write(text)
+        policy.oriented |= job.policy.oriented
+        for line in filter(None, (text, policy.report_oriented())):
+            if env.is_rank0:
+                tqdm.write(line)
         assert scores is not None
         return scores.values
 
-    return run_validation
+    return run_validation, found

@@ -76,7 +76,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "FLIP": Option(0.5, between(0, 1), "probability"),
         "EXACT_FLIP": Option(False, None, "flip joints exactly in image pixels; False: as the released program does, about one cell off"),
         "REDUCED_DECODE": Option(True, None, "decode JPEGs smaller where the crop halves them anyway; False: the released program's pixels"),
-        "COLOR": Option(0.0, between(0, 0.9), "brightness, contrast and saturation vary by up to this share"),
+        "COLOR": Option(0.0, between(0, 0.9), "contrast and saturation vary by up to ± this share, brightness by up to ± half of it"),
     },
     "MODEL": {
         "BACKBONE": Option("hrnet", one_of("hrnet", "hourglass"), "hourglass: stacked hourglasses, each with outputs of its own"),

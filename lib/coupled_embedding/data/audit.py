@@ -1,6 +1,5 @@
 """What can be read and yet looks wrong: one list of kinds, for the checker, training and testing alike."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coupled_embedding.data.evaluators import EVALUATORS, Evaluator
 from coupled_embedding.data.io.data_errors import DataIssue
+from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.people import is_area, joint_boxes
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
@@ -18,6 +19,8 @@ from coupled_embedding.utils.errors import DatasetError
 # joints may lie this far outside the box, in parts of its longer side: boxes are drawn around what is
 # seen, joints lie inside the body, and annotators of the one did not see the other
 BOX_MARGIN = 0.1
+# the share of people in larger crowds that is worth a warning
+MANY = 0.05
 
 Mask = NDArray[np.bool_]
 
@@ -31,8 +34,8 @@ class People:
         image, place: (T,) of each person: position of its image, and its own among the image's people.
         keypoints: (T, K, 3); boxes: (T, 4); sizes: (T, 2) width, height of the image.
         crowds: (T,) bool; counts: (T,) num_keypoints; areas: (T,), NaN: none is given.
-        scored_by_area: whether the evaluator uses the file's areas; CrowdPose's uses boxes, and counts
-            neither head nor neck in num_keypoints.
+        rules: of the evaluator; CrowdPose's do not use the file's areas, and its num_keypoints counts neither head
+            nor neck.
     """
 
     records: Sequence[ImageRecord]
@@ -44,7 +47,7 @@ class People:
     crowds: Mask
     counts: NDArray[np.int64]
     areas: NDArray[np.float64]
-    scored_by_area: bool
+    rules: Evaluator
 
     @property
     def labels(self) -> Mask:
@@ -80,7 +83,7 @@ def people_of(records: Sequence[ImageRecord], schema: KeypointSchema) -> People:
         column((r.crowds for r in records), np.bool_),
         column((r.num_keypoints for r in records), np.int64),
         column((r.areas for r in records), np.float64),
-        schema.evaluator != "crowdpose",
+        EVALUATORS[schema.evaluator],
     )
 
 
@@ -92,42 +95,57 @@ class Kind:
         name: heading of a list.
         field: of the annotation.
         text: what is wrong, with ``str.format`` fields: outside, joints, box, count, area, size.
-        warns: whether training and testing warn of it, as it changes what is learned or scored.
+        warns: the share of the people from which training and testing warn of it, as it changes what is learned or
+            scored; above 1: never, only the checker lists it.
     """
 
     name: str
     field: str
     text: str
-    warns: bool = False
+    warns: float = 2.0
 
 
 KINDS = (
     Kind(
         "coordinates that look like fractions", "keypoints",
-        "all labelled joints lie between 0 and 1: coordinates must be in pixels, not parts of the image", True,
+        "all labelled joints lie between 0 and 1: coordinates must be in pixels, not parts of the image", 0.0,
     ),
     Kind("joints on one point", "keypoints", "all {joints} labelled joints lie on the same point", True),
     Kind(
         "labelled joints at (0, 0)", "keypoints",
-        "a joint that is not annotated must have the label 0, not the place (0, 0)", True,
+        "a joint that is not annotated must have the label 0, not the place (0, 0)", 0.0,
+    ),
+    Kind(
+        "joints with coordinates and label 0", "keypoints",
+        "a joint with label 0 has coordinates: it counts as not annotated, and is neither learned nor scored", 0.0,
     ),
     Kind("joints outside the image", "keypoints", "{outside} of {joints} labelled joints are outside the image"),
     Kind(
         "people without a joint inside the image", "keypoints",
-        "all {joints} labelled joints are outside the image of {size}: nothing to learn from", True,
+        "all {joints} labelled joints are outside the image of {size}: nothing to learn from", 0.0,
     ),
     Kind(
         "boxes without area", "bbox",
-        "the box {box} has no area; that of the labelled joints is taken for the person's scale", True,
+        "the box {box} has no area; that of the labelled joints is taken for the person's scale (a single joint has "
+        "none, and cannot be found by a scorer)", 0.0,
+    ),
+    Kind(
+        "boxes beyond the image", "bbox",
+        f"the box {{box}} leaves the image of {{size}} by more than {BOX_MARGIN:.0%} of its longer side: COCO's boxes "
+        "are x, y, width, height in pixels", 0.1,
     ),
     Kind("people outside the image", "bbox", "the box {box} is outside the image of {size}"),
     Kind(
         "joints outside the box", "bbox",
-        f"a labelled joint is more than {BOX_MARGIN:.0%} of the longer side outside the box {{box}}",
+        f"a labelled joint is more than {BOX_MARGIN:.0%} of the longer side outside the box {{box}}", 0.5,
     ),
     Kind(
         "areas that say nothing", "area",
-        "the area is {area}, so people are scored by 0.53 of the box's area, as if there were none", True,
+        "the area is {area}, so people are scored by 0.53 of the box's area, as if there were none", 0.0,
+    ),
+    Kind(
+        "areas that do not fit the box", "area",
+        "the area is {area}, but the box is {box}: people are scored by areas in square pixels of the image", 0.1,
     ),
     Kind(
         "num_keypoints and labels differ", "num_keypoints", "num_keypoints is {count}, but {joints} joints are labelled"
@@ -135,16 +153,16 @@ KINDS = (
     Kind(
         "num_keypoints 0 of people with joints", "num_keypoints",
         "{joints} joints are labelled, but num_keypoints is 0: the evaluator leaves such people out, and where a "
-        "segmentation is given training masks it out of the heatmap loss", True,
+        "segmentation is given training masks it out of the heatmap loss", 0.0,
     ),
     Kind(
         "num_keypoints without labels", "num_keypoints",
-        "num_keypoints is {count}, but no joint is labelled: no person to learn from or to find",
+        "num_keypoints is {count}, but no joint is labelled: no person to learn from or to find", 0.0,
     ),
     Kind(
         "crowd flags on people with joints", "iscrowd",
         "iscrowd is 1 for a person with {joints} labelled joints: the evaluator leaves crowds out, and where a "
-        "segmentation is given training masks it out of the heatmap loss; a person needs iscrowd 0", True,
+        "segmentation is given training masks it out of the heatmap loss; a person needs iscrowd 0", 0.0,
     ),
     Kind(
         "people without any label", "keypoints",
@@ -157,15 +175,19 @@ KINDS = (
 def _suspects(people: People) -> dict[str, Mask]:
     """Return which people each of `KINDS` is wrong with: name -> (T,)."""
     points, labels, inside, labelled = people.keypoints[..., :2], people.labels, people.inside, people.labelled
-    joints, counts, by_area = labels.sum(1), people.counts, people.scored_by_area
+    joints, counts, by_area = labels.sum(1), people.counts, not people.rules.box_areas
     small = (((points >= 0) & (points <= 1)).all(-1) | ~labels).all(1)
-    fractions = small & (joints > 1) & (people.sizes.min(1) > 8)
+    somewhere = (labels & (points != 0).any(-1)).any(1)
+    fractions = small & somewhere & (people.sizes.min(1) > 8)
     on_one_point = (joints > 2) & (joint_boxes(people.keypoints)[:, 2:] == 0).all(1) & ~fractions
     low, high = people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]
     boxless = labelled & (people.boxes[:, 2:] <= 0).any(1)
     margin = BOX_MARGIN * people.boxes[:, 2:].max(1, initial=0)[:, None, None]
     beyond = ((points < low[:, None] - margin) | (points > high[:, None] + margin)).any(-1)
     no_area = np.isfinite(people.areas) & ~is_area(people.areas)
+    box_area = people.boxes[:, 2:].astype(np.float64).prod(1)
+    misfit = is_area(people.areas) & ((people.areas > 1.05 * box_area) | (people.areas < 0.02 * box_area))
+    reach, outside = margin[:, 0], ((low >= people.sizes) | (high <= 0)).any(1)
     unmarked = np.array([not record.ignored for record in people.records], bool)[people.image]
     keys = np.concatenate((people.image[:, None], people.keypoints.reshape(len(people.image), -1)), 1)
     again = np.ones(len(keys), bool)
@@ -174,12 +196,15 @@ def _suspects(people: People) -> dict[str, Mask]:
         "coordinates that look like fractions": fractions,
         "joints on one point": on_one_point,
         "labelled joints at (0, 0)": (labels & (points == 0).all(-1)).any(1) & ~on_one_point & ~fractions,
+        "joints with coordinates and label 0": (~labels & (points != 0).any(-1)).any(1),
         "joints outside the image": (labels & ~inside).any(1),
         "people without a joint inside the image": labelled & ~inside.any(1),
         "boxes without area": boxless,
-        "people outside the image": labelled & ~boxless & ((low >= people.sizes) | (high <= 0)).any(1),
+        "boxes beyond the image": labelled & ~outside & ((low < -reach) | (high > people.sizes + reach)).any(1),
+        "people outside the image": labelled & ~boxless & outside,
         "joints outside the box": (labels & beyond).any(1) & ~boxless,
         "areas that say nothing": labelled & no_area & ~people.crowds & by_area,
+        "areas that do not fit the box": labelled & misfit & ~boxless & ~people.crowds & by_area,
         "num_keypoints and labels differ": labelled & (counts != joints) & (counts > 0) & by_area,
         "num_keypoints 0 of people with joints": labelled & (counts == 0) & ~people.crowds & by_area,
         "num_keypoints without labels": ~labelled & (counts > 0),
@@ -218,24 +243,54 @@ def warnings(records: Sequence[ImageRecord], schema: KeypointSchema) -> list[str
     people = people_of([r for r in records if len(r.ids) == len(r.keypoints)], schema)
     lines = []
     for kind, rows in suspicious(people):
-        if kind.warns:
+        if len(rows) >= kind.warns * max(int(people.labelled.sum()), 1):
             lines.append(f"{kind.name}: {len(rows)} of {len(people.image)} people; {issue_of(people, kind, rows[0])}")
+    return lines + split_warnings(people)
+
+
+def split_warnings(people: People) -> list[str]:
+    """Return what looks wrong with the people of a split as a whole."""
+    lines, joints = [], people.labels.sum(1)
+    if people.labels.shape[1] > 2 and len(joints) > 1 and joints.max() == 1:
+        lines.append(
+            f"none of the {int(people.labelled.sum())} labelled people has more than one labelled joint: is each joint "
+            "an annotation of its own? An annotation is one person, with all joints"
+        )
+    counted, most = people.labelled & ~people.crowds & (people.counts > 0), people.rules.max_detections
+    each = np.bincount(people.image[counted], minlength=len(people.records))
+    if each[each > most].sum() > MANY * max(each.sum(), 1):
+        lines.append(
+            f"{int((each > most).sum())} images have more than {most} people, such as "
+            f"{people.records[int(each.argmax())].path} with {each.max()}: scores count {most} detections an image, "
+            "so the others cannot be found"
+        )
+    indices = [r.crowd_index for r in people.records if r.crowd_index is not None]
+    if max(indices, default=0.0) > 1:
+        lines.append(f"a crowdIndex is {max(indices):g}: it must be from 0 to 1, or images are of the wrong difficulty")
     return lines
 
 
 def training_warnings(
-    records: Sequence[ImageRecord], schema: KeypointSchema, file: Path, max_people: int, flips: bool
+    records: Sequence[ImageRecord],
+    schema: KeypointSchema,
+    file: Path,
+    max_people: int,
+    flips: bool,
+    skipped: Sequence[DataIssue] = (),
 ) -> list[str]:
     """Return what a training on records should say first, a line each; see `warnings`.
 
     Raises:
-        DatasetError: no person has a labelled joint; ``file``, the annotations, is named.
+        DatasetError: no person has a labelled joint; ``file``, the annotations, is named, and the first entry that was
+            skipped as invalid.
     """
     if not people_of(records, schema).labelled.any():
         count = sum(record.annotations for record in records)
         raise DatasetError(
-            f"{file}: no person to learn from: {count} annotations of people in {len(records)} images, none with a "
-            "labelled joint (keypoints x, y, label above 0); tools/check_dataset.py says more"
+            f"{file}: no person to learn from: {count} annotations of people in {len(records)} images, none valid with "
+            f"a labelled joint (keypoints x, y, label above 0)"
+            + (f"; {len(skipped)} entries are invalid, such as {skipped[0].text}" if skipped else "")
+            + "; tools/check_dataset.py lists everything"
         )
     lines = warnings(records, schema)
     crowded = [r for r in records if (r.keypoints[..., 2] > 0).any(1).sum() > max_people]
@@ -245,35 +300,3 @@ def training_warnings(
             f"{crowded[0].path}: those with fewest joints are left out"
         )
     return lines + (unpaired_joints(schema) if flips else [])
-
-
-_SIDES = re.compile(
-    r"^(left|right|l|r)(?=[_ \-.A-Z])|(?<=[_ \-.])(left|right|Left|Right|[lrLR])$|^(Left|Right|L|R)(?=[A-Z_ ])"
-)
-_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
-
-
-def _flipped_name(name: str) -> str:
-    """Return a joint's name with left for right; empty: it names no side."""
-    match = _SIDES.search(name)
-    if not match:
-        return ""
-    side = match[0]
-    other = _OTHER[side.lower()]
-    other = other.upper() if side.isupper() else other.capitalize() if side[0].isupper() else other
-    return name[: match.start()] + other + name[match.end() :]
-
-
-def unpaired_joints(schema: KeypointSchema) -> list[str]:
-    """Return a line for each left and right joint that are no flip pair: a flip teaches each as the other."""
-    partner = {schema.joints[i]: schema.joints[j] for i, j in enumerate(schema.flip_index)}
-    pairs = []
-    for name in schema.joints:
-        wanted = _flipped_name(name)
-        if wanted in partner and partner[name] != wanted and (wanted, name) not in pairs:
-            pairs.append((name, wanted))
-    return [
-        f"{one} and {other} are not in flip_pairs of schema '{schema.name}': a flipped image teaches each as the "
-        "other; add the pair, or set AUGMENT.FLIP 0 and TEST.FLIP False"
-        for one, other in pairs
-    ]

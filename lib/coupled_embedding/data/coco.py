@@ -11,7 +11,7 @@ import numpy as np
 
 from coupled_embedding.data.io.data_errors import DataError, DataErrorPolicy, DataIssue
 from coupled_embedding.data.io.entries import AnnotationEntry, EntryReader
-from coupled_embedding.data.people import person_categories
+from coupled_embedding.data.people import category_warnings, person_categories
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.utils.errors import DatasetError, short_repr
@@ -78,6 +78,7 @@ def read_split(
     path, folder = annotation_file(schema, split, root), dataset_root(schema, root)
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     categories = person_categories(content, schema, path)
+    policy.warnings += category_warnings(content.get("annotations", []), categories, path)
     reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories)
     images, known = _images(content["images"], reader, policy)
     by_image = _by_image(content.get("annotations", []), known, reader, policy)

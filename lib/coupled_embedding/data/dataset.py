@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coupled_embedding.data.images import DecodedImage, read_image_for_warp
+from coupled_embedding.data.images import orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.people import usable_boxes
@@ -179,10 +179,10 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         params = self.augmentation.sample(rng, size)
         shrink = params.side(size) / self.input_size if self.reduced_decode else 1.0
         decoded = read_image_for_warp(record, shrink)
-        # colours after the warp: fewer pixels
-        warped = warp_image(decoded.pixels, params, self.input_size, size, decoded.reduction)
+        pixels = self.augmentation.jitter_color(rng, decoded.pixels)  # before the warp, whose border stays black
+        warped = warp_image(pixels, params, self.input_size, size, decoded.reduction)
         warped = np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
-        sample = self.build_sample(record, params, self.augmentation.jitter_color(rng, warped), key.step_images)
+        sample = self.build_sample(record, params, warped, key.step_images)
         return replace(sample, oriented=(orientation_issue(record, decoded),)) if decoded.orientation > 1 else sample
 
     def build_sample(
@@ -205,13 +205,6 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         scales[:count] = person_scales(boxes, params.matrix(size, self.input_size), self.input_size)
         dropped = len(record.keypoints) - count
         return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
-
-
-def orientation_issue(record: ImageRecord, decoded: DecodedImage) -> DataIssue:
-    """Say how an image with an EXIF orientation was read."""
-    how = "turned upright" if decoded.turned else "read as stored, whose size the annotations have"
-    text = f"EXIF orientation {decoded.orientation}: {how} (DATASET.ORIENTATION stored or upright chooses)"
-    return DataIssue(str(record.path), text, "orientation", record.image_id)
 
 
 def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coupled_embedding.data.io.archives import inside_archive, read_member
 from coupled_embedding.data.io.data_errors import DataError, DataIssue
-from coupled_embedding.data.io.headers import Header, read_header, read_orientation
+from coupled_embedding.data.io.headers import Header, is_tiff, read_header, read_orientation
 from coupled_embedding.data.records import MAX_PIXELS, ImageRecord
 
 MAX_BYTES = 2**30  # of an image's file
@@ -134,14 +134,17 @@ def is_turned(record: ImageRecord, size: tuple[int, int], orientation: int) -> b
 
 
 def _decode(path: Path, content: bytes, reduction: int = 1) -> NDArray[np.uint8]:
-    flags = REDUCED_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION  # which is left to `upright`
+    """Return the pixels as stored; turning them is left to `upright`."""
+    flags = REDUCED_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
         raise _fault(path, f"not an image that OpenCV can read ({error.err or error!s:.100})") from error
     if image is None:
         raise _fault(path, f"not an image that OpenCV can read ({len(content)} bytes)")
-    return np.asarray(image, np.uint8)
+    pixels = np.asarray(image, np.uint8)
+    # OpenCV turns TIFF files whatever the flags; 6 and 8 undo each other, the others themselves
+    return upright(pixels, {6: 8, 8: 6}.get(o := read_orientation(content), o)) if is_tiff(content) else pixels
 
 
 def read_record_image(record: ImageRecord) -> NDArray[np.uint8]:
@@ -176,6 +179,13 @@ def read_image_for_warp(record: ImageRecord, shrink: float) -> DecodedImage:
     size = header.size if reduction > 1 and header.size else (pixels.shape[1], pixels.shape[0])
     turned = is_turned(record, size, orientation)
     return DecodedImage(upright(pixels, orientation) if turned else pixels, reduction, orientation, turned)
+
+
+def orientation_issue(record: ImageRecord, decoded: DecodedImage) -> DataIssue:
+    """Say how an image with an EXIF orientation was read."""
+    how = "turned upright" if decoded.turned else "read as stored, whose size the annotations have"
+    text = f"EXIF orientation {decoded.orientation}: {how} (DATASET.ORIENTATION stored or upright chooses)"
+    return DataIssue(str(record.path), text, "orientation", record.image_id)
 
 
 def normalise(images: Tensor, pixels: str = "imagenet") -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.data.io.worker_monitor import STALLED_SECONDS
+from coupled_embedding.data.io.worker_monitor import STALLED_SECONDS, report_deaths_outside_puts
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.utils.errors import DatasetError
 
@@ -128,10 +128,12 @@ def read_batches(dataset: Any, workers: int, pin_memory: bool, **options: Any) -
         timeout=STALLED_SECONDS if workers else 0,
         **options,
     )
-    batches = iter(loader)
-    kill = partial(_kill, list(getattr(batches, "_workers", ())))
-    atexit.register(kill)  # multiprocessing would send a signal that they ignore, and wait
+    report_deaths_outside_puts()
+    batches, kill = None, partial(_kill, [])
     try:
+        batches = iter(loader)  # its processes begin to read, and may die, before it returns
+        kill = partial(_kill, list(getattr(batches, "_workers", ())))
+        atexit.register(kill)  # multiprocessing would send a signal that they ignore, and wait
         for batch in batches:
             if isinstance(batch, DatasetError):
                 raise batch

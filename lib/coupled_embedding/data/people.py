@@ -81,6 +81,48 @@ def person_categories(content: Mapping[str, Any], schema: KeypointSchema, path: 
     )
 
 
+def category_warnings(annotations: Sequence[Any], categories: PersonCategories, path: Path) -> list[str]:
+    """Return what looks wrong with which annotations of a file are people's.
+
+    That is a category which is left out although its annotations have keypoints, and one that counts as people
+    although none of its annotations has a labelled joint, while others have.
+    """
+    count: dict[int | None, int] = {}
+    labelled: dict[int | None, int] = {}
+    for annotation in annotations:
+        if isinstance(annotation, dict) and not annotation.get("iscrowd"):
+            number = whole_number(annotation.get("category_id"))
+            count[number] = count.get(number, 0) + 1
+            labelled[number] = labelled.get(number, 0) + _has_label(annotation.get("keypoints"))
+    found = []
+    for number, total in count.items():
+        name = {**categories.people, **categories.others}.get(number or 0, "")
+        name = (
+            f"category '{name}' ({number})"
+            if name
+            else f"category_id {number}"
+            if number is not None
+            else "no category"
+        )
+        if number in categories.others and labelled[number]:
+            found.append(
+                f"{path}: {labelled[number]} of the {total} annotations of {name} have labelled joints, but are left "
+                "out: the category does not list the joints of the schema in the schema's order"
+            )
+        if number not in categories.others and not labelled[number] and any(labelled.values()):
+            found.append(
+                f"{path}: none of the {total} annotations of {name} has a labelled joint; they count as people without "
+                "keypoints, whose segmentations training ignores. If they are not people, give them a category of "
+                "their own without keypoints, or choose with DATASET.CATEGORIES"
+            )
+    return found
+
+
+def _has_label(keypoints: Any) -> bool:
+    labels = keypoints[2::3] if isinstance(keypoints, list) else []
+    return any(isinstance(label, int | float) and label > 0 for label in labels)
+
+
 def _names(entries: Sequence[Any], path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in entries:
@@ -96,9 +138,10 @@ def _names(entries: Sequence[Any], path: Path) -> dict[int, str]:
 
 
 def _by_use(content: Mapping[str, Any], names: Mapping[int, str]) -> list[int]:
-    """Return the categories whose annotations have keypoints."""
+    """Return the categories whose annotations have labelled joints."""
     annotations = content.get("annotations") or []
-    used = {whole_number(a.get("category_id")) for a in annotations if isinstance(a, dict) and a.get("keypoints")}
+    entries = [a for a in annotations if isinstance(a, dict)]
+    used = {whole_number(a.get("category_id")) for a in entries if _has_label(a.get("keypoints"))}
     return [number for number in names if number in used]
 
 

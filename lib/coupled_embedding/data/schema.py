@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.utils.errors import DatasetError, short_repr
 from coupled_embedding.utils.paths import name_error, path_error, resolve
 from coupled_embedding.utils.plain_yaml import parse_yaml, read_text
 
-EVALUATORS = ("coco", "crowdpose")
 MOST_JOINTS = 1000
 # "auto": upright, unless the annotated size is that of the stored pixels; "upright"; "stored": never turned
 ORIENTATIONS = ("auto", "upright", "stored")
@@ -40,7 +40,7 @@ class KeypointSchema:
         sigmas: K object-keypoint-similarity sigmas.
         grouping_order: all joint numbers, in the order in which grouping visits them.
         colors: K (red, green, blue) triples for drawings.
-        evaluator: ``"coco"`` or ``"crowdpose"``: which benchmark's rules score results.
+        evaluator: name of the rules that score results, see `evaluators.EVALUATORS`.
         root: folder of the data set, relative to the checkout or absolute.
         splits: name -> files.
         synthetic: whether tools/ render the files when they are missing.
@@ -148,7 +148,7 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
         _sigmas(fields["sigmas"], len(joints), source),
         order,
         _colors(fields.get("colors") or [], len(joints), source),
-        evaluator=_one_of(fields.get("evaluator", "coco"), EVALUATORS, f"{source}: evaluator"),
+        evaluator=_one_of(fields.get("evaluator", "coco"), tuple(EVALUATORS), f"{source}: evaluator"),
         root=fields.get("root", ""),
         splits=_splits(fields.get("splits", {}), source),
         synthetic=fields.get("synthetic", False),

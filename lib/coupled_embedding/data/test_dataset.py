@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coupled_embedding.data.geometry import ResizeGeometry, resize_geometry
-from coupled_embedding.data.images import read_record_image
+from coupled_embedding.data.images import orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.loader import read_batches
@@ -32,6 +32,7 @@ class TestBatch:
         geometries: of each image.
         indices: positions of the images in the list of records.
         skipped: position of each image that could not be read -> why; its pixels are black.
+        oriented: the images with an EXIF orientation.
     """
 
     __test__ = False  # not a test class for pytest
@@ -39,6 +40,7 @@ class TestBatch:
     geometries: tuple[ResizeGeometry, ...]
     indices: tuple[int, ...]
     skipped: dict[int, DataIssue] = field(default_factory=dict)
+    oriented: tuple[DataIssue, ...] = ()
 
     def pin_memory(self) -> "TestBatch":
         """Return the batch in page-locked memory (called by torch's loader)."""
@@ -113,25 +115,28 @@ class TestDataset(Dataset[TestBatch | DatasetError]):
         records = [self.records[i] for i in indices]
         geometries = [resize_geometry((r.width, r.height), self.input_size) for r in records]
         skipped: dict[int, DataIssue] = {}
+        oriented: list[DataIssue] = []
         try:
-            sources = [self._image(index, skipped) for index in indices]
+            sources = [self._image(index, skipped, oriented) for index in indices]
         except DatasetError as error:
             return error
         images = []
         for factor in self.scales:
             warped = [warp_to_input(p, g, factor) for p, g in zip(sources, geometries, strict=True)]
             images.append(torch.from_numpy(np.stack(warped)))
-        return TestBatch(tuple(images), tuple(geometries), tuple(indices), skipped)
+        return TestBatch(tuple(images), tuple(geometries), tuple(indices), skipped, tuple(oriented))
 
-    def _image(self, index: int, skipped: dict[int, DataIssue]) -> NDArray[np.uint8]:
+    def _image(self, index: int, skipped: dict[int, DataIssue], oriented: list[DataIssue]) -> NDArray[np.uint8]:
         record = self.records[index]
         try:
             with self.monitor.reading(index):
-                return read_record_image(record)
+                decoded = read_image_for_warp(record, 1.0)
         except DatasetError as error:
             skipped[index] = image_issue(error, record.path, record.image_id)
             self.policy.raise_if_strict(skipped[index])
             return np.zeros((1, 1, 3), np.uint8)
+        oriented += [orientation_issue(record, decoded)] if decoded.orientation > 1 else []
+        return decoded.pixels
 
     def raise_if_worker_died(self, error: RuntimeError) -> None:
         """Raise DatasetError with the image's file if this error says that loader processes died."""

@@ -31,8 +31,8 @@ class AffineParams:
 
     def side(self, image_size: tuple[int, int]) -> float:
         """Return the side of the region in pixels of an image of (width, height)."""
-        # the released program keeps the side in float32, in units of 200 pixels; each step rounds. A plain
-        # float is rounded before it multiplies a float32, a NumPy float64 is not: its recordings have both
+        # float32 with these roundings, in units of 200 pixels, is the released program's side to the last bit; NumPy
+        # rounds a plain float before it multiplies a float32, but not a float64: the recordings have both
         side = np.float32(np.float32(min(image_size)) * self.scale)
         return float(side / np.float32(200) * np.float32(200))
 
@@ -47,7 +47,7 @@ class AffineParams:
         center = (width / 2 + self.translate[0], height / 2 + self.translate[1])
         matrix = crop_to_output_affine(center, self.side(image_size), self.rotation, (output_size, output_size))
         if reduction > 1:
-            # whole numbers are the middles of pixels: a small one's is at r·x + (r − 1)/2 in the image
+            # pixel centers are at whole numbers: pixel x of the reduced image covers r·x + (r − 1)/2 of the image
             matrix[:, 2] += matrix[:, :2].sum(1) * (reduction - 1) / 2
             matrix[:, :2] *= reduction
         return matrix
@@ -58,13 +58,13 @@ class Augmentation:
     """Ranges of the parameters; the defaults are the paper's.
 
     Attributes:
-        scale: least and greatest `AffineParams.scale`.
-        rotation: greatest rotation, degrees, either way.
-        translate: greatest shift as a share of the scaled image size, either way.
+        scale: range of `AffineParams.scale`.
+        rotation: largest rotation, ± degrees.
+        translate: largest shift, ± a share of the scaled image size.
         flip: probability of a flip.
         exact_flip: flip joints exactly in image pixels. The released program's flip puts most of them one heatmap
             cell off, which the paper's results include.
-        color: brightness, contrast and saturation vary by up to this share.
+        color: contrast and saturation vary by up to ± this share, brightness by up to ± half of it.
     """
 
     scale: tuple[float, float] = (0.75, 1.5)
@@ -84,16 +84,16 @@ class Augmentation:
     @staticmethod
     def _shift(rng: np.random.Generator, limit: float) -> int:
         whole = int(limit)
-        return int(rng.integers(-whole, whole)) if whole > 0 else 0
+        return int(rng.integers(-whole, whole)) if whole > 0 else 0  # half-open, as in the released program
 
     def jitter_color(self, rng: np.random.Generator, image: Image) -> Image:
-        """Return the RGB image with brightness, contrast and saturation varied."""
+        """Return a BGR image with brightness, contrast and saturation varied."""
         if not self.color:
             return image
         contrast, saturation = 1 + self.color * rng.uniform(-1, 1, 2)
         brightness = 255 * self.color * rng.uniform(-0.5, 0.5)
         # both are linear in the colours, so one 3×4 matrix does them: grey = luma weights
-        grey = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
+        grey = np.tile(np.array([0.114, 0.587, 0.299]), (3, 1))
         mix = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
         offset = 127.5 * (1 - contrast) + brightness
         mixed = cv2.transform(image, np.hstack([mix, np.full((3, 1), offset)]))

@@ -87,10 +87,10 @@ def find_peaks(heatmap: Map, tags: Map, options: DecodeOptions) -> list[Peak]:
     suppressed = whole * (whole == largest)
     if rules.dedup_plateaus:
         suppressed = _first_of_plateaus(suppressed, whole, rules.kernel // 2, float(np.float32(rules.threshold)))
-    places = suppressed.flatten().topk(min(rules.limit, whole.numel())).indices.tolist()
     if rules.ties == "rows":
-        by_score = np.argsort(-suppressed.flatten().numpy(), kind="stable")
-        places = by_score[: rules.limit].tolist()
+        places = np.argsort(-suppressed.flatten().numpy(), kind="stable")[: rules.limit].tolist()
+    else:
+        places = suppressed.flatten().topk(min(rules.limit, whole.numel())).indices.tolist()
     found = [(*divmod(place, heatmap.shape[1]), suppressed.flatten()[place].numpy()) for place in places]
     return [(x, y, score[()], tags[y, x]) for y, x, score in found if score > np.float32(rules.threshold)]
 
@@ -107,19 +107,20 @@ def _first_of_plateaus(suppressed: torch.Tensor, whole: torch.Tensor, radius: in
 
 
 def group_peaks(peaks: list[list[Peak]], options: DecodeOptions) -> list[Person]:
-    """Let peaks join people, joint by joint, by least total cost (section 5.4).
+    """Assign peaks to people, joint by joint, at minimum total cost (section 5.4).
 
     Returns:
         People in the order in which they were started.
     """
     people: list[Person] = []
     for joint in options.grouping_order:
-        known = people[: options.max_joined or None]
-        partner = assign(peaks[joint], known, options) if peaks[joint] and known else {}
-        for number, peak in enumerate(peaks[joint]):
-            if number not in partner:
-                people.append(Person())
-            (known[partner[number]] if number in partner else people[-1]).add(joint, peak)
+        joinable = people[: options.max_joined or None]
+        partner = assign(peaks[joint], joinable, options) if peaks[joint] and joinable else {}
+        for index, peak in enumerate(peaks[joint]):
+            person = joinable[partner[index]] if index in partner else Person()
+            person.add(joint, peak)
+            if index not in partner:
+                people.append(person)
     return people
 
 

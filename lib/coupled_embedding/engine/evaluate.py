@@ -127,9 +127,10 @@ def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[P
     with tqdm(total=share, unit="image", desc="test", disable=not (progress and env.is_rank0)) as bar:
         mine = predict_records(job, job.new_pipeline(), env, times, bar.update)
     poses: PosesByImage = {}
-    for part, issues in gather((mine, job.policy.issues), env):
+    for part, issues, oriented in gather((mine, job.policy.issues, job.policy.oriented), env):
         poses |= part
         job.policy.add(issues)
+        job.policy.oriented |= oriented
     # the order of the annotation file, whatever the ranks
     return {record.image_id: poses[record.image_id] for record in job.records}, times
 
@@ -169,6 +170,7 @@ def predict_records(
             for index, found in zip(batch.indices, detected, strict=True):
                 poses[usable[index].image_id] = [] if index in batch.skipped else found
             job.policy.add(batch.skipped.values())
+            job.policy.oriented |= dict.fromkeys(batch.oriented)
             progress(len(detected))
     except RuntimeError as error:
         dataset.raise_if_worker_died(error)

@@ -20,22 +20,19 @@ class InvalidImages:
     def __init__(self, policy: DataErrorPolicy, folder: Path, env: DistEnv) -> None:
         self.policy, self.folder, self.env = policy, folder, env
         self.skipped: list[DataIssue] = []
-        self.oriented: dict[DataIssue, None] = {}
-        self.reported: set[DataIssue] = set()
 
     def add(self, batch: TrainBatch) -> None:
         """Collect the issues of a batch."""
         self.skipped += batch.skipped
-        self.oriented |= dict.fromkeys(batch.oriented)
+        self.policy.oriented |= dict.fromkeys(batch.oriented)
 
     def report(self, logger: Logger, epoch: int) -> None:
         """Report the issues of all ranks; every rank must call it."""
-        parts = gather((self.skipped, list(self.oriented)), self.env)
-        self.skipped, self.oriented = [], {}
+        parts = gather((self.skipped, self.policy.oriented), self.env)
+        self.skipped = []
         skipped = [issue for part, _ in parts for issue in part]
         heading = f"epoch {epoch}: images that cannot be read, others in their places"
         logger.info(self.policy.report(heading, skipped, self.folder if logger.enabled else None))
-        oriented = dict.fromkeys(issue for _, part in parts for issue in part if issue not in self.reported)
-        self.reported |= oriented.keys()
-        if oriented:
-            logger.info(f"warning: {len(oriented)} images with an EXIF orientation, such as {next(iter(oriented))}")
+        for _, oriented in parts:
+            self.policy.oriented |= oriented
+        logger.info(self.policy.report_oriented())

@@ -37,7 +37,7 @@ def _choose(folder: Path, resume: str | None, restarted: bool) -> tuple[Path | N
     if resume == "auto" or (restarted and checkpoints):
         if checkpoints:
             return latest_valid(folder)
-        _check_unused(folder, "its checkpoints are gone, so it cannot be continued")
+        _check_unused(folder, f"its checkpoints are gone, so it cannot be continued; {_from_weights(folder)}")
         return None, []
     if resume is None:
         _check_unused(folder, "continue it with --resume")
@@ -61,6 +61,12 @@ def _check_unused(folder: Path, advice: str) -> None:
             f"{folder} already holds a run; {advice}, or give the new one another folder: NAME some_name or "
             "OUTPUT_DIR some_folder"
         )
+
+
+def _from_weights(folder: Path) -> str:
+    """Return how to train on from a run's weights alone."""
+    found = [folder / name for name in ("best.pth", "final.pth") if (folder / name).is_file()]
+    return f"start another run from its weights, NAME some_name MODEL.INIT_FROM {found[0]}" if found else "start again"
 
 
 def _prepare(folder: Path) -> None:

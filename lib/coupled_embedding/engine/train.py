@@ -162,7 +162,7 @@ def _loop(run: TrainRun, logger: Logger, stop: StopSignal) -> None:
                 run.invalid.report(logger, -(-state.step // run.steps_per_epoch))
             if signal or _is_saved(run):
                 report_nonfinite(run, guard, logger)
-                run.checkpointer.save({})
+                run.checkpointer.save(metrics={})  # those of a validation follow
             if signal:
                 barrier(run.env)  # or torchrun would end rank 0 while it still writes
                 raise StoppedBySignal(signal)
@@ -291,8 +291,10 @@ def _is_validated(run: TrainRun) -> bool:
 
 def _is_saved(run: TrainRun) -> bool:
     step, options = run.state.step, run.options
-    if step % run.steps_per_epoch:
-        return _is_due(step, options.save_steps)
-    # before a validation too: it may take long, and be stopped
-    epoch = step // run.steps_per_epoch
-    return run.state.validation_pending or step == run.total_steps or epoch % options.save_every == 0
+    if _is_due(step, options.save_steps):
+        return True
+    epoch, steps_left = divmod(step, run.steps_per_epoch)
+    # before a validation too, which may be interrupted
+    return not steps_left and (
+        run.state.validation_pending or step == run.total_steps or not epoch % options.save_every
+    )

@@ -2,7 +2,13 @@
 
 from coupled_embedding.data.people import box_areas
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
-from coupled_embedding.evaluation.keypoint_ap import Scores, ap_of_groups, evaluate_keypoints, score_results
+from coupled_embedding.evaluation.keypoint_ap import (
+    Scores,
+    ap_of_groups,
+    evaluate_keypoints,
+    score_results,
+    why_undefined,
+)
 from coupled_embedding.evaluation.oks import image_quality, oks_matrix
 from coupled_embedding.evaluation.results import poses_to_results, read_results, results_file_name, write_results
 from coupled_embedding.evaluation.submission import check_submission, write_submission
@@ -21,6 +27,7 @@ __all__ = [
     "read_results",
     "results_file_name",
     "score_results",
+    "why_undefined",
     "write_results",
     "write_submission",
 ]

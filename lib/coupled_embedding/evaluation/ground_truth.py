@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.coco import read_json
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.io.entries import LABELS
 from coupled_embedding.data.people import (
     PersonCategories,
@@ -113,6 +114,12 @@ def load_ground_truth(path: Path, schema: KeypointSchema, image_ids: Sequence[in
         for annotation in content.get("annotations", [])
         if (image_id := _image_of(annotation, categories, known, path)) is not None and image_id in images
     ]
+    by_id: dict[Any, Any] = {}
+    for _, annotation in people:
+        own_id = annotation.get("id")
+        earlier = by_id.setdefault(own_id, annotation) if isinstance(own_id, int | float | str) else annotation
+        if earlier is not annotation and earlier == annotation:
+            raise DatasetError(f"{path}: annotation {short_repr(own_id)} is listed twice; its person would count twice")
     return GroundTruth(
         path,
         "annotations" in content,
@@ -181,7 +188,7 @@ def _columns(annotations: list[dict[str, Any]], schema: KeypointSchema, path: Pa
     boxes = checked_table([a.get("bbox") for a in annotations], 4, lambda row: where(row, "bbox"))
     check((boxes[:, 2:] >= 0).all(1), "bbox", "sides must not be below 0")
     people = keypoints.reshape(-1, schema.num_joints, 3)
-    if schema.evaluator == "crowdpose":
+    if schema.evaluator in EVALUATORS and EVALUATORS[schema.evaluator].box_areas:
         areas = box_areas(usable_boxes(boxes, people))
     else:
         has_area = [a.get("area") is not None for a in annotations]

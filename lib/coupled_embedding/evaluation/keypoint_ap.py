@@ -2,18 +2,18 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from coupled_embedding.data.evaluators import ALL_AREAS, EVALUATORS, Evaluator
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
 from coupled_embedding.evaluation.oks_backends import (
     OKS_BACKENDS,
-    Areas,
     Backend,
     Curves,
     build_backend,
@@ -58,30 +58,6 @@ class Scores:
         return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-@dataclass(frozen=True)
-class Rules:
-    """A benchmark's rules.
-
-    Attributes:
-        scores: names in order: AP or AR, percent of the OKS (none: mean of ten), M or L (none: all areas).
-        areas: ranges of all, M and L, in square pixels.
-        bands: whether AP is also given by crowd index.
-    """
-
-    scores: Sequence[str]
-    areas: Areas
-    bands: bool = False
-
-
-_ALL_AREAS = ((0.0, 1e5**2),)
-# by a schema's ``evaluator``; COCO's keypoints leave out small people
-RULES = {
-    "coco": Rules(
-        ["AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L"],
-        (*_ALL_AREAS, (32.0**2, 96.0**2), (96.0**2, 1e5**2)),
-    ),
-    "crowdpose": Rules(["AP", "AP50", "AP75", "AR", "AR50", "AR75"], _ALL_AREAS, bands=True),
-}
 _REASONS = {
     "M": "no person that counts has an area from 32² to 96² pixels",
     "L": "no person that counts has an area above 96² pixels",
@@ -97,6 +73,7 @@ def evaluate_keypoints(
     schema: KeypointSchema,
     image_ids: Sequence[int] | None = None,
     backend: str = "pycocotools",
+    source: str = "results",
 ) -> Scores:
     """Score results against an annotation file: `load_ground_truth`, then `score_results`, with their errors.
 
@@ -105,11 +82,15 @@ def evaluate_keypoints(
         image_ids: score only these images and the results that belong to them; None: all.
         results, schema, backend: as of `score_results`.
     """
-    return score_results(load_ground_truth(Path(annotation_file), schema, image_ids), results, schema, backend)
+    return score_results(load_ground_truth(Path(annotation_file), schema, image_ids), results, schema, backend, source)
 
 
 def score_results(
-    truth: GroundTruth, results: Sequence[dict[str, Any]], schema: KeypointSchema, backend: str = "pycocotools"
+    truth: GroundTruth,
+    results: Sequence[dict[str, Any]],
+    schema: KeypointSchema,
+    backend: str = "pycocotools",
+    source: str = "results",
 ) -> Scores:
     """Score results by the benchmark rules that the schema names (docs/method.md, section 6).
 
@@ -135,28 +116,36 @@ def score_results(
         raise UserError(f"unknown OKS backend '{backend}'; there are {', '.join(OKS_BACKENDS)}")
     if backend == "crowdposetools" and schema.evaluator != "crowdpose":
         raise UserError(f"OKS backend 'crowdposetools' scores by CrowdPose's rules, not '{schema.evaluator}'")
-    if schema.evaluator not in RULES:
-        known = ", ".join(RULES)
+    rules = EVALUATORS.get(schema.evaluator)
+    if not rules:
+        known = ", ".join(EVALUATORS)
         raise UserError(f"schema '{schema.name}': unknown evaluator '{schema.evaluator}'; there are {known}")
     if not truth.annotated:
         raise DatasetError(
             f"{truth.path}: the file has no 'annotations' (the benchmark does not publish those of its test images): "
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
-    detections = _counted(results, truth, schema)
+    detections = _counted(results, truth, schema, source)
     # that program cannot read empty lists; such scores are 0 or NaN whoever computes them
     if backend == "crowdposetools" and detections.image_ids and truth.image_ids:
         values = _from_crowdposetools(crowdposetools_scores(truth, detections, schema.sigmas))
     else:
         values = _values(
-            RULES[schema.evaluator], build_backend(backend, truth, detections, schema.sigmas), truth.images
+            rules, build_backend(backend, truth, detections, schema.sigmas, rules.max_detections), truth.images
         )
+    return Scores(values, why_undefined(values, truth))
+
+
+def why_undefined(values: Mapping[str, float], truth: GroundTruth) -> dict[str, str]:
+    """Return for each score that is NaN why it is."""
     undefined = [name for name, value in values.items() if math.isnan(value)]
     general = truth.why_nothing_is_found() if undefined else ""
-    return Scores(values, {name: general or _REASONS[name.rpartition("_")[2]] for name in undefined})
+    if all(index is None for index in truth.images.values()):
+        general = general or "the annotation file has no crowdIndex"
+    return {name: general or _REASONS.get(name.rpartition("_")[2], "no person counts") for name in undefined}
 
 
-def _values(rules: Rules, match: Backend, images: dict[int, float | None]) -> dict[str, float]:
+def _values(rules: Evaluator, match: Backend, images: dict[int, float | None]) -> dict[str, float]:
     curves = match(list(images), rules.areas)
     values = {name: _score(name, curves) for name in rules.scores}
     for band, ids in crowd_bands(images).items() if rules.bands else ():
@@ -165,7 +154,7 @@ def _values(rules: Rules, match: Backend, images: dict[int, float | None]) -> di
 
 
 def _score(name: str, curves: Curves) -> float:
-    """Return a score by name, see `Rules.scores`."""
+    """Return a score by name, see `Evaluator.scores`."""
     stem, _, area = name.partition("_")
     values = (curves.precision if stem.startswith("AP") else curves.recall)[..., ("", "M", "L").index(area)]
     if stem[2:]:
@@ -175,7 +164,7 @@ def _score(name: str, curves: Curves) -> float:
 
 
 def _ap(match: Backend, image_ids: Sequence[int]) -> float:
-    return _score("AP", match(image_ids, _ALL_AREAS)) if image_ids else math.nan
+    return _score("AP", match(image_ids, ALL_AREAS)) if image_ids else math.nan
 
 
 def ap_of_groups(
@@ -207,21 +196,23 @@ def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:
     return bands
 
 
-def _counted(results: Sequence[dict[str, Any]], truth: GroundTruth, schema: KeypointSchema) -> Detections:
+def _counted(
+    results: Sequence[dict[str, Any]], truth: GroundTruth, schema: KeypointSchema, source: str = "results"
+) -> Detections:
     """Return the detections in the chosen images; DatasetError for those that belong to another file."""
-    detections = checked_detections(results, schema, "results")
+    detections = checked_detections(results, schema, source)
     for index, (image_id, category_id) in enumerate(zip(detections.image_ids, detections.category_ids, strict=True)):
         if image_id not in truth.known_ids:
-            raise DatasetError(f"results: entry {index}: {truth.path} has no image of id {image_id}")
+            raise DatasetError(f"{source}: entry {index}: {truth.path} has no image of id {image_id}")
         if truth.categories.listed and category_id not in truth.categories.people:
             ids = ", ".join(map(str, truth.categories.people))
             raise DatasetError(
-                f"results: entry {index}: category_id {category_id} is none of the people's "
+                f"{source}: entry {index}: category_id {category_id} is none of the people's "
                 f"categories of {truth.path}, which are: {ids}"
             )
     return detections if len(truth.images) == len(truth.known_ids) else detections.of_images(truth.images)
 
 
 def _from_crowdposetools(stats: Sequence[float]) -> dict[str, float]:
-    names = [*RULES["crowdpose"].scores, *(f"AP_{band}" for band in crowd_bands({}))]
+    names = [*EVALUATORS["crowdpose"].scores, *(f"AP_{band}" for band in crowd_bands({}))]
     return {name: math.nan if value < 0 else value for name, value in zip(names, stats, strict=True)}

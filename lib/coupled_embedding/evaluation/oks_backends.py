@@ -19,7 +19,6 @@ from coupled_embedding.utils.errors import UserError
 
 OKS_BACKENDS = ("pycocotools", "fast", "crowdposetools")
 
-MAX_DETECTIONS = 20  # people per image, in both benchmarks
 _MODULES = {
     "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
     "fast": ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
@@ -43,13 +42,17 @@ Areas = Sequence[tuple[float, float]]  # from, to, square pixels
 Backend = Callable[[Sequence[int], Areas], Curves]  # of image ids
 
 
-def build_backend(name: str, truth: GroundTruth, detections: Detections, sigmas: ArrayLike) -> Backend:
+def build_backend(
+    name: str, truth: GroundTruth, detections: Detections, sigmas: ArrayLike, max_detections: int = 20
+) -> Backend:
     """Return the function that matches people, with the program ``"fast"``, or else ``"pycocotools"``.
 
     Raises:
         UserError: the program is not installed.
     """
-    coco_module, eval_module, eval_name = _MODULES.get(name, _MODULES["pycocotools"])
+    if name not in OKS_BACKENDS:
+        raise UserError(f"unknown OKS backend '{name}'; there are {', '.join(OKS_BACKENDS)}")
+    coco_module, eval_module, eval_name = _MODULES["fast" if name == "fast" else "pycocotools"]
     try:
         coco_class = import_module(coco_module).COCO
         eval_class = getattr(import_module(eval_module), eval_name)
@@ -67,7 +70,7 @@ def build_backend(name: str, truth: GroundTruth, detections: Detections, sigmas:
             evaluator = eval_class(true_people, people, "keypoints")
             params = evaluator.params
             # curves depend on the order of equal scores: all programs go by the image's number
-            params.imgIds, params.catIds, params.maxDets = sorted(set(image_ids)), [PERSON], [MAX_DETECTIONS]
+            params.imgIds, params.catIds, params.maxDets = sorted(set(image_ids)), [PERSON], [max_detections]
             params.areaRng, params.areaRngLbl = [list(limits) for limits in areas], [str(limits) for limits in areas]
             params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
             evaluator.evaluate()

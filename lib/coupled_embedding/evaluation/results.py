@@ -1,7 +1,9 @@
 """COCO results files: poses as JSON, as benchmarks and their servers read them."""
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -70,7 +72,8 @@ def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any
             another number of joints than ``schema``.
     """
     try:
-        results = json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        results = json.loads(_unpacked(content, path))
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: no such results file") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -79,6 +82,20 @@ def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any
         raise DatasetError(f"{path}: expected a list of poses (COCO results), got a {type(results).__name__}")
     checked_detections(results, schema, str(path))
     return results
+
+
+def _unpacked(content: bytes, path: str | Path) -> bytes:
+    """Return the one JSON file in a zip file, such as a submission to COCO's server; else the content itself."""
+    if not content.startswith(b"PK\x03\x04"):
+        return content
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".json")]
+            if len(names) != 1:
+                raise DatasetError(f"{path}: a zip file with {len(names)} JSON files; give one results file")
+            return archive.read(names[0])
+    except zipfile.BadZipFile as error:
+        raise DatasetError(f"{path}: cannot read this results file: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.evaluation.oks_backends import MAX_DETECTIONS
 from coupled_embedding.evaluation.results import checked_detections, write_results
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.errors import DatasetError
@@ -30,7 +30,7 @@ def as_submission(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**entry, "keypoints": [round(float(value), _DIGITS) for value in entry["keypoints"]]}
         for detected in by_image.values()
-        for entry in sorted(detected, key=lambda entry: -entry["score"])[:MAX_DETECTIONS]
+        for entry in sorted(detected, key=lambda entry: -entry["score"])[: EVALUATORS["coco"].max_detections]
     ]
 
 
@@ -50,7 +50,7 @@ def check_submission(
             is not of the split, an image has more than 20 poses, or there is no pose at all.
     """
     checked_detections(results, schema, source)
-    counts = dict.fromkeys(image_ids, 0)
+    counts, most = dict.fromkeys(image_ids, 0), EVALUATORS["coco"].max_detections
     if not results:
         raise DatasetError(f"{source}: no detections in {len(counts)} images; the server takes no empty list")
     for index, entry in enumerate(results):
@@ -62,8 +62,8 @@ def check_submission(
         if entry["image_id"] not in counts:
             raise DatasetError(f"{where}: the split has no image {entry['image_id']}")
         counts[entry["image_id"]] += 1
-        if counts[entry["image_id"]] > MAX_DETECTIONS:
-            raise DatasetError(f"{where}: image {entry['image_id']} has more than {MAX_DETECTIONS} poses")
+        if counts[entry["image_id"]] > most:
+            raise DatasetError(f"{where}: image {entry['image_id']} has more than {most} poses")
 
 
 def write_submission(

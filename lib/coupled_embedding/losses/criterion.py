@@ -78,6 +78,8 @@ class PoseCriterion(nn.Module):
         return {"heatmap": heatmap, **embedding}
 
     def _weighted(self, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        if terms.keys() != self.weights.keys():
+            raise ValueError(f"loss terms {sorted(terms)}, but weights for {sorted(self.weights)}")
         losses = {name: self._weight(name, step) * terms[name] for name in self.weights}
         return {"total": _sum(losses.values()), **losses}
 

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 SMALLEST_TAG_SUM = 1e-12
-FOCAL_POWER = -0.01
+FOCAL_POWER = -0.01  # of the confidence in section 3
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -30,7 +30,8 @@ def predicted_scales(tags: Tensor) -> Tensor:
         tags: (B, K, h, w, D).
 
     Returns:
-        (B, K, h, w) in (0, 1), in units of the input's side; 0 where all of a tag is 0.
+        (B, K, h, w) in [0, 1), in units of the input's side; 0 where all of a tag is 0, where the target keeps only its
+        peak.
     """
     # a channels-last network's own order, so that nothing is moved; the absolute value while it is small
     magnitude = at_least_float32(tags.permute(0, 2, 3, 1, 4).abs())
@@ -41,7 +42,7 @@ def predicted_scales(tags: Tensor) -> Tensor:
 
 @torch.no_grad()
 def width_exponent(scales: Tensor, size: tuple[int, int], beta: float) -> Tensor:
-    """Return (β/s)², the power T^((β/s)²) that gives a target's Gaussians s/β times their width.
+    """Return the exponent e = (β/s)²: T^e is a target T whose Gaussians are s/β times as wide.
 
     Args:
         scales: (B, K, h, w), upsampled bilinearly if the wanted size is larger.

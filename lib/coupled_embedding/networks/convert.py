@@ -5,7 +5,7 @@ whose names are this package's. Renaming only: what does not fit is left for `lo
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,16 +13,18 @@ from torch import Tensor
 from coupled_embedding.networks.state_dict import network_weights
 from coupled_embedding.utils.errors import CheckpointError
 
-# HigherHRNet's head: its name -> ours; the rest of the network is the backbone
-_HIGHER_HEAD: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"final_layers\.1\.(weight|bias)", lambda m: f"head.hms_pred_layers.1.{m[1]}"),
-    (r"deconv_layers\.0\.0\.([01])\.(\w+)", lambda m: f"head.deconv_layers.{m[1]}.{m[2]}"),
-    (r"deconv_layers\.0\.([1-9]\d*)\.0\.(.+)", lambda m: f"head.blocks.{int(m[1]) - 1}.{m[2]}"),
+# how a name of HigherHRNet's begins -> how ours does; those of its backbone are ours without a prefix
+_HIGHER_NAMES = (
+    (re.compile(r"^(?!final_layers\.|deconv_layers\.)"), "backbone."),
+    (re.compile(r"^final_layers\.1\.(?=(weight|bias)$)"), "head.hms_pred_layers.1."),
+    (re.compile(r"^deconv_layers\.0\.0\.(?=[01]\.\w+$)"), "head.deconv_layers."),
+    (re.compile(r"^deconv_layers\.0\.([1-9]\d*)\.0\."), lambda match: f"head.blocks.{int(match[1]) - 1}."),
 )
 _MAPS = {  # of the first conv that outputs heatmaps: how many channels a joint
     "head.hms_pred_layers.weight": 1,
     "head.hms_pred_layers.0.weight": 1,
     "final_layers.0.weight": 2,
+    "keypoint_head.final_layers.0.weight": 2,
     "outs.0.conv.weight": 4,
     "backbone.outs.0.conv.weight": 4,
 }
@@ -57,25 +59,23 @@ def convert_weights(weights: Mapping[str, Tensor], num_joints: int) -> dict[str,
 
 def _from_higherhrnet(weights: Mapping[str, Tensor], num_joints: int) -> dict[str, Tensor]:
     """Rename HigherHRNet's tensors; its first conv outputs heatmaps and tags, which are two convs here."""
-    higher = "final_layers.1.weight" in weights
+    heatmaps = "head.hms_pred_layers" + ".0" * ("final_layers.1.weight" in weights)
     converted = {}
     for name, tensor in weights.items():
-        if name in ("final_layers.0.weight", "final_layers.0.bias"):
+        if name in ("final_layers.0.weight", "final_layers.0.bias") and tensor.ndim:
             kind = name.rpartition(".")[2]
-            converted[f"head.hms_pred_layers{'.0' * higher}.{kind}"] = tensor[:num_joints].clone()
+            converted[f"{heatmaps}.{kind}"] = tensor[:num_joints].clone()
             converted[f"head.tms_pred_layers.{kind}"] = tensor[num_joints:].clone()
-        elif name.startswith(("final_layers.", "deconv_layers.")):
-            matches = ((re.fullmatch(pattern, name), own) for pattern, own in _HIGHER_HEAD)
-            converted[next((own(match) for match, own in matches if match), name)] = tensor
-        else:
-            converted[f"backbone.{name}"] = tensor
+            continue
+        for beginning, own in _HIGHER_NAMES:
+            name = beginning.sub(own, name)
+        converted[name] = tensor
     return converted
 
 
 def joints_of_released(weights: Mapping[str, Tensor]) -> int:
     """Return for how many joints `released_weights` are, by their shapes; 0: the shapes do not show it."""
-    known = (len(weights[name]) // n for name, n in _MAPS.items() if name in weights and weights[name].ndim)
-    return next(known, 0)
+    return next((len(weights[name]) // n for name, n in _MAPS.items() if name in weights and weights[name].ndim), 0)
 
 
 def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
@@ -89,13 +89,12 @@ def config_of_released(weights: Mapping[str, Tensor], path: Any) -> str:
     if folder is None:
         known = f" (these are weights for {joints} joints)" if joints else ""
         raise CheckpointError(f"{path}: cannot tell which network this is of, by its tensors; give --cfg{known}")
-    own = convert_weights(weights, joints)
-    if "backbone.outs.0.conv.weight" in own:
+    channels = {name: next(iter(tensor.shape), 0) for name, tensor in convert_weights(weights, joints).items()}
+    if "backbone.outs.0.conv.weight" in channels:
         return f"config/{folder}/ae_hourglass_512.yaml"
-    tags, feature = own.get("head.tms_pred_layers.weight"), own.get("backbone.stage2.0.branches.0.0.conv1.weight")
-    kind = "ae" if tags is not None and len(tags) == joints else "ce"
-    head = "hrhrnet" if "head.deconv_layers.0.weight" in own else "hrnet"
-    size = "w48_640" if feature is not None and len(feature) == 48 else "w32_512"
+    kind = "ae" if channels.get("head.tms_pred_layers.weight") == joints else "ce"
+    head = "hrhrnet" if "head.deconv_layers.0.weight" in channels else "hrnet"
+    size = "w48_640" if channels.get("backbone.stage2.0.branches.0.0.conv1.weight") == 48 else "w32_512"
     return f"config/{folder}/{kind}_{head}_{size}.yaml"
 
 

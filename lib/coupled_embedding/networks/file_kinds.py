@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-HEAD = 4096  # bytes that show the kind
-
 
 class NotWeightsError(ValueError):
     """A file holds no weights that can be read; the text says what it is and, after a semicolon, what to do."""
@@ -15,12 +13,11 @@ class NotWeightsError(ValueError):
         self.what, self.remedy = what, remedy
 
 
-_FETCH = "fetch the weights again, and compare the size with what the page says"
+FETCH = "fetch the weights again, and compare the size with what the page says"
 _UNPACK = "unpack it and give the weight file inside"
 _OTHER_PROGRAM = "this package reads PyTorch's weights (.pth, .pt) and safetensors: export them as one of these"
 _NO_WEIGHTS = "give a file of PyTorch's weights (.pth, .pt) or a safetensors file"
 _SOURCE = "give the .pth file that the {} was made from"
-CUT_OFF = NotWeightsError("cut off or damaged", _FETCH)
 # place, bytes, what the file is, what to do
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras and TensorFlow write", _OTHER_PROGRAM),
@@ -35,15 +32,13 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"7z\xbc\xaf'\x1c", "a 7z archive, not a PyTorch file", _UNPACK),
     (0, b"Rar!", "a RAR archive, not a PyTorch file", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive, not a PyTorch file", _UNPACK),
-    (0, b"PK\x05\x06", "an empty zip archive", _FETCH),
+    (0, b"PK\x05\x06", "an empty zip archive", FETCH),
     (0, b"%PDF", "a PDF document", _NO_WEIGHTS),
     (0, b"\x89PNG", "a PNG image", _NO_WEIGHTS),
     (0, b"\xff\xd8\xff", "a JPEG image", _NO_WEIGHTS),
 )
 # the first fields of an ONNX model: its version, then a text or number
 _ONNX = re.compile(rb"\x08[\x02-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
-_SHARD = re.compile(r"\.data-\d+-of-\d+$")
-_LFS = b"version https://git-lfs.github.com/spec"
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")
 # an ending of the names in a zip archive, what that is, what to do; the first one that is there counts
 _ENTRIES = (
@@ -59,28 +54,29 @@ _TORCHSCRIPT = (
 )
 
 
-def refuse_other_kinds(path: Path) -> None:
-    """Raise NotWeightsError for a file that is of another kind than torch's and safetensors, as far as that is known.
+def refuse_other_kinds(path: Path) -> bytes:
+    """Return the first bytes of a file; raise NotWeightsError if it is known to be neither torch's nor safetensors.
 
     `refuse_other_archives` inspects zip archives, which torch's files are too.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD)
+        head = file.read(4096)
     if not head:
-        raise NotWeightsError("the file is empty", f"a download or a full disk left it so: {_FETCH}")
+        raise NotWeightsError("the file is empty", f"a download or a full disk left it so: {FETCH}")
     for place, signature, what, remedy in _SIGNATURES:
         if head[place:].startswith(signature):
             raise NotWeightsError(what, remedy)
     if path.suffix == ".onnx" or _ONNX.match(head):
         what = "an ONNX model, which does not keep the network's weights by name"
         raise NotWeightsError(what, _SOURCE.format("ONNX model"))
-    if _SHARD.search(path.name):
+    if re.search(r"\.data-\d+-of-\d+$", path.name):
         raise NotWeightsError("a part of a TensorFlow checkpoint", _OTHER_PROGRAM)
     _refuse_text(head)
+    return head
 
 
 def _refuse_text(head: bytes) -> None:
-    if head.startswith(_LFS):
+    if head.startswith(b"version https://git-lfs.github.com/spec"):
         size = re.search(rb"^size (\d{1,15})$", head, re.MULTILINE)
         stands_for = f", which stands for a file of {int(size[1]):,} bytes" if size else ""
         remedy = "git has not fetched the weights: run 'git lfs install' and 'git lfs pull' where it was cloned"
@@ -106,5 +102,10 @@ def refuse_other_archives(names: Sequence[str]) -> None:
             if what:
                 raise NotWeightsError(what, remedy)
             return
-    shown = ", ".join(name[:60] for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    raise NotWeightsError(f"a zip archive, not a PyTorch file: it holds {shown or 'nothing'}", _UNPACK)
+    raise NotWeightsError(f"a zip archive, not a PyTorch file: it holds {listed(names, 3) or 'nothing'}", _UNPACK)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return the first of some names for an error, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"{name:.60}" for name in names[:most]) + more

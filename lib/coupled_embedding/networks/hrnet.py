@@ -69,7 +69,8 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(out)) + shortcut, inplace=True)
 
 
-def _upsample_path(source_width: int, target_width: int) -> nn.Sequential:
+def _projection(source_width: int, target_width: int) -> nn.Sequential:
+    # upsampled in `ExchangeModule._fuse`
     return nn.Sequential(*conv_bn(source_width, target_width, 1))
 
 
@@ -96,7 +97,7 @@ class ExchangeModule(nn.Module):
             row: list[nn.Module] = []
             for source, width in enumerate(widths):
                 if source > target:
-                    row.append(_upsample_path(width, widths[target]))
+                    row.append(_projection(width, widths[target]))
                 elif source < target:
                     row.append(_downsample_path(width, widths[target], target - source))
                 else:

@@ -2,48 +2,40 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from coupled_embedding.networks.convert import config_of_released, joints_of_released
 from coupled_embedding.utils.errors import CheckpointError, short_repr
 
-# what ImageNet files of HRNet carry beyond the backbone used here
-CLASSIFICATION = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
 JOINTS, MAPS = "joints", "joints × (MODEL.TAG_DIM + 3)"  # what tensors show beside options
-_MOST_LINES = 10
 _BRANCH = "backbone.stage2.0.branches.0."
 _HOURGLASS_MAPS = "backbone.outs.0.conv.weight"
-_BACKBONES = (("hrnet", "backbone.stage2."), ("hourglass", "backbone.outs."))
-_OTHER_NAMES = ("final_layers.0.weight", "outs.0.conv.weight")
+_OTHER_NAMES = ("final_layers.0.weight", "keypoint_head.final_layers.0.weight", "outs.0.conv.weight")
+HEAD = re.compile(r"(head\.(hms|tms|scale)_pred_layers|keypoint_head|final_layers|deconv_layers)\.")
+_STAGE = re.compile(r"(backbone\.)?stage2\.")
+# what a network's floating-point weights can be of; 8 bits need a scale
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def shape_problems(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """Return every missing, extra and misshapen key of a file's tensors, a line each; ``own`` are the network's."""
-    problems = [f"missing: {name} {list(own[name].shape)}" for name in own if name not in weights]
-    problems += [f"not in this network: {name:.200}" for name in weights if name not in own]
-    return problems + [
-        f"shape: {name} is {short_repr(list(weights[name].shape))} in the file, {list(own[name].shape)} in this network"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-
-
-def nonfinite_tensors(weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the tensors with NaN or infinity, a line each."""
-    return [
-        f"not finite: {name:.200}, as after a training that diverged"
-        for name, tensor in weights.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-
-
-def first_lines(problems: list[str]) -> list[str]:
-    """Return the first lines of many, and how many more there are."""
-    more = len(problems) - _MOST_LINES
-    return problems if more <= 0 else [*problems[:_MOST_LINES], f"... and {more} more"]
+def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Return a line for each tensor of a file that a network's ``own`` have not, or of which kind it must not be."""
+    problems = [f"missing: {name} {list(tensor.shape)}" for name, tensor in own.items() if name not in weights]
+    for name, tensor in weights.items():
+        if name not in own:
+            problems.append(f"not in this network: {name:.200}")
+        elif own[name].is_floating_point() and tensor.dtype not in FLOATS:
+            problems.append(f"type: {name} is {tensor.dtype} in the file, {own[name].dtype} in this network")
+        elif tensor.shape != own[name].shape:
+            shapes = f"{short_repr(list(tensor.shape))} in the file, {list(own[name].shape)} in this network"
+            problems.append(f"shape: {name} is {shapes}")
+        elif not tensor.float().isfinite().all():
+            problems.append(f"not finite: {name}, as after a training that diverged")
+    return problems
 
 
 # ---- why
@@ -59,8 +51,8 @@ def cause_of_mismatch(
             f"weights for {joints_of_released(weights)} joints by the names of HigherHRNet's or the stacked "
             f"hourglass's program; make a checkpoint of them: python tools/convert.py {path} --out models/NAME.pth"
         )
-    if whole and any(map(CLASSIFICATION.match, weights)):
-        return "it is a backbone that was trained on ImageNet, without a head; MODEL.PRETRAINED takes it"
+    if whole and (cause := backbone_alone(weights)):
+        return cause
     if not whole:
         own, weights = ({f"backbone.{name}": w for name, w in named.items()} for named in (own, weights))
     differing = different_options(own, weights)
@@ -99,10 +91,15 @@ def fitting_config(weights: Mapping[str, Tensor], path: str | Path) -> str:
     found = _options(weights)
     if any(found[name] != size for name, size in sizes.items()) or found["MODEL.WIDTH"] not in (32, 48):
         return ""
-    try:
+    with suppress(CheckpointError):
         return config_of_released(weights, path)
-    except CheckpointError:
-        return ""
+    return ""
+
+
+def backbone_alone(weights: Mapping[str, Tensor]) -> str:
+    """Return what to do with an HRNet's tensors without a head, as ImageNet training leaves; empty: they are others."""
+    alone = not any(map(HEAD.match, weights)) and any(_STAGE.match(name) for name in weights)
+    return "it holds a backbone without a head; MODEL.PRETRAINED takes it" if alone else ""
 
 
 def different_options(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, tuple[Any, Any]]:
@@ -118,10 +115,11 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     tags = _size(weights, 0, "head.tms_pred_layers.weight")
     fed, width = (_size(weights, place, "head.deconv_layers.0.weight") for place in (0, 1))
     higher = "head.hms_pred_layers.0.weight" in weights
+    stacks = _numbers(weights, "backbone.outs.")
     modules = [_numbers(weights, f"backbone.stage{stage}.") for stage in (2, 3, 4)]
     return {
         JOINTS: joints,
-        "MODEL.BACKBONE": next((kind for kind, mark in _BACKBONES if _numbers(weights, mark)), None),
+        "MODEL.BACKBONE": "hrnet" if modules[0] else "hourglass" if stacks else None,
         "MODEL.HEAD": None if joints is None else "higher" if higher else "plain",
         "MODEL.TAG_DIM": tags // joints if joints and tags and not tags % joints else None,
         MAPS: _size(weights, 0, _HOURGLASS_MAPS),
@@ -133,7 +131,7 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.STAGE_MODULES": modules if all(modules) else None,
         "MODEL.STAGE_BLOCKS": _numbers(weights, _BRANCH),
         "MODEL.HEAD_BLOCKS": _numbers(weights, "head.blocks."),
-        "MODEL.STACKS": _numbers(weights, "backbone.outs."),
+        "MODEL.STACKS": stacks,
     }
 
 

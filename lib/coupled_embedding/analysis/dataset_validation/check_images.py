@@ -11,8 +11,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from coupled_embedding.data.dataset import orientation_issue
-from coupled_embedding.data.images import read_file, read_image_for_warp
+from coupled_embedding.data.images import orientation_issue, read_file, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import STALLED_SECONDS, WorkerMonitor
 from coupled_embedding.data.loader import single_threaded
@@ -59,7 +58,7 @@ def _read(record: ImageRecord) -> ImageState:
     if printed := [line for line in lines if any(word in line.lower() for word in _DECODER_WARNINGS)]:
         text = f"the decoder patched the image up: {'; '.join(printed)[:200]}"
         warnings.append(("damaged images", DataIssue(str(record.path), text, image_id=record.image_id)))
-    if image.orientation > 1:
+    if image.orientation > 1 and record.orientation == "auto":  # else the user has decided
         warnings.append(("images with an EXIF orientation", orientation_issue(record, image)))
     return ImageState(warnings, digest)
 

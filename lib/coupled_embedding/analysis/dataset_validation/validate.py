@@ -7,9 +7,10 @@ from pathlib import Path
 
 from coupled_embedding.analysis.dataset_validation.check_images import UNREADABLE, Warnings, check_images, duplicates
 from coupled_embedding.analysis.dataset_validation.split_statistics import SplitStatistics
-from coupled_embedding.data.audit import issue_of, people_of, suspicious, unpaired_joints
+from coupled_embedding.data.audit import issue_of, people_of, split_warnings, suspicious
 from coupled_embedding.data.coco import annotation_file, read_split, record_of
 from coupled_embedding.data.io.data_errors import IMAGE, DataErrorPolicy, DataIssue
+from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.data.test_dataset import aspect_error
@@ -62,6 +63,9 @@ def validate_split(
         warnings[UNREADABLE if issue.field == IMAGE else f"invalid entries: {issue.field}"].append(issue)
     found = [warning for state in states for warning in state.warnings] + duplicates(records[: len(states)], states)
     file = annotation_file(schema, split, root)
+    for text in policy.warnings:
+        issue = DataIssue(str(file), text.removeprefix(f"{file}: "), "category_id")
+        warnings["categories"].append(issue)
     for kind, issue in found + _annotation_warnings(records, schema, file):
         warnings[kind].append(issue)
     return SplitValidation(schema, split, file, statistics, dict(warnings), len(states))
@@ -76,6 +80,8 @@ def _annotation_warnings(records: Sequence[ImageRecord], schema: KeypointSchema,
     elif not (people.labelled & ~people.crowds & (people.counts > 0)).any():
         text = "every person with a labelled joint has iscrowd 1 or num_keypoints 0, so scores are n/a"
         found.append(("no person who counts in scores", DataIssue(str(file), text, "iscrowd")))
+    for text in split_warnings(people):
+        found.append(("the people as a whole", DataIssue(str(file), text, "annotations")))
     for text in unpaired_joints(schema):
         found.append(("joints without a flip pair", DataIssue(str(file), text, "flip_pairs")))
     for record in records:

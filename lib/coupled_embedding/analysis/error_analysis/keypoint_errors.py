@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation import GroundTruth, oks_matrix
-from coupled_embedding.evaluation.oks_backends import MAX_DETECTIONS
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER = 0.85, 0.5
@@ -87,6 +87,7 @@ def find_errors(ground_truth: GroundTruth, results: Results, schema: KeypointSch
     benchmark counts (no crowd, ``num_keypoints`` above 0).
     """
     people: dict[int, list[int]] = defaultdict(list)
+    most = EVALUATORS[schema.evaluator].max_detections
     detections: dict[int, list[int]] = defaultdict(list)
     for row, image_id in enumerate(ground_truth.image_ids):
         people[image_id].append(row)
@@ -94,7 +95,7 @@ def find_errors(ground_truth: GroundTruth, results: Results, schema: KeypointSch
         detections[result["image_id"]].append(row)
     images = {}
     for image_id in ground_truth.images:
-        best = sorted(detections[image_id], key=lambda row: -results[row]["score"])[:MAX_DETECTIONS]
+        best = sorted(detections[image_id], key=lambda row: -results[row]["score"])[:most]
         images[image_id] = _image_errors(ground_truth, people[image_id], results, best, schema)
     return KeypointErrors(ground_truth, results, images)
 

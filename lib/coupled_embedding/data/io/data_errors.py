@@ -68,7 +68,9 @@ class DataErrorPolicy:
 
     def __init__(self, skip: bool = False, scored: bool = False) -> None:
         self.skip, self.scored = skip, scored
-        self._issues: dict[DataIssue, None] = {}  # in order
+        self.warnings: list[str] = []  # what can be read, but looks wrong with a file as a whole
+        self.oriented: dict[DataIssue, None] = {}  # images with an EXIF orientation, in order
+        self._issues: dict[DataIssue, None] = {}
         self._reported: set[DataIssue] = set()
 
     @property
@@ -99,6 +101,12 @@ class DataErrorPolicy:
     def add(self, issues: Iterable[DataIssue]) -> None:
         """Add issues that were found elsewhere."""
         self._issues |= dict.fromkeys(issues)
+
+    def report_oriented(self) -> str:
+        """Return a line about images with an EXIF orientation that were not reported before; empty without any."""
+        new = [issue for issue in self.oriented if issue not in self._reported]
+        self._reported |= set(new)
+        return f"warning: {len(new)} images with an EXIF orientation, such as {new[0]}" if new else ""
 
     def report(self, heading: str, issues: Iterable[DataIssue], folder: Path | None = None) -> str:
         """Add issues, write all so far into a folder, and return lines about those not reported before.

@@ -169,7 +169,7 @@ class EntryReader:
 
     def _num_keypoints(self, entry: Any) -> int:
         # custom files may lack this field; the labels say as much
-        if "num_keypoints" in entry:
+        if entry.get("num_keypoints") is not None:
             return self.whole(entry, "num_keypoints", least=0)
         keypoints = entry.get("keypoints")
         labels = keypoints[2::3] if isinstance(keypoints, list) else []
@@ -177,7 +177,7 @@ class EntryReader:
 
     def _keypoints(self, entry: Any) -> NDArray[np.float32]:
         values = entry.get("keypoints")
-        if values is None:
+        if values is None or values == []:
             return np.zeros((self.num_joints, 3), np.float32)
         numbers = self._numbers(entry, "keypoints", values, 3 * self.num_joints)
         if wrong := [label for label in values[2::3] if label not in LABELS]:

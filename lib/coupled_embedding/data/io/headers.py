@@ -41,12 +41,18 @@ def read_header(content: bytes) -> Header:
 
 
 _EXIF_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF")
+_TIFF = (b"II*\0", b"MM\0*")
 _ORIENTATION_TAG = 0x0112
+
+
+def is_tiff(content: bytes) -> bool:
+    """Whether a file is a TIFF image."""
+    return content[:4] in _TIFF
 
 
 def read_orientation(content: bytes) -> int:
     """Return a file's EXIF orientation, 1 to 8; 1, upright as stored, where it says nothing that can be read."""
-    if not any(mark in content for mark in _EXIF_MARKS):
+    if not is_tiff(content) and not any(mark in content for mark in _EXIF_MARKS):
         return 1
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:

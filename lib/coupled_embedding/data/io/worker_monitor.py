@@ -2,12 +2,17 @@
 
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch.utils.data import get_worker_info
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 from coupled_embedding.utils.errors import DatasetError
 
@@ -64,3 +69,29 @@ class WorkerMonitor:
             f"a loader process {how.rstrip('.')} {where}; is it that file, or was the memory full? "
             "(fewer TRAIN.WORKERS or TEST.WORKERS take less)"
         ) from error
+
+
+def report_deaths_outside_puts() -> None:
+    """Have torch report a dead loader process at once, but never while an index is put into a queue.
+
+    Torch raises the error in a signal handler, at any line of the main thread. Inside ``Queue.put`` it can leave the
+    queue's lock acquired for ever, and the program then hangs where it ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _set_SIGCHLD_handler()
+    raise_death = signal.getsignal(signal.SIGCHLD)
+    if not callable(raise_death) or hasattr(raise_death, "outside_puts"):
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        caller = frame
+        while caller is not None:
+            if caller.f_code is Queue.put.__code__:
+                threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+                return
+            caller = caller.f_back
+        raise_death(number, frame)
+
+    handler.outside_puts = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGCHLD, handler)

@@ -1,0 +1,35 @@
+"""The rules by which benchmarks score keypoints; a schema names one as its ``evaluator``, and a new one is an entry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALL_AREAS = ((0.0, 1e5**2),)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A benchmark's rules.
+
+    Attributes:
+        scores: names in order: AP or AR, percent of the OKS (none: mean of ten), M or L (none: all areas).
+        areas: ranges of all, M and L, in square pixels.
+        bands: whether AP is also given by crowd index.
+        box_areas: whether a person's area is 0.53 · width · height of the box, whatever area the file has.
+        max_detections: of an image that count, best first.
+    """
+
+    scores: Sequence[str]
+    areas: Sequence[tuple[float, float]] = ALL_AREAS
+    bands: bool = False
+    box_areas: bool = False
+    max_detections: int = 20
+
+
+EVALUATORS = {
+    # small people are not annotated with keypoints
+    "coco": Evaluator(
+        ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L"),
+        (*ALL_AREAS, (32.0**2, 96.0**2), (96.0**2, 1e5**2)),
+    ),
+    "crowdpose": Evaluator(("AP", "AP50", "AP75", "AR", "AR50", "AR75"), bands=True, box_areas=True),
+}
