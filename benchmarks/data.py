@@ -119,7 +119,7 @@ def measure(case: Case, folder: Path, runs: int) -> tuple[list[Record], str]:
     batch, other = ours(), plain()
     targets = batch.targets()
     difference = largest(torch.sub, targets.heatmaps, other[1])
-    pixels = largest(lambda a, b: a.float() - b, [batch.images], [denormalised(other[0])])
+    pixels = largest(lambda a, b: a.float() - b, [batch.images], [denormalized(other[0])])
     unequal_masks = sum(int((a != b).sum()) for a, b in zip(batch.masks, other[2], strict=True))
     scales = float((batch.scales - other[4][:, : batch.scales.shape[1]]).abs().max())
     sizes = nbytes([batch.images, batch.joints, batch.masks, batch.scales]), nbytes(other)
@@ -133,8 +133,8 @@ def measure(case: Case, folder: Path, runs: int) -> tuple[list[Record], str]:
     return [per_sample(record(f"{case}, {n}", f, plain, runs, difference)) for n, f in both.items()], text
 
 
-def denormalised(images: Tensor) -> Tensor:
-    """Return normalised images (B, 3, S, S) as values 0..255, (B, S, S, 3)."""
+def denormalized(images: Tensor) -> Tensor:
+    """Return normalized images (B, 3, S, S) as values 0..255, (B, S, S, 3)."""
     return ((images * plain_data.STD + plain_data.MEAN) * 255).round().permute(0, 2, 3, 1)
 
 

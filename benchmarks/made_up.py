@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from coupled_embedding.builders import build_model
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.networks.pose_network import PoseNetwork
@@ -21,10 +21,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch for both: uint8 images (B, S, S, 3), and normalised (B, 3, S, S)."""
+    """A batch for both: uint8 images (B, S, S, 3), and normalized (B, 3, S, S)."""
 
     images: Tensor
-    normalised: Tensor
+    normalized: Tensor
 
     @property
     def size(self) -> int:
@@ -37,7 +37,7 @@ def made_up_inputs(count: int, size: int) -> Inputs:
     noise = torch.randn(count, 3, size // 16, size // 16, generator=torch.Generator().manual_seed(0))
     smooth = F.interpolate(noise, size=(size, size), mode="bilinear")
     images = (128 + 60 * smooth).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().to(DEVICE)
-    return Inputs(images, normalise(images).contiguous())
+    return Inputs(images, normalize(images).contiguous())
 
 
 def made_up_targets(count: int, cfg: CfgNode, strides: Sequence[int]) -> Targets:
@@ -59,7 +59,7 @@ def made_up_network(cfg: CfgNode, inputs: Inputs) -> PoseNetwork:
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        network(inputs.normalised)
+        network(inputs.normalized)
     for norm in norms:
         norm.momentum = 0.1
     return network

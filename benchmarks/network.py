@@ -24,7 +24,7 @@ from yacs.config import CfgNode
 from coupled_embedding.builders import build_criterion, build_decode_options
 from coupled_embedding.config import load_config
 from coupled_embedding.data.geometry import resize_geometry
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import Targets
@@ -86,7 +86,7 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
 
         def step() -> float:
             with way.autocast():
-                output = forward(normalise(inputs.images))
+                output = forward(normalize(inputs.images))
             loss = criterion(output, targets)["total"]
             loss.backward()
             optimizer.step()
@@ -101,7 +101,7 @@ def training_steps(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[
 
     def plain() -> float:
         """Take the released program's training step."""
-        output = own(inputs.normalised)
+        output = own(inputs.normalized)
         with DEVICE:  # for the small tensors that the plain losses create
             loss = torch.stack(list(criterion(output).values())).sum()
         loss.backward()
@@ -152,7 +152,7 @@ def tests(cfg: CfgNode, network: PoseNetwork, inputs: Inputs) -> tuple[Ours, Pla
         """Test image by image as the released program does."""
         outputs = []
         geometry = resize_geometry((size, size), size)
-        for number, image in enumerate(inputs.normalised):
+        for number, image in enumerate(inputs.normalized):
             outputs += [network(image[None]), network(image[None].flip(-1))]
             both = []
             for place in (number, count + number):

@@ -67,7 +67,7 @@ def measure(stem: str, options: list[str], runs: int) -> list[Record]:
     cfg = load_config(ROOT / f"config/crowdpose/ce_{stem}.yaml", options)
     inputs = made_up_inputs(1, cfg.DATASET.INPUT_SIZE)
     network = fold_batch_norm(made_up_network(cfg, made_up_inputs(2, cfg.DATASET.INPUT_SIZE)).eval())
-    pair = torch.cat((inputs.normalised, inputs.normalised.flip(-1)))
+    pair = torch.cat((inputs.normalized, inputs.normalized.flip(-1)))
     session = exported(network, pair)
     network = network.to(memory_format=torch.channels_last)
     ours_input, feed = pair.contiguous(memory_format=torch.channels_last), {"images": pair.numpy()}

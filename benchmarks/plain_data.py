@@ -26,7 +26,7 @@ class PlainSample:
     """One training sample, ready for the network and its losses.
 
     Attributes:
-        image: (3, S, S) float32, normalised.
+        image: (3, S, S) float32, normalized.
         heatmaps: (K, h, w) float32 a resolution.
         masks: (h, w) float32 a resolution.
         joints: (30, K, 2) int64 a resolution: k·h·w + y·w + x and 1, a person's visible joints first.
@@ -71,7 +71,7 @@ def sample(
     image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
     if params.flip:
         image = image[:, ::-1].copy()
-    return PlainSample(normalised(image), heatmaps, masks, joints, box_scales(boxes, matrix, size))
+    return PlainSample(normalized(image), heatmaps, masks, joints, box_scales(boxes, matrix, size))
 
 
 def kept_people(record: ImageRecord) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ def joint_indices(joints: np.ndarray, cells: int) -> np.ndarray:
     return indices
 
 
-def normalised(image: np.ndarray) -> Tensor:
+def normalized(image: np.ndarray) -> Tensor:
     """Turn an RGB image (S, S, 3) uint8 into (3, S, S) float32, as torchvision's two transforms do."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1)).contiguous().to(torch.float32).div(255)
     return tensor.sub_(MEAN).div_(STD)

@@ -1,4 +1,4 @@
-"""Analyse what limits a network on a data set: one page of plots and the numbers behind them.
+"""Analyze what limits a network on a data set: one page of plots and the numbers behind them.
 
 python tools/diagnose.py --cfg config/synthetic/ce_small.yaml
 python tools/diagnose.py --weights models/ce_hrhrnet_w32_512.pth --split val2017 --every 10
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from coupled_embedding.analysis.error_analysis import analyse_errors, write_analysis
+from coupled_embedding.analysis.error_analysis import analyze_errors, write_analysis
 from coupled_embedding.builders import build_eval_job
 from coupled_embedding.evaluation import Scores, why_undefined
 from coupled_embedding.utils.cli import command
@@ -27,7 +27,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", help="config file (default: the checkpoint's own config)")
     parser.add_argument("--weights", help="checkpoint, ours or a released one")
-    parser.add_argument("--split", default="", help="split to analyse (default: DATASET.TEST)")
+    parser.add_argument("--split", default="", help="split to analyze (default: DATASET.TEST)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth image only")
     parser.add_argument("--out", help="folder for the page and its numbers (default: OUTPUT_DIR/NAME/diagnosis_SPLIT)")
     parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
 
 @command
 def main() -> None:
-    """Parse, analyse every image, print the scores of each run, write."""
+    """Parse, analyze every image, print the scores of each run, write."""
     args = parse()
     with process_group(args.device) as env:
         cfg, weights = find_test(args.cfg, args.weights, args.overrides, args.split)
@@ -53,7 +53,7 @@ def main() -> None:
         print(*job.warnings, sep="\n", end="\n" if job.warnings else "")
         print(f"diagnosing {job.weights} on {job.schema.name} {job.split}", flush=True)
         with tqdm(total=len(job.records), unit="image", desc="diagnose") as bar:
-            analysis = analyse_errors(job, bar.update)
+            analysis = analyze_errors(job, bar.update)
         truth = job.load_ground_truth()
         for run, values in analysis.runs.items():
             print(f"\n{run}\n{Scores(values, why_undefined(values, truth)).table()}")

@@ -14,11 +14,11 @@ from synthetic_crowd.floor import floor_tile, lay_floor, paint_lines
 
 @dataclass(frozen=True)
 class Place:
-    """A kind of place. Colours are RGB; floors names painters of tiles; sunny: how strong the sun is there."""
+    """A kind of place. Colors are RGB; floors names painters of tiles; sunny: how strong the sun is there."""
 
     name: str
     floors: tuple[str, ...]
-    floor_colours: tuple[tuple[int, int, int], ...]
+    floor_colors: tuple[tuple[int, int, int], ...]
     outdoors: bool
     paint: Callable[[_Backdrop], None]
 
@@ -32,36 +32,36 @@ class _Backdrop:
         self.left, self.right = -half * 1.15, half * 1.15
 
     def rectangles(
-        self, boxes: np.ndarray | Sequence[tuple[float, ...]], colours: np.ndarray, nearer: float = 0.0
+        self, boxes: np.ndarray | Sequence[tuple[float, ...]], colors: np.ndarray, nearer: float = 0.0
     ) -> None:
-        """Fill boxes (N, 4) of x0, y0, x1, y1 metres with RGB colours (N, 3) or (3,)."""
+        """Fill boxes (N, 4) of x0, y0, x1, y1 meters with RGB colors (N, 3) or (3,)."""
         corners = np.asarray(boxes, np.float32).reshape(-1, 4)
         if not len(corners):
             return
         world = np.full((len(corners), 4, 3), -(self.distance - nearer), np.float32)
         world[..., 0], world[..., 1] = corners[:, [0, 2, 2, 0]], corners[:, [1, 1, 3, 3]]
         screen = np.clip(self.camera.project(world)[0], -4000, 4000)
-        colours = np.broadcast_to(colours, (len(corners), 3))
-        for polygon, colour in zip(np.rint(screen * 16).astype(np.int32), colours[:, ::-1].tolist()):
-            cv2.fillConvexPoly(self.image, polygon, colour, cv2.LINE_AA, 4)
+        colors = np.broadcast_to(colors, (len(corners), 3))
+        for polygon, color in zip(np.rint(screen * 16).astype(np.int32), colors[:, ::-1].tolist()):
+            cv2.fillConvexPoly(self.image, polygon, color, cv2.LINE_AA, 4)
 
-    def discs(self, centres: np.ndarray, radii: np.ndarray, colours: np.ndarray, nearer: float = 0.0) -> None:
-        """Fill discs at (N, 2) x, y metres of (N,) metres radius with RGB colours (N, 3)."""
-        world = np.concatenate([centres, np.full((len(centres), 1), -(self.distance - nearer))], 1)
+    def discs(self, centers: np.ndarray, radii: np.ndarray, colors: np.ndarray, nearer: float = 0.0) -> None:
+        """Fill discs at (N, 2) x, y meters of (N,) meters radius with RGB colors (N, 3)."""
+        world = np.concatenate([centers, np.full((len(centers), 1), -(self.distance - nearer))], 1)
         screen, depth = self.camera.project(world.astype(np.float32))
         size = np.maximum(radii * self.camera.focal / depth, 1)
-        for (x, y), r, colour in zip(np.rint(screen).astype(int).tolist(), size.astype(int).tolist(), colours):
-            cv2.circle(self.image, (x, y), r, colour[::-1].tolist(), -1, cv2.LINE_AA)
+        for (x, y), r, color in zip(np.rint(screen).astype(int).tolist(), size.astype(int).tolist(), colors):
+            cv2.circle(self.image, (x, y), r, color[::-1].tolist(), -1, cv2.LINE_AA)
 
 
-def _vary(rng: np.random.Generator, colour: tuple, spread: float = 8) -> np.ndarray:
-    """An RGB colour near the given one, brighter or darker as a whole more than in hue."""
-    varied = np.array(colour, np.float32) * rng.uniform(0.82, 1.15) + rng.normal(0, spread, 3)
+def _vary(rng: np.random.Generator, color: tuple, spread: float = 8) -> np.ndarray:
+    """An RGB color near the given one, brighter or darker as a whole more than in hue."""
+    varied = np.array(color, np.float32) * rng.uniform(0.82, 1.15) + rng.normal(0, spread, 3)
     return np.minimum(np.maximum(varied, 0), 255)
 
 
-def _choose(rng: np.random.Generator, colours: tuple, spread: float = 8) -> np.ndarray:
-    return _vary(rng, colours[rng.integers(len(colours))], spread)
+def _choose(rng: np.random.Generator, colors: tuple, spread: float = 8) -> np.ndarray:
+    return _vary(rng, colors[rng.integers(len(colors))], spread)
 
 
 _WALLS = (
@@ -219,9 +219,9 @@ def _beach(b: _Backdrop) -> None:
         y = b.rng.uniform(-0.2, 0.4) * b.camera.height
         b.rectangles([(b.left * 3, y, b.right * 3, y + 0.08)], np.array([222.0, 230, 230]))
     for _ in range(int(b.rng.integers(0, 4))):
-        x, colour = b.rng.uniform(b.left, b.right), _choose(b.rng, _BOLD)
+        x, color = b.rng.uniform(b.left, b.right), _choose(b.rng, _BOLD)
         b.rectangles([(x - 0.05, -0.3, x + 0.05, 2.2)], np.array([220.0, 214, 200]), 4)
-        b.rectangles([(x - 1.3, 1.8, x + 1.3, 2.1), (x - 0.8, 2.1, x + 0.8, 2.35)], colour, 4)
+        b.rectangles([(x - 1.3, 1.8, x + 1.3, 2.1), (x - 0.8, 2.1, x + 0.8, 2.35)], color, 4)
 
 
 PLACES = (
@@ -242,14 +242,14 @@ PLACES = (
 
 
 def paint_background(place: Place, camera: Camera, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """The empty place as uint8 BGR (height, width, 3): backdrop `distance` metres away, floor before it."""
+    """The empty place as uint8 BGR (height, width, 3): backdrop `distance` meters away, floor before it."""
     image = np.zeros((camera.image_height, camera.width, 3), np.uint8)
     place.paint(_Backdrop(image, camera, distance, rng))
     kind = str(rng.choice(place.floors))
-    colours = place.floor_colours if not (kind == "asphalt" and place.name == "park") else ((124, 118, 108),)
-    colour = np.array((166.0, 84, 66)) if kind == "track" else _choose(rng, colours, 5)
+    colors = place.floor_colors if not (kind == "asphalt" and place.name == "park") else ((124, 118, 108),)
+    color = np.array((166.0, 84, 66)) if kind == "track" else _choose(rng, colors, 5)
     heading = rng.uniform(-0.2, 0.2) if kind in ("pitch", "track") else rng.uniform(-0.8, 0.8)
-    lay_floor(image, camera, floor_tile(kind, rng), colour, distance, heading)
+    lay_floor(image, camera, floor_tile(kind, rng), color, distance, heading)
     if kind in ("pitch", "asphalt") or (place.name == "hall" and rng.random() < 0.4):
         paint_lines(image, camera, rng, distance)
     blur = rng.uniform(0.3, 1.6) * camera.width / 192

@@ -10,7 +10,7 @@ import numpy as np
 
 from synthetic_crowd.skeleton import FRAME, POINT, Bodies, Posed
 
-TEXELS_PER_RING = 4  # rows of texture between two neighbouring rings
+TEXELS_PER_RING = 4  # rows of texture between two neighboring rings
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ TEXTURE_ROWS = RING_COUNT * TEXELS_PER_RING
 class Mesh:
     """Surfaces of P people with S sectors.
 
-    vertices: (P, R, S, 3) metres; normals: (P, R, S, 3) unit; both in world axes, sector 0 at the back.
+    vertices: (P, R, S, 3) meters; normals: (P, R, S, 3) unit; both in world axes, sector 0 at the back.
     """
 
     vertices: np.ndarray
@@ -175,27 +175,27 @@ def texture_row(part: str, along: float) -> float:
 def build_mesh(bodies: Bodies, posed: Posed, sectors: int) -> Mesh:
     """Surround P skeletons with tubes of `sectors` sectors (R rings per person, see RING_COUNT)."""
     table = ring_table()
-    centres = _centres(bodies, posed, table)
+    centers = _centers(bodies, posed, table)
     left, ahead = _ring_axes(posed, table)
     radii = _radii(bodies, table)
-    centres += ahead * (table.shift * bodies.stature[:, None])[..., None]
+    centers += ahead * (table.shift * bodies.stature[:, None])[..., None]
     wide, deep = left * radii[..., :1], ahead * radii[..., 1:]
-    _fit_skirt(bodies, posed, centres, wide, deep)
+    _fit_skirt(bodies, posed, centers, wide, deep)
     angle = 2 * np.pi * np.arange(sectors, dtype=np.float32) / sectors - np.pi
     sin, cos = np.sin(angle)[:, None], np.cos(angle)[:, None]
-    vertices = centres[:, :, None] + wide[:, :, None] * sin + deep[:, :, None] * cos
+    vertices = centers[:, :, None] + wide[:, :, None] * sin + deep[:, :, None] * cos
     return Mesh(vertices, vertex_normals(vertices, table.part))
 
 
-def _centres(bodies: Bodies, posed: Posed, table: _Table) -> np.ndarray:
-    """(P, R, 3) centres of the rings; below the waist the torso follows the pelvis."""
+def _centers(bodies: Bodies, posed: Posed, table: _Table) -> np.ndarray:
+    """(P, R, 3) centers of the rings; below the waist the torso follows the pelvis."""
     start, end = posed.points[:, table.start], posed.points[:, table.end]
-    centres = start + (end - start) * table.along[:, None]
+    centers = start + (end - start) * table.along[:, None]
     rings = np.flatnonzero((table.part == PART["torso"]) & (table.along < 0))
     up = posed.frames[:, 0, :, 1]
     drop = table.along[rings] * bodies.torso[:, None]
-    centres[:, rings] = posed.points[:, None, POINT["waist"]] + up[:, None] * drop[..., None]
-    return centres
+    centers[:, rings] = posed.points[:, None, POINT["waist"]] + up[:, None] * drop[..., None]
+    return centers
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ def _ring_axes(posed: Posed, table: _Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _radii(bodies: Bodies, table: _Table) -> np.ndarray:
-    """(P, R, 2) half widths and depths in metres, with each person's girth and build."""
+    """(P, R, 2) half widths and depths in meters, with each person's girth and build."""
     radii = table.radii * bodies.stature[:, None, None]
     head = (bodies.head / bodies.stature / 0.132)[:, None, None]
     girth = bodies.girth[:, None, None]
@@ -234,7 +234,7 @@ def _radii(bodies: Bodies, table: _Table) -> np.ndarray:
     return radii
 
 
-def _fit_skirt(bodies: Bodies, posed: Posed, centres: np.ndarray, wide: np.ndarray, deep: np.ndarray) -> None:
+def _fit_skirt(bodies: Bodies, posed: Posed, centers: np.ndarray, wide: np.ndarray, deep: np.ndarray) -> None:
     """Hang the skirt's rings around both thighs, in place (arrays (P, R, 3))."""
     first = FIRST_RING["skirt"]
     rings = slice(first, first + len(PARTS[PART["skirt"]].rings))
@@ -246,7 +246,7 @@ def _fit_skirt(bodies: Bodies, posed: Posed, centres: np.ndarray, wide: np.ndarr
     top = points[:, POINT["waist"]] + (hips - points[:, POINT["waist"]]) * 0.3
     left = posed.frames[:, 0, :, 0]
     ahead = _unit(np.cross(left, hips - knees))
-    centres[:, rings] = top[:, None] + (knees - top)[:, None] * along * 0.96
+    centers[:, rings] = top[:, None] + (knees - top)[:, None] * along * 0.96
     size = (bodies.stature * (1 + 0.8 * (bodies.girth - 1)))[:, None]
     half = (
         np.abs(np.einsum("pi,pi->p", spread, left))[:, None] / 2,

@@ -7,14 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-NEAREST = 0.25  # metres; nothing nearer than this is projected faithfully
+NEAREST = 0.25  # meters; nothing nearer than this is projected faithfully
 
 
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera at (0, height, 0) that looks towards -z.
 
-    height: metres above the ground. pitch: radians downwards. roll: radians. focal: pixels.
+    height: meters above the ground. pitch: radians downwards. roll: radians. focal: pixels.
     width, image_height: pixels of the image.
     """
 
@@ -34,12 +34,12 @@ class Camera:
         return np.stack([cr * right + sr * down, -sr * right + cr * down, ahead]).astype(np.float32)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points (..., 3) to pixels (..., 2), pixel centres at integers, and depths (...) in metres."""
+        """World points (..., 3) to pixels (..., 2), pixel centers at integers, and depths (...) in meters."""
         seen = (points - np.array([0, self.height, 0], np.float32)) @ self.axes.T
         depth = seen[..., 2]
         scale = self.focal / np.maximum(depth, NEAREST)
-        centre = np.array([(self.width - 1) / 2, (self.image_height - 1) / 2], np.float32)
-        return seen[..., :2] * scale[..., None] + centre, depth
+        center = np.array([(self.width - 1) / 2, (self.image_height - 1) / 2], np.float32)
+        return seen[..., :2] * scale[..., None] + center, depth
 
     def rays(self, top: int = 0) -> np.ndarray:
         """Viewing directions in world axes of the rows from `top` down, (3, image_height - top, width) float32.
@@ -54,5 +54,5 @@ class Camera:
         return np.stack([x * axes[0, k] + (y * axes[1, k] + axes[2, k])[:, None] for k in range(3)])
 
     def horizon(self) -> float:
-        """Row of the horizon at the centre of the image, in pixels (may lie outside)."""
+        """Row of the horizon at the center of the image, in pixels (may lie outside)."""
         return (self.image_height - 1) / 2 - self.focal * float(np.tan(self.pitch))

@@ -7,8 +7,8 @@ import numpy as np
 
 from synthetic_crowd.camera import Camera
 
-_TILE = 128  # pixels of a floor tile of _TILE_METRES metres
-_TILE_METRES = 4.0
+_TILE = 128  # pixels of a floor tile of _TILE_METERS meters
+_TILE_METERS = 4.0
 
 
 def floor_tile(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -36,7 +36,7 @@ def floor_tile(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def lay_floor(
-    image: np.ndarray, camera: Camera, tile: np.ndarray, colour: np.ndarray, distance: float, heading: float
+    image: np.ndarray, camera: Camera, tile: np.ndarray, color: np.ndarray, distance: float, heading: float
 ) -> None:
     """Lay the tile on the ground up to the backdrop's distance, in place; far away it fades to its mean."""
     top = int(np.clip(camera.horizon() - abs(camera.roll) * camera.width, 0, camera.image_height - 1))
@@ -45,13 +45,13 @@ def lay_floor(
     reach = np.float32(camera.height) / np.maximum(-rays[1], np.float32(1e-3))
     x, z = rays[0] * reach, rays[2] * -reach
     below &= z < distance
-    scale = np.float32(_TILE / _TILE_METRES)
+    scale = np.float32(_TILE / _TILE_METERS)
     c, s = np.float32(np.cos(heading)) * scale, np.float32(np.sin(heading)) * scale
     u, v = x * c + z * s, z * c - x * s
     laid = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     fine = np.clip(np.float32(12 / 300 * camera.focal) / reach, 0, 1)
     light = np.clip(((laid - 1) * fine + 1) * 128, 0, 255).astype(np.uint8)
-    palette = np.clip(np.arange(256)[:, None] / 128 * colour[::-1], 0, 255).astype(np.uint8)
+    palette = np.clip(np.arange(256)[:, None] / 128 * color[::-1], 0, 255).astype(np.uint8)
     part = palette.take(light, axis=0)
     cv2.copyTo(part, below.astype(np.uint8), image[top:])
 

@@ -12,7 +12,7 @@ from synthetic_crowd.skeleton import JOINT_COUNT
 SEEN, HIDDEN, OUTSIDE = 2, 1, 0
 # Flesh in front of each joint, in statures: nearer surfaces of the same person hide the joint.
 _FLESH = np.array([0.06, 0.06, 0.04, 0.04, 0.035, 0.035, 0.085, 0.085, 0.05, 0.05, 0.04, 0.04, 0.07, 0.065], np.float32)
-_MARGIN = 0.04  # metres
+_MARGIN = 0.04  # meters
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def inside_image(places: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def flesh_before_joints(statures: np.ndarray, skirted: np.ndarray) -> np.ndarray:
-    """(P, 14) metres of own flesh and cloth that may lie before a joint and still show it.
+    """(P, 14) meters of own flesh and cloth that may lie before a joint and still show it.
 
-    statures: (P,) metres; skirted: (P,) bool, whose hips and knees are under a skirt.
+    statures: (P,) meters; skirted: (P,) bool, whose hips and knees are under a skirt.
     """
     flesh = _FLESH * statures[:, None] + _MARGIN
     flesh[:, 6:10] *= np.where(skirted, 2.0, 1.0)[:, None]
@@ -45,7 +45,7 @@ def label_people(
 ) -> Labels:
     """Label P drawn people.
 
-    places: (P, 14, 2) joints in image pixels; depths: (P, 14) metres; extents: (P, 4) x0, y0, x1, y1 of
+    places: (P, 14, 2) joints in image pixels; depths: (P, 14) meters; extents: (P, 4) x0, y0, x1, y1 of
     the whole silhouettes in canvas pixels; flesh: (P, 14), see flesh_before_joints.
     """
     owner, depth = drawn.owner, drawn.depth
@@ -62,7 +62,7 @@ def label_people(
 def _visibility(places: np.ndarray, nearest: np.ndarray, owner: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """(P, 14) visibilities: who is seen at the joint's pixel, and whether behind the depth `nearest` (P, 14).
 
-    A joint on the rim of the silhouette may round to an empty pixel: then a direct neighbour that is the
+    A joint on the rim of the silhouette may round to an empty pixel: then a direct neighbor that is the
     person's own decides.
     """
     height, width = owner.shape

@@ -23,18 +23,18 @@ from synthetic_crowd.skeleton import (
 
 _CANDIDATES = 12  # layouts tried per scene, at most
 _GOOD_ENOUGH = 0.1  # difference from the target
-_ARM_LENGTH = 0.34  # metres kept between people's feet
+_ARM_LENGTH = 0.34  # meters kept between people's feet
 _BEHIND = 0.4  # share of people right behind another
 # Photographers choose where faces are: in a fifth of CrowdPose's people the left shoulder is on the left
 _FACING = 0.82  # share of groups turned to the camera, and of people turned as their group is
-_NEAREST = 0.9  # metres between a person and the camera
+_NEAREST = 0.9  # meters between a person and the camera
 # CrowdPose's bands and their shares: easy, medium, hard
 _BANDS = ((0.0, 0.18, 0.20), (0.32, 0.75, 0.64), (1.0, 1.0, 0.16))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Camera, distance of the main group and of the backdrop in metres, and the crowd index aimed at."""
+    """Camera, distance of the main group and of the backdrop in meters, and the crowd index aimed at."""
 
     camera: Camera
     distance: float
@@ -64,7 +64,7 @@ def sample_stage(settings: CrowdSettings, target: float, count: int, rng: np.ran
     width, height = settings.width, settings.height
     focal = rng.uniform(0.85, 2.0) * max(width, height)
     share = float(np.clip(rng.lognormal(np.log(0.58), 0.55), 0.16, 1.7))  # of the image's height
-    room = 0.8 * count * (1 - target)  # metres that separate people need side by side
+    room = 0.8 * count * (1 - target)  # meters that separate people need side by side
     share = min(share, 1.65 * width / height / max(room, 0.1))
     distance = float(np.clip(focal * 1.65 / (share * height), 1.7, 30))
     above = rng.uniform(2.6, 2.6 + 0.35 * distance) if rng.random() < 0.2 else rng.uniform(0.8, 2.1)
@@ -104,7 +104,7 @@ def sample_people(settings: CrowdSettings, target: float, rng: np.random.Generat
 
 
 def _grounding(bodies: Bodies, posed: Posed, lift: np.ndarray) -> np.ndarray:
-    """(P, 3) shift that puts the pelvis above the origin and the lowest flesh `lift` metres above the ground."""
+    """(P, 3) shift that puts the pelvis above the origin and the lowest flesh `lift` meters above the ground."""
     flesh = np.full(posed.points.shape[1], 0.03, np.float32)
     flesh[[POINT["left_toe"], POINT["right_toe"], POINT["left_heel"], POINT["right_heel"]]] = 0.01
     flesh[[POINT["pelvis"], POINT["waist"], POINT["left_hip"], POINT["right_hip"], POINT["crotch"]]] = 0.06

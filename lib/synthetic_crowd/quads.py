@@ -41,7 +41,7 @@ class Light:
 class Quads:
     """Q visible quads.
 
-    screen: (Q, 4, 2) canvas pixels; depth: (Q,) metres; texture: (Q, 4, 2) column and row of the atlas;
+    screen: (Q, 4, 2) canvas pixels; depth: (Q,) meters; texture: (Q, 4, 2) column and row of the atlas;
     light: (Q, 4) brightness at the corners; owner: (Q,) 0 for things, n + 1 for person n.
     """
 
@@ -134,13 +134,13 @@ def _front_facing(p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, p3: np.ndarray
 class Thing:
     """A tube that is no person: a box, pole, ball, bench, cone.
 
-    centres: (R, 3) metres; radii: (R, 2) metres along x and z before turning by `yaw` radians; sectors: 4 for
-    a box. colours: (R, 3) RGB, from the first ring to the last. rough: how mottled, 0 to 1.
+    centers: (R, 3) meters; radii: (R, 2) meters along x and z before turning by `yaw` radians; sectors: 4 for
+    a box. colors: (R, 3) RGB, from the first ring to the last. rough: how mottled, 0 to 1.
     """
 
-    centres: np.ndarray
+    centers: np.ndarray
     radii: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     sectors: int
     yaw: float = 0.0
     rough: float = 0.08
@@ -148,14 +148,14 @@ class Thing:
 
 def thing_quads(thing: Thing, row: int, camera: Camera, light: Light, size: tuple[int, int]) -> Quads:
     """Quads of a thing whose texture starts at `row` of the atlas (one row per ring)."""
-    sectors, rings = thing.sectors, len(thing.centres)
+    sectors, rings = thing.sectors, len(thing.centers)
     angle = 2 * np.pi * (np.arange(sectors) + 0.5) / sectors - np.pi
     flat = np.stack([thing.radii[:, :1] * np.sin(angle), thing.radii[:, 1:] * np.cos(angle)], -1)  # (R, S, 2)
     if sectors == 4:
         flat = flat * np.sqrt(2)
     c, s = np.cos(thing.yaw), np.sin(thing.yaw)
     offset = np.stack([c * flat[..., 0] + s * flat[..., 1], 0 * flat[..., 0], c * flat[..., 1] - s * flat[..., 0]], -1)
-    vertices = (thing.centres[:, None] + offset).astype(np.float32)
+    vertices = (thing.centers[:, None] + offset).astype(np.float32)
     corners, texture = grid_quads(np.arange(rings - 1)[:, None] + (0, 1), sectors)
     screen, depth = camera.project(vertices.reshape(-1, 3))
     codes = _outside(screen, depth, size)[corners]
@@ -172,6 +172,6 @@ def thing_quads(thing: Thing, row: int, camera: Camera, light: Light, size: tupl
 
 def thing_texture(thing: Thing, rng: np.random.Generator) -> np.ndarray:
     """The thing's rows of the atlas, (R, columns, 3) uint8 BGR."""
-    rows = np.repeat(thing.colours[:, None, ::-1], TEXTURE_COLUMNS + 1, 1)
+    rows = np.repeat(thing.colors[:, None, ::-1], TEXTURE_COLUMNS + 1, 1)
     spots = rng.uniform(1 - thing.rough, 1 + thing.rough * 0.5, (len(rows), TEXTURE_COLUMNS + 1, 1))
     return np.clip(rows * spots, 0, 255).astype(np.uint8)

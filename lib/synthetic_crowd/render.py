@@ -1,6 +1,6 @@
 """From quads to pixels: draw quad numbers on a canvas, then shade every pixel at once.
 
-Numbers first and colours later keeps Python out of the pixels: one fillConvexPoly per quad, then texture
+Numbers first and colors later keeps Python out of the pixels: one fillConvexPoly per quad, then texture
 and light are interpolated for all pixels together, and who is seen where falls out for free.
 """
 
@@ -25,7 +25,7 @@ class Drawn:
     """What was drawn.
 
     quad: (SCALE·H, SCALE·W) int32 number of the quad on the canvas, -1 where nothing is. owner and depth at
-    image resolution (H, W): int16, -1 nothing, 0 a thing, n + 1 person n; float32 metres, inf nothing.
+    image resolution (H, W): int16, -1 nothing, 0 a thing, n + 1 person n; float32 meters, inf nothing.
     """
 
     quad: np.ndarray
@@ -67,9 +67,9 @@ def _planes(quads: Quads) -> np.ndarray:
 
 
 def shade(drawn: Drawn, quads: Quads, atlas: np.ndarray, tint: np.ndarray) -> np.ndarray:
-    """Colour the canvas: (h, w, 3) uint8 BGR, 0 where nothing is drawn.
+    """Color the canvas: (h, w, 3) uint8 BGR, 0 where nothing is drawn.
 
-    atlas: (rows, columns, 3) uint8 BGR. tint: (2, 3) colours of shade and of full light, 1 is neutral.
+    atlas: (rows, columns, 3) uint8 BGR. tint: (2, 3) colors of shade and of full light, 1 is neutral.
     """
     image = np.zeros((drawn.quad.size, 3), np.uint8)
     pixels = np.flatnonzero(drawn.quad >= 0).astype(np.int32)
@@ -92,11 +92,11 @@ def _sample(atlas: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarra
     maps = np.zeros((2, -(-len(column) // width) * width), np.float32)
     maps[0, : len(column)], maps[1, : len(column)] = column, row
     columns, rows = maps.reshape(2, -1, width)
-    colours = cv2.remap(atlas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return colours.reshape(-1, 3)[: len(column)]
+    colors = cv2.remap(atlas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return colors.reshape(-1, 3)[: len(column)]
 
 
-def compose(colours: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: np.ndarray, dark: float) -> np.ndarray:
+def compose(colors: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: np.ndarray, dark: float) -> np.ndarray:
     """Shrink the canvas onto the background (H, W, 3), darkened by up to `dark` where `shadow` (H, W) is 255.
 
     All images are uint8, BGR.
@@ -105,7 +105,7 @@ def compose(colours: np.ndarray, drawn: Drawn, background: np.ndarray, shadow: n
     cover = cv2.resize((drawn.quad >= 0).astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
     lit = 255 - shadow.astype(np.float32) * np.float32(dark)
     behind = cv2.multiply(255 - cover, lit.astype(np.uint8), scale=1 / 255)
-    front = cv2.resize(colours, size, interpolation=cv2.INTER_AREA)
+    front = cv2.resize(colors, size, interpolation=cv2.INTER_AREA)
     return cv2.add(_darkened(front, _crevices(drawn.depth)), _darkened(background, behind))
 
 
@@ -123,7 +123,7 @@ def _crevices(depth: np.ndarray) -> np.ndarray:
 
 
 def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera does to the light: focus, exposure, colour cast, grain, compression.
+    """What a camera does to the light: focus, exposure, color cast, grain, compression.
 
     image: (H, W, 3) uint8 BGR. Returns another.
     """

@@ -35,7 +35,7 @@ class Scene:
     """An image and its labels.
 
     image: (height, width, 3) uint8 BGR. keypoints: (N, 14, 3) float32 in CrowdPose's order; x, y in pixels
-    (pixel centres at integer coordinates); visibility 2 seen, 1 hidden by anyone or anything, 0 outside the
+    (pixel centers at integer coordinates); visibility 2 seen, 1 hidden by anyone or anything, 0 outside the
     image (then x = y = 0). boxes: (N, 4) float32 x, y, width, height around the whole person, clipped to
     the image. areas: (N,) visible pixels. person_map: (height, width) uint8, 0 no person, n + 1 person n.
     """
@@ -74,10 +74,10 @@ def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     outfits = _dress(people, place, looks_rng)
     clutter = _clutter(settings, people, stage, stage_rng)
     people, drawn, quads, labels = _draw_labelled(people, outfits, clutter, stage.camera, light)
-    colours = render.shade(drawn, quads, _atlas(outfits, clutter, looks_rng), _tint(place, image_rng))
+    colors = render.shade(drawn, quads, _atlas(outfits, clutter, looks_rng), _tint(place, image_rng))
     ground = paint_background(place, stage.camera, stage.backdrop, image_rng)
     shadow = _shadows(people, clutter, stage.camera, light)
-    image = render.compose(colours, drawn, ground, shadow, 0.25 + 0.4 * light.sun)
+    image = render.compose(colors, drawn, ground, shadow, 0.25 + 0.4 * light.sun)
     return Scene(
         image=render.develop(image, image_rng),
         keypoints=labels.keypoints,
@@ -97,7 +97,7 @@ def _sample_light(place: Place, rng: np.random.Generator) -> Light:
 
 
 def _tint(place: Place, rng: np.random.Generator) -> np.ndarray:
-    """BGR colours of shade (bluish outdoors) and of full light (warm)."""
+    """BGR colors of shade (bluish outdoors) and of full light (warm)."""
     warm = rng.uniform(0, 0.08)
     shade = (1.06, 1.0, 0.96) if place.outdoors else (0.97, 1.0, 1.02)
     return np.array([shade, (1 - warm, 1.0, 1 + warm * 0.6)], np.float32)
@@ -125,7 +125,7 @@ def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.rand
     loose = things.scatter(rng, settings.clutter, near, stage.backdrop - 0.5, aside)
     feet = people.posed.points[:, POINT["pelvis"], ::2]
     # no person stands inside a box
-    free = [t for t in loose if np.abs(feet - t.centres[0, ::2]).max(1).min() > t.radii.max() + 0.35]
+    free = [t for t in loose if np.abs(feet - t.centers[0, ::2]).max(1).min() > t.radii.max() + 0.35]
     return seats + free
 
 
@@ -169,7 +169,7 @@ def _all_quads(
     row, sets = len(outfits) * TEXTURE_ROWS, []
     for thing in clutter:
         sets.append(thing_quads(thing, row, canvas, light, size))
-        row += len(thing.centres)
+        row += len(thing.centers)
     enabled = enabled_parts(outfits)
     extents = np.zeros((len(outfits), 4), np.float32)
     pelvis = canvas.project(people.posed.points[:, POINT["pelvis"]])[1]
@@ -208,7 +208,7 @@ def _shadows(people: People, clutter: list[Thing], camera: Camera, light: Light)
 def _thing_shadow(shadow: np.ndarray, thing: Thing, camera: Camera, sun: np.ndarray) -> None:
     """A thing's shadow, in place: the hull of its rings cast on the ground."""
     around = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.8
-    rings = thing.centres[[0, -2], None] + np.zeros((2, 4, 3))
+    rings = thing.centers[[0, -2], None] + np.zeros((2, 4, 3))
     rings[..., ::2] += thing.radii[[0, -2], None] * around
     cast = (rings - rings[..., 1:2] * (sun / sun[1])).reshape(-1, 3).astype(np.float32)
     screen, depth = camera.project(cast)

@@ -56,7 +56,7 @@ for _name in FRAMES:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Proportions of P people. Every array is (P,) float32; lengths in metres, the rest are factors."""
+    """Proportions of P people. Every array is (P,) float32; lengths in meters, the rest are factors."""
 
     stature: np.ndarray
     head: np.ndarray  # height of the head from chin to crown
@@ -87,14 +87,14 @@ class Pose:
 class Posed:
     """Skeletons in space.
 
-    points: (P, 24, 3) metres, in POINTS order. frames: (P, 15, 3, 3), columns are left, up and forward.
+    points: (P, 24, 3) meters, in POINTS order. frames: (P, 15, 3, 3), columns are left, up and forward.
     """
 
     points: np.ndarray
     frames: np.ndarray
 
     def moved(self, offset: np.ndarray) -> Posed:
-        """The same people shifted by offset (P, 3) metres."""
+        """The same people shifted by offset (P, 3) meters."""
         return Posed(self.points + offset[:, None], self.frames)
 
 

@@ -56,7 +56,7 @@ _PATTERN_SHARES = (0.5, 0.13, 0.05, 0.08, 0.07, 0.07, 0.1)
 
 @dataclass(frozen=True)
 class Kit:
-    """What a team shares: RGB colours, each (3,)."""
+    """What a team shares: RGB colors, each (3,)."""
 
     top: np.ndarray
     bottom: np.ndarray
@@ -65,7 +65,7 @@ class Kit:
 
 @dataclass(frozen=True)
 class Outfit:
-    """How one person looks. Colours are RGB (3,) float; lengths count bones (1 ends at the elbow or knee)."""
+    """How one person looks. Colors are RGB (3,) float; lengths count bones (1 ends at the elbow or knee)."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -84,9 +84,9 @@ class Outfit:
 
 
 def _pick(rng: np.random.Generator, palette: tuple, spread: float = 9.0) -> np.ndarray:
-    """A colour of the palette, slightly different each time."""
-    colour = np.array(palette[rng.integers(len(palette))], np.float32)
-    varied = colour * rng.uniform(0.85, 1.1) + rng.normal(0, spread, 3)
+    """A color of the palette, slightly different each time."""
+    color = np.array(palette[rng.integers(len(palette))], np.float32)
+    varied = color * rng.uniform(0.85, 1.1) + rng.normal(0, spread, 3)
     return np.minimum(np.maximum(varied, 8), 250).astype(np.float32)
 
 
@@ -101,7 +101,7 @@ def _weighted(rng: np.random.Generator, options: tuple, shares: tuple[float, ...
 
 
 def sample_kit(rng: np.random.Generator) -> Kit:
-    """Colours for a sports team."""
+    """Colors for a sports team."""
     pattern = str(rng.choice(("plain", "hoops", "pinstripes", "block")))
     return Kit(_pick(rng, _RGB_TOPS, 3), _pick(rng, (*_RGB_TOPS[:4], *_RGB_BOTTOMS[:4]), 3), pattern)
 
@@ -172,9 +172,9 @@ def paint(outfit: Outfit, rng: np.random.Generator) -> np.ndarray:
     texture = np.repeat(plain, TEXTURE_COLUMNS + 1, 1)
     _paint_torso(texture, outfit, rows, rng)
     _paint_head(texture[rows.slices["head"]], outfit, rows.along["head"])
-    for name, colour in (("back_hair", outfit.hair), ("hat", outfit.hat), ("bun", outfit.hair)):
+    for name, color in (("back_hair", outfit.hair), ("hat", outfit.hat), ("bun", outfit.hair)):
         if name in outfit.wears:
-            texture[rows.slices[name]] = colour
+            texture[rows.slices[name]] = color
     if "skirt" in outfit.wears:
         folds = 0.92 + 0.08 * np.sin(np.arange(TEXTURE_COLUMNS + 1) * (2 * np.pi * 8 / TEXTURE_COLUMNS))
         texture[rows.slices["skirt"]] = folds[:, None] * outfit.bottom
@@ -254,8 +254,8 @@ def _paint_face(head: np.ndarray, outfit: Outfit) -> None:
     def row(along: float) -> int:
         return round(texture_row("head", along)) - FIRST_RING["head"] * TEXELS_PER_RING
 
-    def spot(along: float, centre: int, half: int, colour: np.ndarray, height: int = 1) -> None:
-        head[row(along) : row(along) + height, _FRONT + centre - half : _FRONT + centre + half + 1] = colour
+    def spot(along: float, center: int, half: int, color: np.ndarray, height: int = 1) -> None:
+        head[row(along) : row(along) + height, _FRONT + center - half : _FRONT + center + half + 1] = color
 
     if outfit.bearded:
         head[row(0.28) : row(0.43), _FRONT - 10 : _FRONT + 11] = outfit.skin * 0.35 + outfit.hair * 0.6

@@ -84,7 +84,7 @@ def test_the_config_reaches_every_option():
 
 
 @given(size=IMAGES, params=PARAMS, output=st.integers(8, 64))
-def test_the_matrix_is_a_turned_square_around_the_moved_centre(size, params, output):
+def test_the_matrix_is_a_turned_square_around_the_moved_center(size, params, output):
     matrix = params.matrix(size, output)
     center = np.array([size[0] / 2 + params.translate[0], size[1] / 2 + params.translate[1]])
     turn, zoom = math.radians(params.rotation), output / (params.scale * min(size))
@@ -94,7 +94,7 @@ def test_the_matrix_is_a_turned_square_around_the_moved_centre(size, params, out
 
 
 def ramp(width, height):
-    """Return an image whose colours are linear in x and y."""
+    """Return an image whose colors are linear in x and y."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([20 + x, 200 - y, 60 + (x + y) / 2], axis=2).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""The colour jitter."""
+"""The color jitter."""
 
 import numpy as np
 from hypothesis import given
@@ -10,37 +10,37 @@ from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.transforms import Augmentation
 
 LUMA = np.array([0.114, 0.587, 0.299])  # blue, green, red
-GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+GRAYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
 
 
 def jitter(image, share, seed):
     return Augmentation(color=share).jitter_color(np.random.default_rng(seed), image)
 
 
-def test_no_colour_jitter_changes_and_draws_nothing():
+def test_no_color_jitter_changes_and_draws_nothing():
     rng = np.random.default_rng(3)
-    assert Augmentation(color=0).jitter_color(rng, GREYS) is GREYS
+    assert Augmentation(color=0).jitter_color(rng, GRAYS) is GRAYS
     assert rng.random() == np.random.default_rng(3).random()
 
 
 @given(share=st.floats(0.01, 0.9), seed=st.integers(0, 10**6))
-def test_greys_stay_grey_in_order_and_near(share, seed):
-    out = jitter(GREYS, share, seed).astype(int)
+def test_grays_stay_gray_in_order_and_near(share, seed):
+    out = jitter(GRAYS, share, seed).astype(int)
     assert np.abs(out - out[..., :1]).max() <= 1  # rounding
     assert (np.diff(out, axis=0) >= 0).all()
     # contrast moves black and white by share · 127.5, brightness all by as much
-    assert np.abs(out - GREYS).max() <= 255 * share + 1
+    assert np.abs(out - GRAYS).max() <= 255 * share + 1
 
 
 @given(share=st.floats(0.05, 0.3), seed=st.integers(0, 10**6))
-def test_saturation_keeps_the_luma_order_of_colours(share, seed):
+def test_saturation_keeps_the_luma_order_of_colors(share, seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(110, 146, (20, 1, 3), np.uint8)
     image[0], image[1] = (128, 128, 128), (129, 129, 129)
     out = jitter(image, share, seed) @ LUMA
     step = out[1] - out[0]
-    # luma of every colour moves as the greys' does: linearly, whatever the saturation
-    contrast = np.diff((jitter(GREYS[100:160], share, seed) @ LUMA).ravel()).mean()
+    # luma of every color moves as the grays' does: linearly, whatever the saturation
+    contrast = np.diff((jitter(GRAYS[100:160], share, seed) @ LUMA).ravel()).mean()
     expected = out[0] + contrast * (image @ LUMA - 128)
     np.testing.assert_allclose(out, expected, atol=2.5)
     assert abs(step - contrast) <= 1

@@ -21,7 +21,7 @@ DIVISORS = st.sampled_from([32, 64, 128])
 
 
 def definition(center, side, rotation, output_size):
-    """Build docs/method.md 2's map in plain float64: [c s; −s c] and the centre to the middle."""
+    """Build docs/method.md 2's map in plain float64: [c s; −s c] and the center to the middle."""
     turn = math.radians(rotation)
     c, s = output_size[0] / side * math.cos(turn), output_size[0] / side * math.sin(turn)
     linear = np.array([[c, s], [-s, c]])
@@ -122,7 +122,7 @@ def test_a_fraction_of_a_pixel_above_a_multiple_is_rounded_up(size, base_size):
 
 
 @pytest.mark.parametrize(("width", "center"), [(101, 50), (103, 52), (105, 52), (107, 54)])
-def test_the_centre_is_rounded_half_to_even(width, center):
+def test_the_center_is_rounded_half_to_even(width, center):
     assert resize_geometry((width, 100), 512).center == (center, 50)
 
 

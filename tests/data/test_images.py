@@ -1,4 +1,4 @@
-"""Reading images of all kinds as they are stored, and the network's normalisation."""
+"""Reading images of all kinds as they are stored, and the network's normalization."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from coupled_embedding.data.images import normalise, read_image, read_image_for_warp, read_record_image
+from coupled_embedding.data.images import normalize, read_image, read_image_for_warp, read_record_image
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.utils.errors import DatasetError
 
@@ -87,7 +87,7 @@ def test_a_size_that_the_policy_cannot_give_is_an_error_with_both(tmp_path, pixe
         read_record_image(record)
 
 
-def test_grey_images_get_three_equal_channels(tmp_path, pixels):
+def test_gray_images_get_three_equal_channels(tmp_path, pixels):
     cv2.imwrite(str(tmp_path / "a.png"), pixels[..., 0])
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(pixels[..., :1], 3, axis=2))
 
@@ -102,7 +102,7 @@ def test_sixteen_bits_become_eight(tmp_path, pixels):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
 
 
-def test_print_colours_become_screen_colours(tmp_path, pixels):
+def test_print_colors_become_screen_colors(tmp_path, pixels):
     rgb = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
     rgb.convert("CMYK").save(tmp_path / "a.jpg", quality=100)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - pixels).max() < 12
@@ -147,9 +147,9 @@ def test_another_size_than_annotated_is_an_error(tmp_path, pixels, size):
         read_record_image(annotated(path, *size))
 
 
-def test_normalise_is_imagenets_per_channel():
+def test_normalize_is_imagenets_per_channel():
     images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    result = normalise(images)
+    result = normalize(images)
     assert (result.shape, result.dtype) == ((2, 3, 5, 4), torch.float32)
     assert result.is_contiguous(memory_format=torch.channels_last)
     for channel, (mean, std) in enumerate([(123.675, 58.395), (116.28, 57.12), (103.53, 57.375)]):
@@ -157,7 +157,7 @@ def test_normalise_is_imagenets_per_channel():
         torch.testing.assert_close(result[:, channel].double(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_normalise_to_unit_range_divides_by_255():
+def test_normalize_to_unit_range_divides_by_255():
     images = torch.arange(0, 256, dtype=torch.uint8)[None, None, :, None].expand(1, 1, -1, 3)
-    result = normalise(images, "unit")
+    result = normalize(images, "unit")
     assert torch.equal(result[0, :, 0], (torch.arange(256) / 255).expand(3, -1))

@@ -46,11 +46,11 @@ def dataset_of(records, skip=False, **options):
     )
 
 
-# name -> content, size, a pixel (row, column) and its colour, tolerance
+# name -> content, size, a pixel (row, column) and its color, tolerance
 VALID = {
     "one_pixel.png": (png(1, 1, b"\0\xff\0\0"), (1, 1), (0, 0), RED, 0),
     "long.png": (png(20_000, 20, (b"\0" + b"\xff\0\0" * 20_000) * 20), (20_000, 20), (19, 19_999), RED, 0),
-    "grey.png": (encoded(".png", smooth_image()[..., 0]), (40, 32), (3, 4), [30] * 3, 0),
+    "gray.png": (encoded(".png", smooth_image()[..., 0]), (40, 32), (3, 4), [30] * 3, 0),
     "alpha.png": (
         encoded(".png", np.dstack([smooth_image(), np.zeros((HEIGHT, WIDTH), np.uint8)])),
         (40, 32),
@@ -103,7 +103,7 @@ def test_unusual_images_are_read_as_stored_and_trained_on(tmp_path, name):
     assert sample.skipped == ()
 
 
-def test_print_colours_become_screen_colours(tmp_path):
+def test_print_colors_become_screen_colors(tmp_path):
     image = pytest.importorskip("PIL.Image")  # torchvision needs it; OpenCV writes no CMYK
     rgb = image.fromarray(smooth_image()[..., ::-1].copy())
     rgb.convert("CMYK").save(tmp_path / "print.jpg", quality=100)

@@ -92,7 +92,7 @@ def test_the_size_stands_in_the_header(tmp_path, pixels, options):
     assert read_header(content[:2] + b"\xff\xff" + content[2:]).size == (WIDTH, HEIGHT)
 
 
-def test_grey_and_print_colours_have_a_size_too(tmp_path, pixels):
+def test_gray_and_print_colors_have_a_size_too(tmp_path, pixels):
     for mode in ("L", "CMYK"):
         path = tmp_path / f"{mode}.jpg"
         Image.fromarray(pixels).convert(mode).save(path)

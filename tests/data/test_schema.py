@@ -139,7 +139,7 @@ def test_colors_are_kept():
         ({"grouping_order": ["tail", "nose"]}, "grouping_order: must name each of the 4 joints once"),
         ({"grouping_order": ["tail"] * 4}, "grouping_order: must name each of the 4 joints once"),
         ({"grouping_order": ["tail", "nose", "left_paw", "ear"]}, "grouping_order: 'ear' is not one of the joints"),
-        ({"colors": [[0, 0, 0]]}, "colors: expected 4 colours"),
+        ({"colors": [[0, 0, 0]]}, "colors: expected 4 colors"),
         ({"colors": [[0, 0, 256]] * 4}, r"colors: expected \[red, green, blue\] of 0..255"),
         ({"colors": [[0, 0]] * 4}, r"colors: expected \[red, green, blue\] of 0..255"),
         ({"evaluator": "mpii"}, "evaluator: 'mpii' is not one of coco, crowdpose"),

@@ -66,7 +66,7 @@ def test_images_of_one_epoch_are_augmented_differently(make_records):
     assert not same(dataset.sample(key(index=0)), dataset.sample(key(index=1)))
 
 
-def test_colours_are_red_green_blue(make_records):
+def test_colors_are_red_green_blue(make_records):
     (record,) = make_records(1)
     cv2.imwrite(str(record.path), np.full((32, 40, 3), (10, 20, 200), np.uint8))
     still = Augmentation((1.0, 1.0), 0, 0, 0)

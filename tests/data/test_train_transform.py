@@ -9,7 +9,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from coupled_embedding.data.dataset import TrainDataset, collate
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import joint_cells
@@ -44,8 +44,8 @@ def batch_of(case):
 
 def test_image_is_exact(train_transform_case):
     case = np.load(train_transform_case)
-    found = normalise(batch_of(case).images)[0]
-    # the same pixels: one grey level would be 0.017
+    found = normalize(batch_of(case).images)[0]
+    # the same pixels: one gray level would be 0.017
     np.testing.assert_allclose(found, case["out_image"], rtol=0, atol=1e-6)
 
 

@@ -150,7 +150,7 @@ def decode_one(heatmaps, tags, refine="fast", to_image=IDENTITY):
 
 
 @pytest.mark.parametrize(
-    ("neighbours", "shift"),
+    ("neighbors", "shift"),
     [
         ({}, (-0.25, -0.25)),  # equal counts as smaller
         ({(11, 12): 0.3}, (0.25, -0.25)),
@@ -158,15 +158,15 @@ def decode_one(heatmaps, tags, refine="fast", to_image=IDENTITY):
         ({(9, 12): 0.3, (11, 12): 0.3, (10, 11): 0.2}, (-0.25, -0.25)),
     ],
 )
-def test_quarter_shift_goes_to_the_larger_neighbour_then_half_a_pixel(neighbours, shift):
+def test_quarter_shift_goes_to_the_larger_neighbor_then_half_a_pixel(neighbors, shift):
     heatmaps, tags = one_peak_maps()
-    for (x, y), value in neighbours.items():
+    for (x, y), value in neighbors.items():
         heatmaps[0, y, x] = value
     (person,) = decode_one(heatmaps, tags, refine="none")
     assert person.keypoints[0].tolist() == [10.5 + shift[0], 12.5 + shift[1], pytest.approx(0.8)]
 
 
-def test_at_the_edge_the_missing_neighbour_is_the_cell_itself():
+def test_at_the_edge_the_missing_neighbor_is_the_cell_itself():
     for x, y, shift in ((0, 0, (-0.25, -0.25)), (31, 31, (0.25, 0.25))):
         (person,) = decode_one(*one_peak_maps(x=x, y=y), refine="none")
         assert person.keypoints[0, :2].tolist() == [x + 0.5 + shift[0], y + 0.5 + shift[1]]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from coupled_embedding.builders import build_pipeline_options
 from coupled_embedding.config import load_config
 from coupled_embedding.data.geometry import resize_geometry
-from coupled_embedding.data.images import MEAN, STD, normalise
+from coupled_embedding.data.images import MEAN, STD, normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.test_dataset import TestBatch, warp_to_input
@@ -24,8 +24,8 @@ BASE = (192, 128)  # of their inputs
 PEOPLE = [{"red": (20, 20), "green": (30, 55)}, {"red": (70, 30), "green": (84, 60)}]
 
 
-class ColourNetwork(nn.Module):
-    """A pose network that reads the maps off the image's colours, the same for any batch."""
+class ColorNetwork(nn.Module):
+    """A pose network that reads the maps off the image's colors, the same for any batch."""
 
     def __init__(self):
         super().__init__()
@@ -33,8 +33,8 @@ class ColourNetwork(nn.Module):
         self.mean = nn.Parameter(torch.tensor(MEAN).view(3, 1, 1))
 
     def forward(self, images):
-        colours = (images * self.std + self.mean) / 255
-        low, high = (F.avg_pool2d(colours, stride) for stride in (4, 2))
+        colors = (images * self.std + self.mean) / 255
+        low, high = (F.avg_pool2d(colors, stride) for stride in (4, 2))
         tags = 4 * low[:, 2:, :, :, None].expand(-1, 2, -1, -1, 2)
         return PoseOutput((low[:, :2], high[:, :2]), tags)
 
@@ -59,7 +59,7 @@ def batch_of(sources, indices, scales=(1.0,)):
 
 def pipeline_of(flip=True, scales=(1.0,), network=None, precision="fp32", threads=2, multiscale_tags="single"):
     settings = PipelineOptions((0, 1), DecodeOptions((0, 1)), flip, scales, precision, multiscale_tags=multiscale_tags)
-    return InferencePipeline(network or ColourNetwork(), settings, threads)
+    return InferencePipeline(network or ColorNetwork(), settings, threads)
 
 
 def poses_of(pipeline, batch):
@@ -87,7 +87,7 @@ def test_maps_are_those_of_the_network_and_the_flipped_image():
     batch = batch_of([image_of(PEOPLE)], [0])
     plain = pipeline_of(flip=False).forward(batch.images, BASE)
     flipped = pipeline_of(flip=True).forward(batch.images, BASE)
-    network = ColourNetwork()(normalise(batch.images[0]))
+    network = ColorNetwork()(normalize(batch.images[0]))
     assert batch.geometries[0].base_size == BASE
     assert plain.heatmaps.shape == (1, 2, 64, 96)
     torch.testing.assert_close(plain.tags, network.tags)
@@ -124,8 +124,8 @@ def test_tags_of_all_factors_separate_the_same_people(flip):
 def test_pixels_are_prepared_as_the_network_wants_them():
     batch = batch_of([image_of(PEOPLE)], [0])
     settings = PipelineOptions((0, 1), DecodeOptions((0, 1)), flip=False, pixels="unit")
-    maps = InferencePipeline(ColourNetwork(), settings).forward(batch.images, BASE)
-    expected = ColourNetwork()(batch.images[0].permute(0, 3, 1, 2) / 255)
+    maps = InferencePipeline(ColorNetwork(), settings).forward(batch.images, BASE)
+    expected = ColorNetwork()(batch.images[0].permute(0, 3, 1, 2) / 255)
     torch.testing.assert_close(maps.tags, expected.tags)
 
 
@@ -178,7 +178,7 @@ def test_run_of_nothing_yields_nothing():
 
 
 def test_broken_weights_are_reported_from_the_decoding_thread():
-    network = ColourNetwork()
+    network = ColorNetwork()
     nn.init.constant_(network.std, float("nan"))
     with pytest.raises(NonFiniteError, match="NaN or infinite"):
         list(pipeline_of(network=network).run([batch_of([image_of(PEOPLE)], [0])]))

@@ -2,7 +2,7 @@
 
 Batch statistics differ by nature: without SyncBatchNorm each process has those of its own
 images. So they are frozen in one test, computed a second time by plain formulas in another,
-and synchronised in the last, which needs a GPU.
+and synchronized in the last, which needs a GPU.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from coupled_embedding.builders import (
 )
 from coupled_embedding.config import load_config
 from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.engine.train import train
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.utils.distributed import DistEnv, process_group
@@ -196,7 +196,7 @@ def test_training_statistics_follow_the_formulas(together, configured, sizes) ->
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dealt", [[(1, 8, 1), (2, 4, 1), (4, 2, 1)], [(1, 4, 2), (2, 2, 2)]])
-def test_synchronised_statistics_are_those_of_one_process(together, configured, dealt) -> None:
+def test_synchronized_statistics_are_those_of_one_process(together, configured, dealt) -> None:
     (one,), *several = [together(sizes[0], trained, configured(*sizes), False, "cuda") for sizes in dealt]
     for many in several:
         assert_trains_alike(many, one)
@@ -229,7 +229,7 @@ def plain_training(file: str, processes: int, images: int, passes: int) -> Plain
             for network, part in zip(networks, np.array_split(together, processes), strict=True):
                 samples = collate([dataset.sample(SampleKey(epoch, int(image), 0)) for image in part])
                 assert isinstance(samples, TrainBatch)
-                losses = criterion(network(normalise(samples.images)), samples.targets(), step)
+                losses = criterion(network(normalize(samples.images)), samples.targets(), step)
                 names, weights = zip(*network.named_parameters(), strict=True)
                 slopes = torch.autograd.grad(losses["total"] * len(part) / len(taken), weights)
                 for name, slope in zip(names, slopes, strict=True):

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from coupled_embedding.builders import build_criterion, build_model, build_optimizer, build_train_run
 from coupled_embedding.config import load_config
 from coupled_embedding.data.dataset import TrainBatch
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.engine import train as loop
 from coupled_embedding.engine.nonfinite import NonFiniteGuard, nan_if_nonfinite
 from coupled_embedding.engine.tag_statistics import tag_statistics
@@ -54,7 +54,7 @@ def test_a_step_on_a_gpu_needs_none_of_its_numbers(
             parameter.grad = torch.zeros_like(parameter)
         guard = NonFiniteGuard(DistEnv(0, 1, device), 20, [network])
         with host_traffic.HostTraffic() as traffic:
-            output, targets = network(normalise(batch.images)), batch.targets()
+            output, targets = network(normalize(batch.images)), batch.targets()
             losses = build_criterion(cfg)(output, targets)
             nan_if_nonfinite(losses["total"])
             scalars = torch.cat([torch.stack([*losses.values()]), tag_statistics(output, targets)])

@@ -191,7 +191,7 @@ def test_the_slope_shows_a_loss_that_is_not_finite(loss: float, slope: float) ->
     torch.testing.assert_close(x.grad, torch.tensor(slope), equal_nan=True)
 
 
-def test_muon_honours_found_inf_without_looking_at_it() -> None:
+def test_muon_honors_found_inf_without_looking_at_it() -> None:
     def optimizer(seed: int) -> tuple[Muon, list[nn.Parameter]]:
         torch.manual_seed(seed)
         parameters = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(5))]

@@ -25,7 +25,7 @@ def recorded_weights(network: torch.nn.Module) -> None:
 
 
 def recorded_batch(folder: Path, samples: list[str]) -> tuple[torch.Tensor, Targets]:
-    """Stack the recorded samples: normalised images and their targets, in float64."""
+    """Stack the recorded samples: normalized images and their targets, in float64."""
     archives = [np.load(folder / f"{name}.npz", allow_pickle=False) for name in samples]
 
     def stack(name: str) -> torch.Tensor:

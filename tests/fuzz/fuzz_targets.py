@@ -40,7 +40,7 @@ from coupled_embedding.data.schema import load_schema, schema_from_dict
 from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
 from coupled_embedding.evaluation import load_ground_truth, poses_to_results, read_results, score_results
 from coupled_embedding.networks.pose_network import build_on_meta
-from coupled_embedding.networks.weights import initialise, load_backbone, load_network
+from coupled_embedding.networks.weights import initialize, load_backbone, load_network
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.errors import UserError
 
@@ -221,7 +221,7 @@ def _read_backbone(path: Path) -> None:
 
 def _read_start(path: Path) -> None:
     network, _, schema = tiny_network()
-    initialise(network, schema, init_from=str(path), init_schema="datasets/coco.yaml")
+    initialize(network, schema, init_from=str(path), init_schema="datasets/coco.yaml")
 
 
 def _write_numbers(random: Random, folder: Path) -> tuple[Any, ...]:

@@ -96,7 +96,7 @@ def test_coupling_vanishes_where_the_mean_tag_is_the_wanted_one_whatever_its_sig
     assert values(tags.flip(-1), *one)[2] > 0.1
 
 
-def test_a_scale_on_a_bin_centre_stays_finite():
+def test_a_scale_on_a_bin_center_stays_finite():
     tags, cells, visible, _ = (v.float() if v.is_floating_point() else v for v in example(4, dim=8))
     tags.requires_grad_()
     scales = torch.full(cells.shape[:2], 0.5 / 8)

@@ -91,7 +91,7 @@ def test_predicted_scales_ignore_sign_and_length():
     torch.testing.assert_close(predicted_scales(one_hot)[0, 0, 0], bin_centers(8, one_hot))
 
 
-def test_a_tag_too_small_to_normalise_stands_for_no_scale():
+def test_a_tag_too_small_to_normalize_stands_for_no_scale():
     tiny = torch.full((1, 1, 1, 1, 4), 1e-20)
     assert 0 <= predicted_scales(tiny).item() < 1e-6
 

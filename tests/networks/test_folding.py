@@ -40,9 +40,9 @@ def test_no_batch_norm_is_left(tiny_network, head):
 
 def test_batch_norms_of_several_processes_are_folded_too(tiny_network, fill_by_name):
     network = fill_by_name(tiny_network())
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(tiny_network()).eval()
-    synchronised.load_state_dict(network.state_dict())
-    folded, expected = fold_batch_norm(synchronised), fold_batch_norm(network)
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(tiny_network()).eval()
+    synchronized.load_state_dict(network.state_dict())
+    folded, expected = fold_batch_norm(synchronized), fold_batch_norm(network)
     assert norms(folded) == []
     for (name, own), other in zip(folded.state_dict().items(), expected.state_dict().values(), strict=True):
         assert torch.equal(own, other), name

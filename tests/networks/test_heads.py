@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from coupled_embedding.networks.heads import HigherHead, PlainHead, initialise_head
+from coupled_embedding.networks.heads import HigherHead, PlainHead, initialize_head
 
 
 def convs(head):
@@ -13,7 +13,7 @@ def convs(head):
 def test_every_conv_starts_from_normal_with_deviation_a_thousandth(head_class):
     torch.manual_seed(0)
     head = head_class(64, 17, 8)
-    initialise_head(head)
+    initialize_head(head)
     assert len(convs(head)) == (2 if head_class is PlainHead else 12)
     for conv in convs(head):
         assert conv.weight.std().item() == pytest.approx(1e-3, rel=0.1)
@@ -27,7 +27,7 @@ def test_every_conv_starts_from_normal_with_deviation_a_thousandth(head_class):
 @pytest.mark.parametrize("head_class", [PlainHead, HigherHead])
 def test_heatmap_bias_starts_the_heatmap_convs_only(head_class):
     head = head_class(8, 3, 2)
-    initialise_head(head, heatmap_bias=-3.0)
+    initialize_head(head, heatmap_bias=-3.0)
     assert all((layer.bias == -3).all() for layer in head.heatmap_layers())
     assert (head.tms_pred_layers.bias == 0).all()
 
@@ -86,7 +86,7 @@ def test_heatmap_layers_come_lowest_resolution_first():
 @pytest.mark.parametrize(("head_class", "resolutions"), [(PlainHead, 1), (HigherHead, 2)])
 def test_scale_maps_start_near_scale_1_and_change_nothing_else(head_class, resolutions):
     head = head_class(4, 3, 2, with_scales=True).eval()
-    initialise_head(head, heatmap_bias=-3.0)
+    initialize_head(head, heatmap_bias=-3.0)
     without = head_class(4, 3, 2).eval()
     without.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("scale_pred_layers.")})
     feature = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(4))

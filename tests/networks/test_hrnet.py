@@ -9,7 +9,7 @@ from coupled_embedding.networks.hrnet import (
     HRNet,
     HRNetSettings,
     check_input_size,
-    initialise_backbone,
+    initialize_backbone,
 )
 
 
@@ -47,7 +47,7 @@ def test_bottleneck_projects_its_shortcut_when_the_width_changes():
     assert Bottleneck(16, 4).downsample is None
 
 
-def test_fusion_sums_all_branches_and_enlarges_with_nearest_neighbour():
+def test_fusion_sums_all_branches_and_enlarges_with_nearest_neighbor():
     module = ExchangeModule([1, 2], blocks=1, outputs=1)
     silence(module.branches)
     path = module.fuse_layers[0][1]
@@ -83,7 +83,7 @@ def test_every_branch_of_the_last_stage_reaches_the_feature():
 def test_backbone_starts_he_normal():
     torch.manual_seed(0)
     network = HRNet(HRNetSettings(width=16, stem_width=32, stem_blocks=1, stage_modules=(1, 1, 1)))
-    initialise_backbone(network)
+    initialize_backbone(network)
     conv = network.conv2  # 32 channels out, 3×3
     assert conv.weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
     assert all((m.weight == 1).all() and (m.bias == 0).all() for m in network.modules() if hasattr(m, "running_var"))

@@ -9,7 +9,7 @@ import torch
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.networks.weights import (
-    initialise,
+    initialize,
     load_backbone,
     load_network,
     load_strictly,
@@ -104,7 +104,7 @@ def test_a_folder_lists_its_weight_files(tiny_network, tmp_path, names, listed):
     network = tiny_network(17)
     for option in ("init_from", "pretrained"):
         with pytest.raises(CheckpointError) as caught:
-            initialise(network, load_schema(COCO), **{option: str(tmp_path)}, init_schema=COCO)
+            initialize(network, load_schema(COCO), **{option: str(tmp_path)}, init_schema=COCO)
         assert str(caught.value) == f"{tmp_path}: no such weight file: it is a folder; {listed}"
 
 
@@ -202,7 +202,7 @@ def into(loader, network, path):
     if loader == "test":
         load_network(network, path)
     elif loader == "start":
-        initialise(network, load_schema(COCO), init_from=str(path), init_schema=COCO)
+        initialize(network, load_schema(COCO), init_from=str(path), init_schema=COCO)
     else:
         load_backbone(network, path)
 

@@ -185,7 +185,7 @@ def test_negative_seeds_are_refused():
         render_scene(CrowdSettings(), -1, 0)
 
 
-def test_camera_projects_straight_ahead_to_the_centre_and_rays_agree():
+def test_camera_projects_straight_ahead_to_the_center_and_rays_agree():
     camera = Camera(height=1.5, pitch=0.2, roll=0.1, focal=150.0, width=101, image_height=81)
     ray = camera.rays()[:, 20, 70]
     place, depth = camera.project(np.array([0, 1.5, 0], np.float32) + 4 * ray)

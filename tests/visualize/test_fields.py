@@ -66,7 +66,7 @@ def test_tags_that_grow_along_their_main_axis_turn_from_cool_to_warm(dimensions,
     assert colors[3, 2] > colors[0, 2] + 50
 
 
-def test_places_without_people_show_the_greyed_image():
+def test_places_without_people_show_the_grayed_image():
     base = image()
     drawn = draw_tags(base, gaussian_maps(), constant_tags(np.eye(4)))
     assert np.ptp(drawn[62:66, 62:66].astype(int), axis=2).max() <= 2

@@ -37,7 +37,7 @@ def test_labels_must_match_the_images(images, labels):
         side_by_side(images, labels)
 
 
-def test_a_contact_sheet_keeps_ratios_and_centres():
+def test_a_contact_sheet_keeps_ratios_and_centers():
     sheet = contact_sheet([plain(10, 40), plain(40, 10), plain(30, 30)], 2, cell=(60, 60))
     assert sheet.shape == (128, 128, 3)
     assert (sheet[30, :60] == 90).all()

@@ -85,7 +85,7 @@ def test_min_score_leaves_out_joints_and_their_limbs():
 
 
 def test_a_predicted_score_of_one_is_not_taken_for_a_hidden_joint():
-    # the centre of a hidden joint shows the image
+    # the center of a hidden joint shows the image
     place = (60, 40)
     hidden = draw_poses(gray(), dot(40, 60, 1), DOT)
     predicted = draw_poses(gray(), [Pose(dot(40, 60, 1)[0], 1.0)], DOT)
@@ -136,7 +136,7 @@ def test_a_small_person_stays_in_sight_before_a_large_one():
     small, large = [[300.0, 200, 2], [315, 200, 2]], [[100.0, 200, 2], [500, 200, 2]]
     for order in ([small, large], [large, small]):
         drawn = draw_poses(gray(480, 640), np.array(order), PAIR)
-        # the large one's colours change along its limb at most a little, the small one's is another
+        # the large one's colors change along its limb at most a little, the small one's is another
         assert np.abs(drawn[200, 307].astype(int) - drawn[200, 330]).sum() > 100
 
 

@@ -181,7 +181,7 @@ def test_every_key_of_a_backbone_is_accounted_for(tiny, tmp_path):
 def test_start_weights_and_own_weights_are_loaded_too(tiny, tmp_path, save_weights):
     cfg = tiny("fit")
     path = save_weights(cfg, tmp_path / "net.pth")
-    assert fit(WeightFile("MODEL.INIT_FROM", path), cfg) == "its tensors fit; reinitialised head channels: none"
+    assert fit(WeightFile("MODEL.INIT_FROM", path), cfg) == "its tensors fit; reinitialized head channels: none"
     assert fit(WeightFile("models/", path), cfg).startswith("all ")
     wider = tiny("wider", "MODEL.WIDTH", "8")
     with pytest.raises(CheckpointError, match="does not fit"):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, distinct for all kinds of colour vision
+# Okabe and Ito's colors, distinct for all kinds of color vision
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 INK, SOFT, GRID = "#1f2937", "#5b6472", "#dfe3e8"
 

@@ -39,7 +39,7 @@ from coupled_embedding.engine.state import TrainState
 from coupled_embedding.engine.train import Evaluate, TrainOptions, TrainRun
 from coupled_embedding.evaluation import load_ground_truth
 from coupled_embedding.networks.pose_network import PoseNetwork
-from coupled_embedding.networks.weights import initialise
+from coupled_embedding.networks.weights import initialize
 from coupled_embedding.optim.ema import MovingAverage
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.distributed import DistEnv, run_on_rank0
@@ -92,7 +92,7 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     model = build_model(cfg, schema.num_joints)
     messages = _split_warnings(cfg, schema)
     if initial_weights:
-        messages += initialise(model, schema, cfg.MODEL.PRETRAINED, cfg.MODEL.INIT_FROM, cfg.MODEL.INIT_SCHEMA)
+        messages += initialize(model, schema, cfg.MODEL.PRETRAINED, cfg.MODEL.INIT_FROM, cfg.MODEL.INIT_SCHEMA)
     policy = build_policy(cfg, training=True)
     records = build_records(cfg, schema, cfg.DATASET.TRAIN, policy)
     source = annotations_of(cfg, schema, cfg.DATASET.TRAIN)

@@ -19,7 +19,7 @@ def crop_to_output_affine(
 ) -> Array:
     """Return the map of a rotated region of the image, ``side`` wide, onto an output image.
 
-    The region's centre goes to the middle of the output, its width to the output's width; one uniform scale. Three
+    The region's center goes to the middle of the output, its width to the output's width; one uniform scale. Three
     float32 points define the map, as in the released program, whose last digits this keeps.
 
     Args:

@@ -188,7 +188,7 @@ def orientation_issue(record: ImageRecord, decoded: DecodedImage) -> DataIssue:
     return DataIssue(str(record.path), text, "orientation", record.image_id)
 
 
-def normalise(images: Tensor, pixels: str = "imagenet") -> Tensor:
+def normalize(images: Tensor, pixels: str = "imagenet") -> Tensor:
     """Turn uint8 RGB images (B, H, W, 3) into the network's float32 input (B, 3, H, W), in channels-last memory.
 
     Args:

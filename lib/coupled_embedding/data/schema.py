@@ -219,7 +219,7 @@ def _colors(values: Sequence[Any], count: int, source: str) -> tuple[tuple[int, 
         if not is_triple or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
             raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {short_repr(value)}")
     if len(values) != count:
-        raise DatasetError(f"{source}: colors: expected {count} colours, one a joint, got {len(values)}")
+        raise DatasetError(f"{source}: colors: expected {count} colors, one a joint, got {len(values)}")
     return tuple((v[0], v[1], v[2]) for v in values)
 
 

@@ -20,7 +20,7 @@ class AffineParams:
     Attributes:
         scale: the region's side in units of the image's short side; above 1 zooms out.
         rotation: degrees.
-        translate: (x, y) whole image pixels by which the region's centre moves.
+        translate: (x, y) whole image pixels by which the region's center moves.
         flip: flip the result horizontally.
     """
 
@@ -92,9 +92,9 @@ class Augmentation:
             return image
         contrast, saturation = 1 + self.color * rng.uniform(-1, 1, 2)
         brightness = 255 * self.color * rng.uniform(-0.5, 0.5)
-        # both are linear in the colours, so one 3×4 matrix does them: grey = luma weights
-        grey = np.tile(np.array([0.114, 0.587, 0.299]), (3, 1))
-        mix = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+        # both are linear in the colors, so one 3×4 matrix does them: gray = luma weights
+        gray = np.tile(np.array([0.114, 0.587, 0.299]), (3, 1))
+        mix = contrast * (saturation * np.eye(3) + (1 - saturation) * gray)
         offset = 127.5 * (1 - contrast) + brightness
         mixed = cv2.transform(image, np.hstack([mix, np.full((3, 1), offset)]))
         return np.asarray(mixed, np.uint8)

@@ -107,7 +107,7 @@ def _locate_joints(groups: Groups, heatmaps: Map, size: tuple[int, int], refine:
 def subpixel_offset(heatmap, cells, places):
     """Return the upsampled heatmap at places (P, 2) x, y, and how far the joint is from the pixel's corner.
 
-    That is a quarter pixel towards the larger neighbour on each axis, then half a pixel to
+    That is a quarter pixel towards the larger neighbor on each axis, then half a pixel to
     the middle of the pixel.
     """
     bottom, right = len(cells.rows.first) - 1, len(cells.columns.first) - 1

@@ -117,7 +117,7 @@ def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
 
 @njit(cache=True, nogil=True)
 def _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
-    # rings from the inside: a slope is rejected by its direct neighbours
+    # rings from the inside: a slope is rejected by its direct neighbors
     height, width = len(cells.rows.first), len(cells.columns.first)
     for ring in range(1, radius + 1):
         for v in range(max(y - ring, 0), min(y + ring + 1, height)):

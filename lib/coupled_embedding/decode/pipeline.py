@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from coupled_embedding.data.geometry import ResizeGeometry
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales
@@ -53,7 +53,7 @@ class PipelineOptions:
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the network; all else is float32.
         fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
         multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
-        pixels: a key of `images.PIXELS`: how the network's input is normalised.
+        pixels: a key of `images.PIXELS`: how the network's input is normalized.
     """
 
     flip_index: tuple[int, ...]
@@ -98,7 +98,7 @@ class InferencePipeline:
         return merge_scales(merged, tags_from, (base_size[1], base_size[0]))
 
     def _one_scale(self, images: Tensor) -> MergedMaps:
-        inputs = normalise(images, self.options.pixels)  # (B, 3, H, W)
+        inputs = normalize(images, self.options.pixels)  # (B, 3, H, W)
         count = len(inputs)
         if self.options.flip:
             inputs = torch.cat((inputs, inputs.flip(-1))).contiguous(memory_format=torch.channels_last)

@@ -172,7 +172,7 @@ def locate(person: Person, heatmaps: Map, tags: Map, to_image: Array, options: D
 
 
 def best_pixels(heatmap: Map, tags: Map, mean_tags: Map, step: float = 1.0) -> NDArray[np.int64]:
-    """Return the first pixel y·W + x that maximises heatmap − round(‖tag − mean tag‖ / step) (section 5.6).
+    """Return the first pixel y·W + x that maximizes heatmap − round(‖tag − mean tag‖ / step) (section 5.6).
 
     Args:
         heatmap: (h, w), upsampled to the tags' size.
@@ -194,7 +194,7 @@ def best_pixels(heatmap: Map, tags: Map, mean_tags: Map, step: float = 1.0) -> N
 
 
 def subpixel(heatmap: Map, x: int, y: int) -> tuple[float, float]:
-    """Return x, y after a quarter pixel towards the larger neighbour and half a pixel to the middle (section 5.5)."""
+    """Return x, y after a quarter pixel towards the larger neighbor and half a pixel to the middle (section 5.5)."""
     height, width = heatmap.shape
     right, left = heatmap[y, min(x + 1, width - 1)], heatmap[y, max(x - 1, 0)]
     below, above = heatmap[min(y + 1, height - 1), x], heatmap[max(y - 1, 0), x]

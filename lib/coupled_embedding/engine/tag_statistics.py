@@ -52,9 +52,9 @@ def _nearest_other(means: Tensor, present: Tensor) -> Tensor:
 
 def _participation(means: Tensor, present: Tensor) -> Tensor:
     weight = present[..., None]
-    centre = (means * weight).sum((0, 1)) / weight.sum().clamp_min(1)
-    centred = ((means - centre) * weight).flatten(0, 1)
-    covariance = centred.T @ centred
+    center = (means * weight).sum((0, 1)) / weight.sum().clamp_min(1)
+    centered = ((means - center) * weight).flatten(0, 1)
+    covariance = centered.T @ centered
     return covariance.trace() ** 2 / (covariance**2).sum().clamp_min(1e-12)
 
 

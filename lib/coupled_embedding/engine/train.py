@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from coupled_embedding.data.dataset import TrainBatch
-from coupled_embedding.data.images import normalise
+from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.engine.checkpointer import Checkpointer
@@ -202,7 +202,7 @@ def forward(run: TrainRun, batch: TrainBatch) -> tuple[PoseOutput, Targets, dict
     """Return the network's output for a batch, its targets and the losses by name."""
     dtype = PRECISIONS[run.options.precision]
     with record_function("network"), torch.autocast(run.env.device.type, dtype, enabled=dtype is not None):
-        output = run.model(normalise(batch.images, run.options.pixels))
+        output = run.model(normalize(batch.images, run.options.pixels))
     with record_function("losses"):
         targets = batch.targets()
         return output, targets, run.criterion(output, targets, run.state.step)

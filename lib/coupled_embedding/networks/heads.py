@@ -122,7 +122,7 @@ class SplitHead(nn.Module):
         return []
 
 
-def initialise_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:
+def initialize_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:
     """Start every conv of a head from normal(0, 0.001), biases 0, batch norm 1/0."""
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

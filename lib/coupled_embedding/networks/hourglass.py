@@ -114,7 +114,7 @@ class StackedHourglass(nn.Module):
 
 
 @torch.no_grad()
-def initialise_hourglass(module: StackedHourglass, num_joints: int, heatmap_bias: float) -> None:
+def initialize_hourglass(module: StackedHourglass, num_joints: int, heatmap_bias: float) -> None:
     """Start the heatmaps' biases; the rest starts as torch has it: He's weights grow from stack to stack."""
     for out in module.outs:
         nn.init.constant_(out.conv.bias[:num_joints], heatmap_bias)  # type: ignore[union-attr,index]

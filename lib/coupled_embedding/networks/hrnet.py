@@ -153,7 +153,7 @@ class HRNet(nn.Module):
             previous = widths
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) to features (B, width, H/4, W/4)."""
+        """Map normalized images (B, 3, H, W) to features (B, width, H/4, W/4)."""
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         features = [self.layer1(x)]
@@ -184,7 +184,7 @@ def _transition(previous: Sequence[int], widths: Sequence[int]) -> nn.ModuleList
     return nn.ModuleList(layers)
 
 
-def initialise_backbone(module: nn.Module) -> None:
+def initialize_backbone(module: nn.Module) -> None:
     """Start convs from He-normal weights: for training without an ImageNet file."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from coupled_embedding.data.outputs import PoseOutput
-from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialise_head
-from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialise_hourglass
-from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialise_backbone
+from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialize_head
+from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
+from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialize_backbone
 
 # TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,7 +58,7 @@ class PoseNetwork(nn.Module):
                 raise ValueError("hourglasses output no scale maps: with_scales must be False")
             self.backbone = StackedHourglass(backbone, (1 + tag_dim + SPARE_CHANNELS) * num_joints)
             self.head = SplitHead(num_joints, tag_dim)
-            initialise_hourglass(self.backbone, num_joints, heatmap_bias)
+            initialize_hourglass(self.backbone, num_joints, heatmap_bias)
             return
         self.backbone = HRNet(backbone)
         if head == "higher":
@@ -67,8 +67,8 @@ class PoseNetwork(nn.Module):
             self.head = PlainHead(backbone.width, num_joints, tag_dim, with_scales)
         else:
             raise ValueError(f"head must be 'plain' or 'higher', got '{head}'")
-        initialise_backbone(self.backbone)
-        initialise_head(self.head, heatmap_bias)
+        initialize_backbone(self.backbone)
+        initialize_head(self.head, heatmap_bias)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -80,7 +80,7 @@ class PoseNetwork(nn.Module):
         return [*self.backbone.non_matrix_layers(), *self.head.output_layers()]
 
     def forward(self, image: Tensor) -> PoseOutput:
-        """Map normalised RGB images (B, 3, H, W) to heatmaps and tags.
+        """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
 
         Raises:
             ValueError: a side is no multiple of 32.

@@ -56,7 +56,7 @@ def load_strictly(
     if problems := misfits(own, weights):
         kinds = {line.partition(": ")[0]: line.partition(": ")[2] for line in reversed(problems)}
         if "type" in kinds:
-            reason = f"{kinds['type']}; give the floating-point weights that the file was made from, not quantised ones"
+            reason = f"{kinds['type']}; give the floating-point weights that the file was made from, not quantized ones"
         elif list(kinds) == ["not finite"]:
             reason = "it holds numbers that are not finite"
         else:
@@ -176,7 +176,7 @@ def _adapt_channels(
     return merged
 
 
-def initialise(
+def initialize(
     network: PoseNetwork, schema: KeypointSchema, pretrained: str = "", init_from: str = "", init_schema: str = ""
 ) -> list[str]:
     """Load the weights that a training starts from; return what was done, a line each.
@@ -201,8 +201,8 @@ def initialise(
             unused = load_backbone(network, path, notes)
             done = f"backbone from {path} ({len(unused)} classification and lower-branch tensors not used)"
         else:
-            reinitialised = load_other_joints(network, schema, path, init_schema, notes)
-            done = f"weights from {path}; reinitialised head channels: {', '.join(reinitialised) or 'none'}"
+            reinitialized = load_other_joints(network, schema, path, init_schema, notes)
+            done = f"weights from {path}; reinitialized head channels: {', '.join(reinitialized) or 'none'}"
         messages += [done, *(f"{path}: {note}" for note in notes)]
     return messages
 

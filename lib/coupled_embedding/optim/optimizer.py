@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
             # "fused" makes a resumed state's step counts follow the parameters to their device
             {"params": list(others), "orthogonal": False, "fused": True},
         ]
-        # tells GradScaler that `found_inf` is honoured, so that it need not wait for the device
+        # tells GradScaler that `found_inf` is honored, so that it need not wait for the device
         self._step_supports_amp_scaling = True
         super().__init__(
             [group for group in groups if group["params"]],

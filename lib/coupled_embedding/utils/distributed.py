@@ -152,7 +152,7 @@ def run_on_rank0(compute: Callable[[], Result], env: DistEnv) -> Result:
 def broadcast_buffers(network: nn.Module, env: DistEnv) -> None:
     """Give every rank the buffers of rank 0.
 
-    Without synchronised batch norm the running statistics of the last step, and averages of them, are each rank's
+    Without synchronized batch norm the running statistics of the last step, and averages of them, are each rank's
     own; one network must be tested, not several.
     """
     if env.world_size > 1:

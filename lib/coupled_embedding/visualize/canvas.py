@@ -22,7 +22,7 @@ _FAR = 1e6  # pixels; keeps coordinates of points far outside within 32 bits
 class Canvas:
     """Draws on a part of an image; `paste` puts the drawing into the image.
 
-    Coordinates and sizes are pixels of the image, with pixel centres at whole numbers.
+    Coordinates and sizes are pixels of the image, with pixel centers at whole numbers.
 
     Args:
         image: (H, W, 3) uint8, changed in place.
@@ -65,7 +65,7 @@ class Canvas:
         cv2.circle(self._pixels, self._place(center), size, color, -1, cv2.LINE_AA, _SHIFT)
 
     def ring(self, center: Points, color: Color, radius: float, width: float) -> None:
-        """Draw a ring whose stroke, ``width`` pixels wide, is centred on ``radius``."""
+        """Draw a ring whose stroke, ``width`` pixels wide, is centered on ``radius``."""
         size = round(radius * self._fineness * 2**_SHIFT)
         cv2.circle(self._pixels, self._place(center), size, color, self._thickness(width), cv2.LINE_AA, _SHIFT)
 

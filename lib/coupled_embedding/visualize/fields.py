@@ -1,4 +1,4 @@
-"""Network outputs as images: heatmaps, and embeddings in colours.
+"""Network outputs as images: heatmaps, and embeddings in colors.
 
 Maps cover the same area as the image that they are drawn on, whatever their size: to draw the
 maps of a network's input, give the input image.
@@ -24,7 +24,7 @@ _ROUGHEST = 0.25  # lesser components are stretched to at most 4 times the scale
 
 
 def heatmap_overlay(image: Image, heatmaps: Maps) -> Image:
-    """Lay the largest heatmap value over joints onto a greyed image, from 0 (clear) to 1 (yellow).
+    """Lay the largest heatmap value over joints onto a grayed image, from 0 (clear) to 1 (yellow).
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -58,11 +58,11 @@ def heatmap_grid(image: Image, heatmaps: Maps, schema: KeypointSchema, columns: 
 
 
 def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
-    """Show embeddings as colours: people whose tags are alike look alike.
+    """Show embeddings as colors: people whose tags are alike look alike.
 
     Each place shows the tag of the joint with the highest heatmap there, as opaque as that
-    heatmap is high. Tags of one dimension go through a colour map. Others are projected on
-    their principal components over the image, two to the colour's hue and strength, and the
+    heatmap is high. Tags of one dimension go through a color map. Others are projected on
+    their principal components over the image, two to the color's hue and strength, and the
     third to its lightness (CIE Lab, where distances are about as people see them).
 
     Args:
@@ -80,7 +80,7 @@ def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
     colors = _colors(parts).reshape(*best.shape, 3)
     back = _backdrop(image)
     alpha = np.minimum(1.8 * peak, 0.95)[..., None]
-    # colours are upsampled weighted with their opacity, lest the clear surroundings tint the rims
+    # colors are upsampled weighted with their opacity, lest the clear surroundings tint the rims
     ink, cover = _upsampled(colors * alpha, back), _upsampled(alpha[..., 0], back)
     return _rounded(back * (1 - cover[..., None]) + ink)
 
@@ -88,12 +88,12 @@ def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
 def _components(tags: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (P, C) weighted principal components of tags (P, D), C = min(D, 3), each within -1 to 1."""
     weights = weights if weights.sum() > 0 else np.ones_like(weights)
-    centred = tags - np.average(tags, axis=0, weights=weights)
-    covariance = (centred * (weights / weights.sum())[:, None]).T @ centred
+    centered = tags - np.average(tags, axis=0, weights=weights)
+    covariance = (centered * (weights / weights.sum())[:, None]).T @ centered
     axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :3]  # (D, C), the widest first
     # an axis has no direction of its own: its largest entry is made positive
     axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(axis=0)[None], axis=0) < 0, -1, 1)
-    projected = centred @ axes
+    projected = centered @ axes
     low, high = (_quantile(projected, weights, share) for share in (0.01, 0.99))
     ranges = high - low
     ranges = np.maximum(ranges, max(_LEAST_RANGE, _ROUGHEST * ranges[0]))
@@ -109,7 +109,7 @@ def _quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: 
 
 
 def _colors(parts: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return (P, 3) BGR colours, 0 to 255, of components (P, C) within -1 to 1."""
+    """Return (P, 3) BGR colors, 0 to 255, of components (P, C) within -1 to 1."""
     if parts.shape[1] == 1:
         shade = np.rint(127.5 + 115 * parts).astype(np.uint8)
         return cv2.applyColorMap(shade, cv2.COLORMAP_TURBO)[:, 0].astype(np.float32)
@@ -130,13 +130,13 @@ def _unit(heatmaps: Maps) -> NDArray[np.float32]:
 
 
 def _backdrop(image: Image) -> NDArray[np.float32]:
-    """Return (H, W, 3): the image greyed and darkened, so that the colours on it stand out."""
-    grey = cv2.cvtColor(checked_image(image), cv2.COLOR_BGR2GRAY).astype(np.float32)
-    return np.repeat((0.6 * grey)[..., None], 3, axis=2)
+    """Return (H, W, 3): the image grayed and darkened, so that the colors on it stand out."""
+    gray = cv2.cvtColor(checked_image(image), cv2.COLOR_BGR2GRAY).astype(np.float32)
+    return np.repeat((0.6 * gray)[..., None], 3, axis=2)
 
 
 def _upsampled(field: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:
-    # as the network's maps are upsampled: bilinear, a cell's centre in the middle of its pixels
+    # as the network's maps are upsampled: bilinear, a cell's center in the middle of its pixels
     return np.asarray(cv2.resize(field, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 

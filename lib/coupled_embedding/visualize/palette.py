@@ -1,4 +1,4 @@
-"""Colours of people, and the images that they are drawn on. All colours are (blue, green, red)."""
+"""Colors of people, and the images that they are drawn on. All colors are (blue, green, red)."""
 
 import colorsys
 
@@ -10,7 +10,7 @@ Color = tuple[int, int, int]
 
 INK: Color = (24, 20, 20)
 
-# red, green, blue; neighbours in the list are far apart in hue, and none is dark, so that the
+# red, green, blue; neighbors in the list are far apart in hue, and none is dark, so that the
 # darker shade of a right arm is still visible on an image
 _FIRST_PEOPLE = bytes.fromhex("ff4038 00c2ff ffdd14 c460ff 3ce25a ff8e14 4876ff ff68c4 00e4c4 c4ff40 ffb09e aa98ff")
 _GOLDEN_TURN = 0.61803398875
@@ -24,7 +24,7 @@ def checked_image(image: Image) -> Image:
 
 
 def person_color(index: int) -> Color:
-    """Return the colour of the person at a place in a list: the same in each call, another for each place."""
+    """Return the color of the person at a place in a list: the same in each call, another for each place."""
     if 3 * index < len(_FIRST_PEOPLE):
         red, green, blue = _FIRST_PEOPLE[3 * index : 3 * index + 3]
     else:

@@ -13,7 +13,7 @@ from coupled_embedding.visualize.palette import INK, Color, Image, checked_image
 
 _HIDDEN = 1  # the annotation label of a joint that is there but out of sight
 _WHITE: Color = (255, 255, 255)
-_MIDDLE_SHADE, _RIGHT_SHADE = 0.2, 0.48  # how much ink goes into the colours of the middle and the right
+_MIDDLE_SHADE, _RIGHT_SHADE = 0.2, 0.48  # how much ink goes into the colors of the middle and the right
 
 
 def draw_poses(
@@ -38,8 +38,8 @@ def draw_poses(
         schema: the joints, their limbs and sides.
         min_score: leave out joints of detections with a lower score; those without a score
             above 0 are never drawn.
-        person_colors: one colour a person, by the place in ``poses``; False: the schema's
-            colour of each joint.
+        person_colors: one color a person, by the place in ``poses``; False: the schema's
+            color of each joint.
         boxes: also draw the box around each person's joints.
     """
     result = checked_image(image)
@@ -76,7 +76,7 @@ def _person(entry: Pose | NDArray[np.floating], min_score: float, schema: Keypoi
 
 
 def _joint_colors(schema: KeypointSchema, color: Color | None) -> list[Color]:
-    """Return a colour for each joint: the schema's, or shades of the person's ``color``."""
+    """Return a color for each joint: the schema's, or shades of the person's ``color``."""
     if color is None:
         return [(blue, green, red) for red, green, blue in schema.colors]
     colors = [mixed(color, INK, _MIDDLE_SHADE)] * schema.num_joints

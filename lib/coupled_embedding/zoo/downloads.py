@@ -103,8 +103,8 @@ def check_fit(file: WeightFile, network: PoseNetwork, schema: KeypointSchema, in
         unused, used = load_backbone(network, file.path, notes), network.backbone.state_dict()
         found = f"{len(used)} tensors fit, {len(unused)} of classification and lower branches are not used"
     elif file.option == "MODEL.INIT_FROM":
-        reinitialised = load_other_joints(network, schema, file.path, init_schema, notes)
-        found = f"its tensors fit; reinitialised head channels: {', '.join(reinitialised) or 'none'}"
+        reinitialized = load_other_joints(network, schema, file.path, init_schema, notes)
+        found = f"its tensors fit; reinitialized head channels: {', '.join(reinitialized) or 'none'}"
     else:
         load_network(network, file.path, schema, notes)
         found = f"all {len(network.state_dict())} tensors fit"

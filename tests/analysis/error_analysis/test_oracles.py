@@ -46,7 +46,7 @@ def test_perfect_maps_leave_nothing_to_gain(scene) -> None:
 
 def test_mixed_up_tags_are_repaired_by_oracle_grouping_alone(scene) -> None:
     record, _, _, geometry, maps = scene
-    # the first joint's tags are the people's, the others' are their neighbours'
+    # the first joint's tags are the people's, the others' are their neighbors'
     numbers = (np.arange(3)[:, None] + np.minimum(np.arange(5), 2)) % 3
     wrong = perfect_maps(record, geometry, STRIDES, 10 * numbers[..., None].astype(np.float32) + 5)
     ap = scores(scene, ImageMaps(maps.heatmaps, wrong.tags))

@@ -209,7 +209,7 @@ def test_many_columns_and_large_matrices_show_their_numbers_under_the_mouse() ->
         assert [text for text in found if not text.endswith(": .00")] == tips
 
 
-def test_colours_run_from_orange_over_white_to_blue() -> None:
+def test_colors_run_from_orange_over_white_to_blue() -> None:
     axes, bar = matrix_plot([[0, 1, NAN], [3, -1, 0], [0, 0, 0]], "dimension", "r").axes
     colors = [to_hex(cell.get_facecolor()) for cell in axes.patches]
     assert colors == ["#ffffff", BLUE.lower(), GRID, BLUE.lower(), RED.lower(), *["#ffffff"] * 4]

@@ -31,7 +31,7 @@ class ImageAnalysis:
     views: int  # 1, or 2 with the flipped image
 
 
-def analyse_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: ResizeGeometry) -> ImageAnalysis:
+def analyze_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: ResizeGeometry) -> ImageAnalysis:
     """Compare a network's output for an image with the image's annotations.
 
     Raises:
@@ -48,7 +48,7 @@ def analyse_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: 
 
 
 def collect(job: EvalJob, progress: Callable[[int], object] = lambda images: None) -> dict[int, ImageAnalysis]:
-    """Analyse every image of a job; maps are kept of one batch at a time.
+    """Analyze every image of a job; maps are kept of one batch at a time.
 
     Args:
         job: network and images; its policy has the issues of images that were skipped afterwards.
@@ -74,7 +74,7 @@ def collect(job: EvalJob, progress: Callable[[int], object] = lambda images: Non
             read = [number for number, index in enumerate(batch.indices) if index not in batch.skipped]
             records = [usable[batch.indices[number]] for number in read]
             geometries = [batch.geometries[number] for number in read]
-            done = pool.map(partial(analyse_image, job), records, map(maps.image, read), geometries)
+            done = pool.map(partial(analyze_image, job), records, map(maps.image, read), geometries)
             images |= {record.image_id: image for record, image in zip(records, done, strict=True)}
             job.policy.add(batch.skipped.values())
             progress(len(batch.indices))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROUPED, _NEAREST = "joints grouped with their person", "joints nearest to their own mean tag"
-# colours of the names that a row has numbers of
+# colors of the names that a row has numbers of
 _RUN_COLORS = {PREDICTED: BLUE, ORACLE_GROUPING: RED, ORACLE_HEATMAPS: GREEN, ORACLE: SOFT}
 _KIND_COLORS = dict(zip(KINDS, (BLUE, SKY, ORANGE, RED, SOFT), strict=True))
 _GROUPING_COLORS = {"joints detected": GREEN, _GROUPED: RED, "joints with most of their person's": ORANGE}
@@ -194,7 +194,7 @@ def _tag_figures(d: ErrorAnalysis) -> Iterable[str]:
     tags = d.tags
     correlation = plots.matrix_plot(tags.correlation, "tag dimension", "correlation")
     caption = (
-        "Mean tags of people about their image's mean. Colour off the diagonal: two dimensions carry the same. "
+        "Mean tags of people about their image's mean. Color off the diagonal: two dimensions carry the same. "
         f"Mean |r|: {_number(tags.mean_correlation)}."
     )
     yield _figure("Correlation of tag dimensions", [correlation], caption)

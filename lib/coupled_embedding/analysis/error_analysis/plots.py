@@ -21,7 +21,7 @@ _LEAST_LABELLED = 6  # percent of a stacked bar that are wide enough for their n
 
 @dataclass(frozen=True)
 class Series:
-    """A line, or a part of stacked bars: name, colour, and a share of 1 for each category."""
+    """A line, or a part of stacked bars: name, color, and a share of 1 for each category."""
 
     name: str
     color: str
@@ -66,7 +66,7 @@ def line_plot(series: Sequence[Series], labels: Sequence[tuple[str, str]], x_lab
 
 @plot_style()
 def bar_plot(bars: Sequence[tuple[str, float, str]], x_label: str, signed: bool = False) -> "Figure":
-    """Draw horizontal bars of (name, share, colour) with their percents; not signed, the axis ends at 100."""
+    """Draw horizontal bars of (name, share, color) with their percents; not signed, the axis ends at 100."""
     figure, axes = _new_figure(5.2, 0.34 * len(bars) + 0.6)
     names, shares, colors = zip(*bars)
     drawn = axes.barh(names, _finite(shares, 100), 0.7, color=colors)
@@ -117,7 +117,7 @@ def _text_color(background: str) -> str:
 
 @plot_style()
 def matrix_plot(values: Sequence[Sequence[float]], axis: str, color_label: str) -> "Figure":
-    """Draw a square matrix from -1 (orange) over 0 (white) to 1 (blue), NaN grey; rows and columns count from 1."""
+    """Draw a square matrix from -1 (orange) over 0 (white) to 1 (blue), NaN gray; rows and columns count from 1."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import Rectangle

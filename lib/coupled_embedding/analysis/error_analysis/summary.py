@@ -1,4 +1,4 @@
-"""The error analysis of a data set, summarised from its images."""
+"""The error analysis of a data set, summarized from its images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from coupled_embedding.analysis.error_analysis.grouping_accuracy import Grouping
 from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS, ImageErrors, KeypointErrors, find_errors
 from coupled_embedding.analysis.error_analysis.oracles import PREDICTED, RUNS
 from coupled_embedding.analysis.error_analysis.separation import Separation
-from coupled_embedding.analysis.error_analysis.tags import TagSummary, summarise_tags
+from coupled_embedding.analysis.error_analysis.tags import TagSummary, summarize_tags
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.engine.evaluate import EvalJob
@@ -61,8 +61,8 @@ class ErrorAnalysis:
         return content
 
 
-def analyse_errors(job: EvalJob, progress: Callable[[int], object] = lambda images: None) -> ErrorAnalysis:
-    """Run a network over a job's images and summarise what limits it.
+def analyze_errors(job: EvalJob, progress: Callable[[int], object] = lambda images: None) -> ErrorAnalysis:
+    """Run a network over a job's images and summarize what limits it.
 
     Args:
         job: network and images. An image that its policy skips is left out, of the ground truth too.
@@ -79,10 +79,10 @@ def analyse_errors(job: EvalJob, progress: Callable[[int], object] = lambda imag
     records = [record for record in job.records if record.image_id in images]
     if len(records) < len(job.records):
         truth = load_ground_truth(job.annotations, job.schema, list(images))
-    return summarise(images, records, truth, job.schema, job.options.oks_backend, job.options.max_detections)
+    return summarize(images, records, truth, job.schema, job.options.oks_backend, job.options.max_detections)
 
 
-def summarise(
+def summarize(
     images: Mapping[int, ImageAnalysis],
     records: Sequence[ImageRecord],
     ground_truth: GroundTruth,
@@ -90,7 +90,7 @@ def summarise(
     oks_backend: str = "pycocotools",
     max_detections: int = 0,
 ) -> ErrorAnalysis:
-    """Summarise what `collect` returned.
+    """Summarize what `collect` returned.
 
     Args:
         images: by image id; records: of the same images; ground_truth: as the benchmark counts their people.
@@ -126,7 +126,7 @@ def summarise(
         rows[0],
         rows[1 : 1 + len(by_crowd_index)],
         rows[1 + len(by_crowd_index) :],
-        summarise_tags([image.tags for image in images.values()], dims),
+        summarize_tags([image.tags for image in images.values()], dims),
         dict(zip(schema.joints, counts.tolist(), strict=True)),
         _ap_gained(errors, schema, runs[PREDICTED]["AP"], oks_backend),
     )

@@ -1,6 +1,6 @@
 """The tags that a network outputs at the annotated joints, and what they are like: correlation, rank, sparsity, scale.
 
-Tags are summarised as people's mean tags over their annotated joints, D values of the image itself; the flipped image,
+Tags are summarized as people's mean tags over their annotated joints, D values of the image itself; the flipped image,
 whose tags grouping uses too, would only repeat them.
 """
 
@@ -97,8 +97,8 @@ class TagSummary:
     scale: ScaleFit | None  # None without people
 
 
-def summarise_tags(images: Sequence[PersonTags], dims: int) -> TagSummary:
-    """Summarise a data set: an entry an image, with or without people, of D-dimensional tags."""
+def summarize_tags(images: Sequence[PersonTags], dims: int) -> TagSummary:
+    """Summarize a data set: an entry an image, with or without people, of D-dimensional tags."""
     crowds = [image.means for image in images if len(image.means) >= 2]
     covariance = within_image_covariance(crowds, dims)
     spread = np.sqrt(np.diag(covariance))
@@ -137,8 +137,8 @@ def within_image_covariance(crowds: Sequence[Array], dims: int) -> Array:
     """Return (D, D): Σ (m − m̄)(m − m̄)ᵀ over people, m̄ their image's mean, over Σ (people − 1)."""
     scatter, freedom = np.zeros((dims, dims)), 0
     for means in crowds:
-        centred = means - means.mean(0)
-        scatter += centred.T @ centred
+        centered = means - means.mean(0)
+        scatter += centered.T @ centered
         freedom += len(means) - 1
     return scatter / freedom if freedom else np.full((dims, dims), math.nan)
 

@@ -1,6 +1,6 @@
 """Refinement: predict a person's missing joints at their best place (docs/method.md 5.6).
 
-The best place maximises heatmap − round(‖tag − mean tag‖) over all input pixels. Pixels
+The best place maximizes heatmap − round(‖tag − mean tag‖) over all input pixels. Pixels
 between the same four tag cells form a cell block, 8 × 8 blocks a tile. The cells around a block
 or a tile bound both terms, so that few blocks, and far fewer pixels, are computed. Neither map
 is upsampled as a whole.

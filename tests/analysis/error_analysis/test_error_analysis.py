@@ -12,12 +12,12 @@ import torch
 from runs import CPU
 from yacs.config import CfgNode
 
-from coupled_embedding.analysis.error_analysis import analyse_errors, oracles, write_analysis
-from coupled_embedding.analysis.error_analysis.collect import analyse_image, collect
+from coupled_embedding.analysis.error_analysis import analyze_errors, oracles, write_analysis
+from coupled_embedding.analysis.error_analysis.collect import analyze_image, collect
 from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS
 from coupled_embedding.analysis.error_analysis.oracles import ORACLE, ORACLE_HEATMAPS, PREDICTED, RUNS
 from coupled_embedding.analysis.error_analysis.page import page
-from coupled_embedding.analysis.error_analysis.summary import summarise
+from coupled_embedding.analysis.error_analysis.summary import summarize
 from coupled_embedding.analysis.upper_bound import perfect_maps
 from coupled_embedding.builders import build_eval_job, build_model, build_schema
 from coupled_embedding.data.geometry import resize_geometry
@@ -36,14 +36,14 @@ def perfect_images(records, schema):
     images = {}
     for record in records:
         geometry = resize_geometry((record.width, record.height), 256)
-        images[record.image_id] = analyse(record, perfect_maps(record, geometry, STRIDES), geometry, schema)
+        images[record.image_id] = analyze(record, perfect_maps(record, geometry, STRIDES), geometry, schema)
     return images
 
 
-def analyse(record, maps, geometry, schema, **options):
+def analyze(record, maps, geometry, schema, **options):
     pipeline = PipelineOptions(schema.flip_index, DecodeOptions(schema.grouping_order, **options))
     network = SimpleNamespace(strides=STRIDES)
-    return analyse_image(
+    return analyze_image(
         EvalJob(network, pipeline, EvalOptions(256), schema, "all", [record], Path()), record, maps, geometry
     )
 
@@ -52,7 +52,7 @@ def analyse(record, maps, geometry, schema, **options):
 def test_perfect_maps_are_all_good(crowd, evaluator: str) -> None:
     people = [crowd.person(4, 8), crowd.person(90, 30), crowd.person(170, 130), crowd.person(60, 60, 2)]
     records, truth, schema = crowd(people, images=3, evaluator=evaluator)
-    d = summarise(perfect_images(records, schema), records, truth, schema)
+    d = summarize(perfect_images(records, schema), records, truth, schema)
     assert d.evaluator == evaluator
     assert ("AP_L" in d.runs[PREDICTED]) == (evaluator == "coco")
     assert [d.runs[run]["AP"] for run in RUNS] == pytest.approx([1.0] * 4)
@@ -77,7 +77,7 @@ def test_one_inverted_person_shows_everywhere(crowd) -> None:
     poses[0].keypoints[[1, 2]] = poses[0].keypoints[[2, 1]]
     nowhere = Pose(poses[0].keypoints * 0 + (5, 250, 1), 1.0)
     images[2] = replace(images[2], runs={**images[2].runs, PREDICTED: [*poses, nowhere]})
-    d = summarise(images, records, truth, schema)
+    d = summarize(images, records, truth, schema)
     assert d.runs[PREDICTED]["AP"] < 0.95
     assert d.error_counts["left_hand"] == d.error_counts["right_hand"] == [2, 0, 1, 0, 0]
     assert d.all.errors["inversion"] == pytest.approx(2 / 15)
@@ -94,11 +94,11 @@ def test_one_inverted_person_shows_everywhere(crowd) -> None:
 
 def test_no_people_at_all(crowd) -> None:
     records, truth, schema = crowd([], images=2)
-    d = summarise(perfect_images(records, schema), records, truth, schema)
+    d = summarize(perfect_images(records, schema), records, truth, schema)
     assert math.isnan(d.runs[PREDICTED]["AP"])
     assert (d.all.people, d.by_people, d.by_crowd_index, d.tags.scale) == (0, [], [], None)
     assert "n/a" in page(d, "no people", "")
-    empty = summarise({}, [], replace(truth, images={}), schema)
+    empty = summarize({}, [], replace(truth, images={}), schema)
     assert empty.all.images == 0
     json.dumps(empty.to_dict(), allow_nan=False)
 
@@ -109,11 +109,11 @@ def test_maps_that_are_not_finite_are_refused(crowd) -> None:
     maps = perfect_maps(records[0], geometry, STRIDES)
     maps.tags[0].values[:] = math.nan
     with pytest.raises(NonFiniteError):
-        analyse(records[0], maps, geometry, schema)
+        analyze(records[0], maps, geometry, schema)
 
 
 @pytest.mark.parametrize(("cost", "together"), [("ce", 1), ("ae", 2)])
-def test_grouping_is_analysed_with_the_options_of_decode(crowd, cost: str, together: int) -> None:
+def test_grouping_is_analyzed_with_the_options_of_decode(crowd, cost: str, together: int) -> None:
     records, _, schema = crowd([crowd.person(4, 8, labels=[2, 2, 0, 0, 0])])
     geometry = resize_geometry((256, 256), 256)
     maps = perfect_maps(records[0], geometry, STRIDES)
@@ -122,7 +122,7 @@ def test_grouping_is_analysed_with_the_options_of_decode(crowd, cost: str, toget
     maps.heatmaps[1] = 0.2 * hand + 1.4 * np.roll(hand, 80, axis=0)
     tags = maps.tags[0].values
     tags[40:, :, 1] = tags[:30, :, 1].max() + 0.66
-    found = analyse(records[0], maps, geometry, schema, cost=cost)
+    found = analyze(records[0], maps, geometry, schema, cost=cost)
     assert (found.grouping.counted, found.grouping.together) == (2, together)
     # decode takes the same hand
     at_hand = [np.hypot(*(pose.keypoints[1, :2] - (9, 58))) < 5 for pose in found.runs[PREDICTED]]
@@ -134,7 +134,7 @@ def test_people_beyond_the_limit_are_not_together(crowd) -> None:
     geometry = resize_geometry((256, 256), 256)
     maps = perfect_maps(records[0], geometry, STRIDES)
     for limit, together in ((0, 10), (1, 6)):  # then all joints of the second stay alone
-        found = analyse(records[0], maps, geometry, schema, max_joined=limit)
+        found = analyze(records[0], maps, geometry, schema, max_joined=limit)
         assert (found.grouping.counted, found.grouping.together) == (10, together)
 
 
@@ -160,7 +160,7 @@ def untrained_job(cfg: CfgNode, folder: Path) -> EvalJob:
 )
 def test_networks_of_all_kinds(tiny, tmp_path: Path, options: tuple[str, ...], dims: int, views: int) -> None:
     job, done = untrained_job(tiny("kinds", *options), tmp_path), []
-    d = analyse_errors(job, done.append)
+    d = analyze_errors(job, done.append)
     assert sum(done) == 5
     assert (d.tag_dims, d.views) == (dims, views)
     assert np.shape(d.tags.correlation) == (dims, dims)
@@ -176,7 +176,7 @@ def test_networks_of_all_kinds(tiny, tmp_path: Path, options: tuple[str, ...], d
 def test_one_image(tiny, tiny_crowd, tmp_path: Path) -> None:
     content = json.loads((tiny_crowd / "json/synthetic_test.json").read_text())
     chosen = content["images"][0]["id"]
-    d = analyse_errors(untrained_job(tiny("one", "DATASET.IMAGE_IDS", f"[{chosen}]"), tmp_path))
+    d = analyze_errors(untrained_job(tiny("one", "DATASET.IMAGE_IDS", f"[{chosen}]"), tmp_path))
     assert d.all.images == 1
     assert len(d.by_people) <= 1
 
@@ -184,7 +184,7 @@ def test_one_image(tiny, tiny_crowd, tmp_path: Path) -> None:
 def test_rows_add_up(tiny, tmp_path: Path) -> None:
     job = untrained_job(tiny("rows"), tmp_path)
     assert list(collect(job)) == [record.image_id for record in job.records]
-    d = analyse_errors(job)
+    d = analyze_errors(job)
     for rows in (d.by_crowd_index, d.by_people):
         assert sum(row.people for row in rows) == d.all.people
         assert all(set(row.ap) == set(RUNS) for row in rows)
@@ -199,10 +199,10 @@ def job(tiny, tmp_path: Path) -> EvalJob:
     return untrained_job(tiny("task", "TEST.FLIP", "False"), tmp_path)
 
 
-def test_images_are_analysed_and_written(job: EvalJob, tmp_path: Path) -> None:
+def test_images_are_analyzed_and_written(job: EvalJob, tmp_path: Path) -> None:
     done: list[int] = []
     job = replace(job, records=job.records[::2])
-    d = analyse_errors(job, done.append)
+    d = analyze_errors(job, done.append)
     assert sum(done) == d.all.images == 3
     html, numbers = write_analysis(d, job, tmp_path / "new" / "folder")
     assert "task: diagnosis" in html.read_text(encoding="utf-8")
@@ -218,15 +218,15 @@ def test_images_that_cannot_be_tested_stop_it_or_are_left_out_of_the_truth_too(j
     broken, long = replace(job.records[1], path=tmp_path / "none.jpg"), replace(job.records[3], width=9000, height=9)
     for record, text in ((broken, r"none\.jpg: "), (long, "9000×9 pixels; testing takes images up to 32 times")):
         with pytest.raises(DatasetError, match=text):
-            analyse_errors(replace(job, records=[record]))
+            analyze_errors(replace(job, records=[record]))
     valid = [job.records[number] for number in (0, 2, 4)]
     policy, done = DataErrorPolicy(skip=True, scored=True), []
     records = [valid[0], broken, valid[1], long, valid[2]]
-    d = analyse_errors(replace(job, records=records, policy=policy), progress=done.append)
-    assert d.to_dict() == analyse_errors(replace(job, records=valid)).to_dict()
+    d = analyze_errors(replace(job, records=records, policy=policy), progress=done.append)
+    assert d.to_dict() == analyze_errors(replace(job, records=valid)).to_dict()
     assert sum(done) == 4  # of the fifth no input was made
     assert policy.unreadable == {broken.image_id, long.image_id}
-    none_left = analyse_errors(replace(job, records=[broken, long], policy=policy))
+    none_left = analyze_errors(replace(job, records=[broken, long], policy=policy))
     assert (none_left.all.images, none_left.all.people) == (0, 0)
 
 
@@ -243,7 +243,7 @@ def test_secret_annotations_are_refused_before_anything_runs(job: EvalJob, tiny_
     del content["annotations"]
     (tmp_path / "secret.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=r"has no 'annotations'; diagnose a split whose people are public"):
-        analyse_errors(
+        analyze_errors(
             replace(job, annotations=tmp_path / "secret.json"), progress=lambda images: pytest.fail("it ran")
         )
 
