@@ -2,7 +2,7 @@
 
 python benchmarks/memory.py [--cfg FILE ...]
 
-Counts what autograd saves on the CPU. A GPU holds the same tensors, and beside them those of
+Counts what autograd saves on the CPU. A GPU holds the same tensors, and also those of
 the current layer, the losses' maps, and the memory of CUDA and its allocator.
 """
 

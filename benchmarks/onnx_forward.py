@@ -63,7 +63,7 @@ def poses(output: PoseOutput, crowd: PoseOutput, pipeline: InferencePipeline, im
 
 
 def measure(stem: str, options: list[str], runs: int) -> list[Record]:
-    """Time a network in both precisions of ours beside onnxruntime; print whether the poses are the same."""
+    """Time a network in both precisions of ours next to onnxruntime; print whether the poses are the same."""
     cfg = load_config(ROOT / f"config/crowdpose/ce_{stem}.yaml", options)
     inputs = made_up_inputs(1, cfg.DATASET.INPUT_SIZE)
     network = fold_batch_norm(made_up_network(cfg, made_up_inputs(2, cfg.DATASET.INPUT_SIZE)).eval())

@@ -62,7 +62,7 @@ def bin_centers(tags: Tensor) -> Tensor:
 
 
 def predicted_scale(tags: Tensor) -> Tensor:
-    """Return the scales (B, K, h, w) that tags (B, K, h, w, D) stand for."""
+    """Return the scales (B, K, h, w) that tags (B, K, h, w, D) represent."""
     magnitude = tags.detach().abs()
     return (magnitude * bin_centers(tags)).sum(-1) / magnitude.sum(-1).clamp(min=1e-12)
 

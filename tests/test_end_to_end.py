@@ -1,4 +1,4 @@
-"""The whole test, image file to results file, beside the released program's own."""
+"""The whole test, image file to results file, next to the released program's own."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 
 PIXELS, SCORES = 1e-3, 1e-4
-# untrained weights put candidates beside each other: a near tie in 126 people, two in 266 were seen
+# untrained weights put candidates next to each other: a near tie in 126 people, two in 266 were seen
 TIES = 0.015
 
 

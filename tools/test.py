@@ -8,7 +8,7 @@ python tools/test.py --cfg config/synthetic/ce_small.yaml --profile
 
 Without --weights the run's best.pth is tested, or its final.pth if it has no best one; with --model
 first the card's file in models/. Without
---cfg the checkpoint's own config applies. KEY VALUE pairs behind change options of either.
+--cfg the checkpoint's own config applies. KEY VALUE pairs at the end change options of either.
 """
 
 import argparse

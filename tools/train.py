@@ -6,7 +6,7 @@ A row of a table: python tools/train.py --model crowdpose_ce_hrhrnet_w32_512 --g
 Several machines: torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
                   tools/train.py --cfg config/coco/ce_hrhrnet_w32_512.yaml
 Where time goes:  python tools/train.py --cfg config/synthetic/ce_small.yaml --profile
-Options:          any KEY VALUE pairs behind, such as TRAIN.LR 1e-3
+Options:          any KEY VALUE pairs at the end, such as TRAIN.LR 1e-3
 """
 
 import argparse

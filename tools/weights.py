@@ -4,7 +4,7 @@ python tools/weights.py --cfg config/coco/ce_hrhrnet_w32_512.yaml
 python tools/weights.py --model crowdpose_ce_hrhrnet_w48_640_plus
 python tools/weights.py --model coco_ce_hrhrnet_w32_512 --download
 
-Works without a network but for --download, which checks size and SHA-256 before a file gets its name, and overwrites
+Works offline, except for --download, which checks size and SHA-256 before a file gets its name, and overwrites
 none.
 """
 

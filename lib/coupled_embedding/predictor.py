@@ -62,7 +62,7 @@ class Predictor:
 
         Raises:
             DatasetError: the file cannot be read, or the image is too long.
-            ValueError: the array is no such image.
+            ValueError: the array is not such an image.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
         if isinstance(image, str | Path):

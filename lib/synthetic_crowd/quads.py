@@ -132,7 +132,7 @@ def _front_facing(p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, p3: np.ndarray
 
 @dataclass(frozen=True)
 class Thing:
-    """A tube that is no person: a box, pole, ball, bench, cone.
+    """A tube that is not a person: a box, pole, ball, bench, cone.
 
     centers: (R, 3) meters; radii: (R, 2) meters along x and z before turning by `yaw` radians; sectors: 4 for
     a box. colors: (R, 3) RGB, from the first ring to the last. rough: how mottled, 0 to 1.

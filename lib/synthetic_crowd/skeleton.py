@@ -141,7 +141,7 @@ def _root_rotation(angles: np.ndarray) -> np.ndarray:
 def forward_kinematics(bodies: Bodies, pose: Pose) -> Posed:
     """Place every named point of P people, the pelvis at the origin.
 
-    pose.angles is (P, 15, 3). Bone lengths depend on `bodies` alone, whatever the angles.
+    pose.angles is (P, 15, 3). Bone lengths depend on `bodies` alone, regardless of the angles.
     """
     local = euler(pose.limited().angles * _SIGNS)
     frames = np.empty_like(local)

@@ -89,7 +89,7 @@ def _check_same(target: Path, info: dict[str, Any]) -> None:
     try:
         present = json.loads(target.read_text()).get("info")
     except (ValueError, AttributeError) as error:
-        raise DatasetError(f"{target} exists but is no annotation file ({error}); move it away first") from error
+        raise DatasetError(f"{target} exists but is not an annotation file ({error}); move it away first") from error
     if present != info:
         names = [name for name in info if not isinstance(present, dict) or present.get(name) != info[name]]
         raise DatasetError(
@@ -119,7 +119,7 @@ def _publish(scratch: Path, root: Path, target: Path) -> None:
 
 
 def split_seed(split: str, seed: int) -> int:
-    """The seed of a split's scenes: a hash, so that no two splits share a scene whatever their seeds."""
+    """The seed of a split's scenes: a hash, so that no two splits share a scene regardless of their seeds."""
     return int.from_bytes(sha256(f"{split}:{seed}".encode()).digest()[:8], "big")
 
 

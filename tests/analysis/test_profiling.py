@@ -1,4 +1,4 @@
-"""A few steps of training and testing, measured; nothing of a run is left behind."""
+"""A few steps of training and testing, measured; nothing of a run is left."""
 
 import gzip
 import json

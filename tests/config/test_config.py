@@ -191,7 +191,7 @@ def test_override_leaves_the_first_config_alone():
     first = load_config(None, ["TRAIN.KEEP", "3"])
     second = override(first, ["TRAIN.EPOCHS", "5"])
     assert (first.TRAIN.EPOCHS, second.TRAIN.EPOCHS, second.TRAIN.KEEP) == (300, 5, 3)
-    with pytest.raises(ConfigError, match=r"TRAIN\.EPOCHS: 0 is impossible"):
+    with pytest.raises(ConfigError, match=r"TRAIN\.EPOCHS: 0 is invalid"):
         override(first, ["TRAIN.EPOCHS", "0"])
 
 
@@ -205,7 +205,7 @@ def test_plain_dicts_hold_no_config_nodes_and_lead_back():
 def test_a_dict_that_does_not_fit_names_its_source():
     with pytest.raises(ConfigError, match=r"last\.pth: unknown key 'TRAIN\.OLD'"):
         config_from_dict({"TRAIN": {"OLD": 1}}, "last.pth")
-    with pytest.raises(ConfigError, match=r"last\.pth: TRAIN\.LR: -1.0 is impossible"):
+    with pytest.raises(ConfigError, match=r"last\.pth: TRAIN\.LR: -1.0 is invalid"):
         config_from_dict({"TRAIN": {"LR": -1.0}}, "last.pth")
 
 

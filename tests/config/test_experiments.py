@@ -114,8 +114,8 @@ def test_the_hourglass_is_its_authors(dataset):
     assert (train.LR, train.WARMUP_STEPS) == (2e-4, 0)
     second_rate = train.LR * train.GAMMA
     assert second_rate == pytest.approx(1e-5)
-    images = {"coco": 118_287, "crowdpose": 12_000}[dataset]
-    steps = train.MILESTONES[0] * images / (4 * train.IMAGES_PER_GPU)
+    images = {"coco": 64_115, "crowdpose": 10_000}[dataset]
+    steps = train.MILESTONES[0] * (images // (4 * train.IMAGES_PER_GPU))
     assert steps == pytest.approx(200_000, rel=0.005)
     assert (test.NMS_KERNEL, test.MULTISCALE_TAGS, test.HEATMAP_THRESHOLD) == (3, "concat", 0.1)
     assert (decode_of(cfg).cost, decode_of(cfg).missing_joints, decode_of(cfg).max_joined) == ("ae", "zero", 30)

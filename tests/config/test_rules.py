@@ -1,4 +1,4 @@
-"""What a config refuses: unknown keys, wrong types, impossible values, each with a full text."""
+"""What a config refuses: unknown keys, wrong types, invalid values, each with a full text."""
 
 import pytest
 
@@ -119,7 +119,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("key", "value", "allowed"), IMPOSSIBLE)
-def test_an_impossible_value_names_key_value_file_and_what_is_allowed(refusal, key, value, allowed):
+def test_an_invalid_value_names_key_value_file_and_what_is_allowed(refusal, key, value, allowed):
     path, text = refusal(key, value)
     assert text.startswith(f"{path}: {key}: ")
     assert allowed in text
@@ -153,15 +153,15 @@ SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["MODEL.BACKBONE", "hourglass"], r"MODEL\.HEAD: 'higher' is impossible with MODEL\.BACKBONE hourglass"),
+        (["MODEL.BACKBONE", "hourglass"], r"MODEL\.HEAD: 'higher' is invalid with MODEL\.BACKBONE hourglass"),
         (
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", "MODEL.PRETRAINED", "x.pth"],
             r"MODEL\.PRETRAINED: x\.pth is for HRNet",
         ),
-        (["MODEL.SCALE_MAPS", "True"], r"LOSS\.SCALE_ADAPTED: True is impossible with MODEL\.SCALE_MAPS"),
+        (["MODEL.SCALE_MAPS", "True"], r"LOSS\.SCALE_ADAPTED: True is invalid with MODEL\.SCALE_MAPS"),
         (
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", *SCALE_MAPS],
-            r"MODEL\.SCALE_MAPS: True is impossible with MODEL\.BACKBONE hourglass",
+            r"MODEL\.SCALE_MAPS: True is invalid with MODEL\.BACKBONE hourglass",
         ),
         (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "plain"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
     ],

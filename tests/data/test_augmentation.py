@@ -229,7 +229,7 @@ def test_the_map_takes_a_reduced_pixel_where_the_middle_of_its_pixels_goes(size,
 @pytest.mark.reference
 def test_matrices_equal_the_recorded(reference_dir):
     cases = json.loads((reference_dir / "parity" / "augmentation_matrices.json").read_text())
-    cases = [case for case in cases if case["scale_type"] == "short"]  # the longer side is no option here
+    cases = [case for case in cases if case["scale_type"] == "short"]  # the longer side is not an option here
     assert cases
     for case in cases:
         moved = np.array(case["center"]) - np.array(case["image_size"]) / 2

@@ -39,7 +39,7 @@ def test_saturation_keeps_the_luma_order_of_colors(share, seed):
     image[0], image[1] = (128, 128, 128), (129, 129, 129)
     out = jitter(image, share, seed) @ LUMA
     step = out[1] - out[0]
-    # luma of every color moves as the grays' does: linearly, whatever the saturation
+    # luma of every color moves as the grays' does: linearly, regardless of the saturation
     contrast = np.diff((jitter(GRAYS[100:160], share, seed) @ LUMA).ravel()).mean()
     expected = out[0] + contrast * (image @ LUMA - 128)
     np.testing.assert_allclose(out, expected, atol=2.5)

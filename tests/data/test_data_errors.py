@@ -34,7 +34,7 @@ def test_auto_skips_in_training_and_raises_in_testing(choice, training, skip):
 
 
 def test_another_policy_is_refused():
-    with pytest.raises(ConfigError, match=r"DATASET\.ON_INVALID: 'lenient' is impossible; allowed: .*skip"):
+    with pytest.raises(ConfigError, match=r"DATASET\.ON_INVALID: 'lenient' is invalid; expected .*skip"):
         load_config(None, ["DATASET.ON_INVALID", "lenient"])
 
 

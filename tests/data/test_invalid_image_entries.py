@@ -64,7 +64,7 @@ def test_whose_annotations_are_they_if_two_images_share_an_id(load):
     issue, records, _ = both(load, [image(1), image(1, file_name="other.jpg"), image(2)], people)
     assert (issue.field, issue.image_id) == ("id", 1)
     assert [record.image_id for record in records] == [2]
-    # the same image listed twice is no question
+    # the same image listed twice is not a question
     _, records, issues = both(load, [image(1), image(1), image(2)], people)
     assert [record.image_id for record in records] == [1, 2]
     assert len(issues) == 1

@@ -181,7 +181,7 @@ class TestWhatSaysNothing:
         root = write([dog(1, keypoints=[0] * 9, num_keypoints=3)], [DOG])
         truth = load_ground_truth(root / "all.json", schema_of(root))
         assert truth.num_keypoints.tolist() == [0]
-        assert "1 have no keypoints" in truth.why_nothing_is_found()
+        assert "1 have no keypoints" in truth.reason_undefined()
 
 
 def test_a_category_that_is_left_out_with_its_joints_is_named(write):
@@ -198,7 +198,7 @@ def test_objects_among_the_people_are_named(write, categories):
     policy = DataErrorPolicy()
     load_records(schema_of(write([dog(1), car], categories)), "all", policy=policy)
     if categories and not categories[0].get("keypoints"):
-        assert policy.warnings == []  # nobody's car has keypoints, so it is no person
+        assert policy.warnings == []  # nobody's car has keypoints, so it is not a person
         return
     (line,) = policy.warnings
     assert "none of the 1 annotations of category" in line

@@ -44,7 +44,7 @@ def test_higherhrnets_people_equal_the_recorded_ones_in_order(baseline_decode_ca
     settings = build_decode_options(cfg, load_schema(cfg.DATASET.SCHEMA))
     assert settings.grouping_order == tuple(options["joint_order"])
     limits = options["nms_kernel"], options["max_num_people"], options["detection_threshold"]
-    assert (settings.peaks.kernel, settings.peaks.limit, settings.peaks.threshold) == limits
+    assert (settings.peaks.kernel, settings.peaks.max_candidates, settings.peaks.threshold) == limits
     assert (settings.tag_threshold, settings.max_joined) == (options["tag_threshold"], options["max_num_people"])
     # the recorded maps are upsampled already: a cell a pixel
     size = heatmaps.shape[2], heatmaps.shape[1]
@@ -95,7 +95,7 @@ def assert_equal_poses(poses, expected):
             "max_joined": st.sampled_from([0, 2]),
             "assignment": st.sampled_from(["munkres", "scipy"]),
             "dedup_plateaus": st.booleans(),
-            "ties": st.sampled_from(["topk", "rows"]),
+            "tie_order": st.sampled_from(["topk", "rows"]),
             "missing_joints": st.sampled_from(["origin", "zero", "guess"]),
         },
     ),
@@ -267,7 +267,7 @@ def test_settings_come_from_the_config_and_the_schema():
 
 RELEASED = DecodeOptions(tuple(range(17)))
 HIGHERHRNET = replace(RELEASED, cost="ae", max_joined=30, missing_joints="zero")
-CLEAN_PEAKS = PeakOptions(dedup_plateaus=True, ties="rows")
+CLEAN_PEAKS = PeakOptions(dedup_plateaus=True, tie_order="rows")
 CLEAN = replace(RELEASED, peaks=CLEAN_PEAKS, assignment="scipy", missing_joints="guess")
 
 
@@ -290,8 +290,8 @@ def test_compat_names_whose_decode_it_is(name, expected):
         ("ASSIGNMENT", "munkres", "assignment", "munkres"),
         ("NMS_DEDUP_PLATEAUS", "True", "dedup_plateaus", True),
         ("NMS_DEDUP_PLATEAUS", "False", "dedup_plateaus", False),
-        ("NMS_TIE_ORDER", "rows", "ties", "rows"),
-        ("NMS_TIE_ORDER", "topk", "ties", "topk"),
+        ("NMS_TIE_ORDER", "rows", "tie_order", "rows"),
+        ("NMS_TIE_ORDER", "topk", "tie_order", "topk"),
         ("MISSING_JOINTS", "origin", "missing_joints", "origin"),
         ("MISSING_JOINTS", "zero", "missing_joints", "zero"),
         ("MISSING_JOINTS", "guess", "missing_joints", "guess"),
@@ -301,7 +301,7 @@ def test_a_single_option_overrides_its_preset_and_nothing_else(compat, option, t
     cfg = load_config(None, ["TEST.COMPAT", compat, f"TEST.{option}", text])
     options = build_decode_options(cfg, load_schema("datasets/coco.yaml"))
     preset = with_preset(RELEASED, compat)
-    if name in ("dedup_plateaus", "ties"):
+    if name in ("dedup_plateaus", "tie_order"):
         assert options == replace(preset, peaks=replace(preset.peaks, **{name: value}))
     else:
         assert options == replace(preset, **{name: value})

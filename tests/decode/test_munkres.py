@@ -72,7 +72,7 @@ def test_choice_is_that_of_the_package_in_a_crowd(kind):
 @given(st.integers(0, 2**31), st.sampled_from(KINDS), st.integers(1, 30), st.integers(0, 30))
 @settings(max_examples=200, deadline=None)
 def test_total_cost_is_the_least(seed, kind, rows, more):
-    # eighths keep sums exact whatever the order of subtractions
+    # eighths keep sums exact regardless of the order of subtractions
     cost = (np.round(8 * kind(np.random.default_rng(seed), rows, rows + more)) / 8).astype(np.float32)
     columns = munkres_columns(cost)
     assert len(set(columns.tolist())) == rows

@@ -78,7 +78,7 @@ def test_ties_plateaus_and_empty_maps_equal_the_reference(
     exact_maps, seed, h, w, kernel, limit, steps, share, dedup, ties
 ):
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, share)
-    heatmap, options = heatmaps[0], PeakOptions(kernel, limit, dedup_plateaus=dedup, ties=ties)
+    heatmap, options = heatmaps[0], PeakOptions(kernel, limit, dedup_plateaus=dedup, tie_order=ties)
     expected = reference_peaks(heatmap, options, tags[0])
     found = find_candidates(0, heatmap, [view(tags[0])], heatmap.shape, options)
     assert found.pixels.tolist() == [[x, y] for x, y, _, _ in expected]
@@ -93,7 +93,7 @@ def test_a_tie_across_the_limit_equals_the_reference(seed, limit):
     scores[scores == 35 - limit] = 36 - limit  # the first one left out equals the last one kept
     heatmap = np.zeros((24, 24), np.float32)
     heatmap[1::4, 1::4] = (scores.reshape(6, 6) + 8) / 64
-    expected = reference_peaks(heatmap, PeakOptions(limit=limit))
+    expected = reference_peaks(heatmap, PeakOptions(max_candidates=limit))
     assert [(x, y) for x, y, _ in candidates(heatmap, limit=limit)] == [(x, y) for x, y, _, _ in expected]
 
 
@@ -172,7 +172,7 @@ def test_one_per_plateau_keeps_the_first_pixel_of_a_flat_top():
     plateau = {(x, y): 0.5 for x in (4, 5) for y in (4, 5)}
     other = {(12, 3): 0.5, (11, 12): 0.4, (12, 12): 0.4}
     found = find_candidates(
-        0, with_values(plateau | other), [NO_TAGS], (16, 16), PeakOptions(dedup_plateaus=True, ties="rows")
+        0, with_values(plateau | other), [NO_TAGS], (16, 16), PeakOptions(dedup_plateaus=True, tie_order="rows")
     )
     assert found.pixels.tolist() == [[12, 3], [4, 4], [11, 12]]
 
@@ -183,8 +183,8 @@ def test_a_peak_in_the_corner_is_a_plateau_once_upsampled(corner, factor):
     heatmap = np.zeros((6, 6), np.float32)
     heatmap[corner] = 0.75
     size = 6 * factor, 6 * factor
-    every = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(limit=400))
-    one = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(limit=400, dedup_plateaus=True))
+    every = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(max_candidates=400))
+    one = find_candidates(0, heatmap, [NO_TAGS], size, PeakOptions(max_candidates=400, dedup_plateaus=True))
     assert len(every.pixels) == (factor // 2) ** 2
     assert one.pixels.tolist() == [every.pixels.min(0).tolist()]
 
@@ -193,13 +193,15 @@ def test_a_peak_in_the_corner_is_a_plateau_once_upsampled(corner, factor):
 @settings(max_examples=100, deadline=None)
 def test_ties_by_rows_hold_the_same_peaks_from_top_to_bottom(exact_maps, seed, h, w, steps, limit):
     heatmaps, tags = exact_maps(seed, 1, (h, w), 2, 5, steps, 0.1)
-    everything = PeakOptions(limit=10**6, ties="rows")
+    everything = PeakOptions(max_candidates=10**6, tie_order="rows")
     found = find_candidates(0, heatmaps[0], [view(tags[0])], (4 * h, 4 * w), everything)
     large = reference.upsample(heatmaps, 4 * h, 4 * w)[0]
-    peaks = reference_peaks(large, PeakOptions(limit=large.size))
+    peaks = reference_peaks(large, PeakOptions(max_candidates=large.size))
     expected = sorted(((x, y, score) for x, y, score, _ in peaks), key=lambda peak: (-peak[2], peak[1], peak[0]))
     assert [(*xy, s) for xy, s in zip(found.pixels.tolist(), found.scores.tolist(), strict=True)] == expected
-    few = find_candidates(0, heatmaps[0], [view(tags[0])], (4 * h, 4 * w), PeakOptions(limit=limit, ties="rows"))
+    few = find_candidates(
+        0, heatmaps[0], [view(tags[0])], (4 * h, 4 * w), PeakOptions(max_candidates=limit, tie_order="rows")
+    )
     assert few.pixels.tolist() == found.pixels[:limit].tolist()
 
 
@@ -209,7 +211,7 @@ def test_peaks_of_a_small_map_are_those_of_the_upsampled_one(seed, h, w, factor,
     random = np.random.default_rng(seed)
     small = random.random((h, w), np.float32) ** 3
     size = factor * h, factor * w
-    everything = PeakOptions(kernel, 10**6, ties="rows")
+    everything = PeakOptions(kernel, 10**6, tie_order="rows")
     lazy = find_candidates(0, small, [NO_TAGS], size, everything)
     whole = find_candidates(0, upsample(small, *size), [NO_TAGS], size, everything)
     np.testing.assert_array_equal(lazy.pixels, whole.pixels)
@@ -227,7 +229,7 @@ def test_tags_of_two_views_are_concatenated():
 def test_plateaus_do_not_take_the_places_of_other_peaks():
     plateau = {(x, y): 0.5 for x in range(2, 6) for y in range(2, 6)}
     single = {(x, 12): 0.4 - 0.01 * x for x in (1, 6, 11)}
-    settings_ = PeakOptions(limit=4, dedup_plateaus=True)  # ties in topk's order
+    settings_ = PeakOptions(max_candidates=4, dedup_plateaus=True)  # ties in topk's order
     found = find_candidates(0, with_values(plateau | single | {(12, 3): 0.5}), [NO_TAGS], (16, 16), settings_)
     assert sorted(found.pixels[:2].tolist()) == [[2, 2], [12, 3]]
     assert found.pixels[2:].tolist() == [[1, 12], [6, 12]]

@@ -43,7 +43,7 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=400, deadline=None)
 def test_any_sizes_and_views_equal_brute_force(seed, cells, heat, size, dims, people, spread, step):
     random = np.random.default_rng(seed)
-    if isinstance(heat, int):  # as in tests: the plain or the higher head, four pixels a tag cell
+    if isinstance(heat, int):  # as in tests: the plain or the higher head, four pixels per tag cell
         size, heat = (4 * cells[0], 4 * cells[1]), (heat * cells[0], heat * cells[1])
     heatmap = random.random(heat or size, np.float32) - np.float32(0.2)
     views = [(spread * random.standard_normal((*cells, dim))).astype(np.float32) for dim in dims]

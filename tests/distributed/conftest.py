@@ -101,7 +101,7 @@ def as_file(tmp_path: Path) -> Callable[[CfgNode], str]:
     return write
 
 
-# the command behind it, in a process of this rank that gets a signal before its fifth step, unless it was started again
+# the given command, in a process of this rank that gets a signal before its fifth step, unless it was started again
 DYING = """
 import os, runpy, signal, sys
 from coupled_embedding.data.loader import StepBatchSampler
@@ -123,7 +123,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture
 def dying(tmp_path: Path) -> Callable[[str, int], str]:
-    """dying(signal, rank): a script that runs the Python command behind it until the signal ends it."""
+    """dying(signal, rank): a script that runs the given Python command until the signal ends it."""
 
     def write(signal: str, rank: int) -> str:
         path = tmp_path / f"{signal}.py"

@@ -43,7 +43,7 @@ Launched = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def launched(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Launched:
-    """launched(body, count, patient): exit code and errors of a command with this body in so many ranks.
+    """launched(body, count, patient): exit code and errors of a command with this body in this number of ranks.
 
     Not patient: ranks that wait for ever are ended as soon as another one has failed.
     """

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture
 def configured(tiny, as_file) -> Callable[[str], str]:
-    """configured(name): the file of a config of two processes with 2 images each: 3 steps an epoch, 2 epochs."""
+    """configured(name): the file of a config of two processes with 2 images each: 3 steps per epoch, 2 epochs."""
     return lambda name: as_file(tiny(name, "TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EMA", "0.9", "DATASET.VAL", "''"))
 
 
@@ -48,7 +48,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 def torchruns(count: int, processes: int, *command: str) -> list[str]:
-    """Run a command under so many torchruns that meet each other; return what each printed."""
+    """Run a command under this number of torchruns that meet each other; return what each printed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -13,7 +13,7 @@ from coupled_embedding.config import load_config
 
 pytestmark = pytest.mark.distributed
 
-# one task; SRUN_EXITS stands for a task that ends so
+# one task; SRUN_EXITS represents a task that ends so
 SRUN = """#!/bin/bash
 echo "srun $*" >> "$CALLS"
 [ -n "${SRUN_EXITS:-}" ] && exit "$SRUN_EXITS"

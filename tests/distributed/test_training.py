@@ -159,7 +159,7 @@ def assert_trains_alike(many: list[Course], one: Course) -> None:
         assert_close(part.average, one.average, "average")
 
 
-# (processes, images a process, passes) of equal steps: 8 images, then 7 that 4 processes share as 2, 2, 2 and 1,
+# (processes, images per process, passes) of equal steps: 8 images, then 7 that 4 processes share as 2, 2, 2 and 1,
 # or 2 processes as 2 and 2, then 2 and 1; or all 15 at once
 @pytest.mark.parametrize(
     ("dealt", "epochs", "options"),

@@ -1,4 +1,4 @@
-"""What documents say holds: links, paths, options and code; commands are in the file beside."""
+"""What documents say holds: links, paths, options and code; commands are in test_commands.py."""
 
 import ast
 import doctest
@@ -141,7 +141,7 @@ def test_option_values_are_possible_now(path):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, tiny_crowd: Path, tiny_text: str) -> dict[str, Path]:
-    """What stands for the checkpoints and images that examples name, by suffix."""
+    """What replaces the checkpoints and images that examples name, by suffix."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "tiny.yaml").write_text(tiny_text)
     # an untrained network has no peak above the default threshold

@@ -15,7 +15,7 @@ from coupled_embedding.engine.checkpointer import list_checkpoints
 pytestmark = pytest.mark.crash
 
 KILLS = 20
-# 10 images by 4: 3 steps an epoch, 48 in all
+# 10 images by 4: 3 steps per epoch, 48 in all
 OPTIONS = "TRAIN.EPOCHS 16 TRAIN.EMA 0.9 TRAIN.SAVE_STEPS 2 TRAIN.LOG_EVERY 1 TRAIN.EVAL_EVERY 2 TRAIN.KEEP 3"
 OPTIONS += " TRAIN.VISUALIZE_EVERY 0 TRAIN.THREADS 1 TRAIN.WARMUP_STEPS 5"
 

@@ -108,7 +108,7 @@ def test_too_many_bad_steps_end_the_run_with_a_state_that_repeats_the_last(tiny:
 def test_an_epoch_with_as_many_bad_steps_as_allowed_goes_on(tiny: Tiny) -> None:
     cfg = tiny("some", "DATASET.VAL", "''", "TRAIN.MAX_NONFINITE_STEPS", "1")
     with process_group("cpu") as env:
-        run = broken_run(cfg, env, {1, 4})  # one an epoch
+        run = broken_run(cfg, env, {1, 4})  # one per epoch
         train(run)
     assert run.checkpointer.final.is_file()
 
@@ -116,7 +116,7 @@ def test_an_epoch_with_as_many_bad_steps_as_allowed_goes_on(tiny: Tiny) -> None:
 def test_epochs_without_any_good_step_count_together(tiny: Tiny) -> None:
     cfg = tiny("dead", "DATASET.VAL", "''", "TRAIN.MAX_NONFINITE_STEPS", "4")
     with process_group("cpu") as env:
-        run = broken_run(cfg, env, set(range(6)))  # 3 an epoch
+        run = broken_run(cfg, env, set(range(6)))  # 3 per epoch
         with pytest.raises(UserError, match=r"step 5: .*; 5 such steps"):
             train(run)
 

@@ -32,7 +32,7 @@ def test_a_run_leaves_everything_needed(tiny: Tiny) -> None:
     assert load_config(folder / "config.yaml") == tiny("run")
     assert load_model(folder / "final.pth").metrics.keys() >= {"AP", "AP_easy", "AP_hard"}
     assert load_model(folder / "best.pth").schema.name == "synthetic"
-    # 10 images by 4 make 3 steps an epoch
+    # 10 images by 4 make 3 steps per epoch
     assert [p.name for p in list_checkpoints(folder)] == ["checkpoint_00000003.pth", "checkpoint_00000006.pth"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {line["step"] for line in lines} == {2, 3, 4, 6}
@@ -192,7 +192,7 @@ def test_restarted_processes_keep_to_the_checkpoint_they_were_given(tiny: Tiny, 
 def test_another_number_of_images_cannot_continue_a_run(tiny: Tiny) -> None:
     folder = run(tiny("fewer", "DATASET.VAL", "''"))
     content = torch.load(list_checkpoints(folder)[-1], weights_only=True)
-    content["training"]["images"] = 9  # 3 steps an epoch too
+    content["training"]["images"] = 9  # 3 steps per epoch too
     torch.save(content, list_checkpoints(folder)[-1])
     with pytest.raises(
         UserError, match="had 9 images, this run has 10; continue with the same number of images and ranks"

@@ -1,4 +1,4 @@
-"""The fuzzer's own modules are found beside its tests, as its command finds them."""
+"""The fuzzer's own modules are found next to its tests, as its command finds them."""
 
 import sys
 from pathlib import Path

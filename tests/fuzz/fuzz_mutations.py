@@ -170,7 +170,7 @@ def change_tree(random: Random, tree: Any, values: list[Any]) -> Any:
 
 
 def _laughs(random: Random) -> str:
-    """A few lines of YAML or JSON-like flow that stand for 10 to 10^30 values."""
+    """A few lines of YAML or JSON-like flow that expand to 10 to 10^30 values."""
     width, levels = random.randint(2, 12), random.randint(2, 28)
     merge = random.random() < 0.4
     lines = ["a0: &a0 {k0: 1}" if merge else "a0: &a0 [lol]"]

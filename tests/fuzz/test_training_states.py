@@ -1,4 +1,4 @@
-"""Hostile training states and safetensors files: what is passed over beside weights opens no door."""
+"""Hostile training states and safetensors files: what is passed over besides weights opens no door."""
 
 import _codecs
 import argparse
@@ -93,7 +93,7 @@ def test_changed_safetensors_are_read_or_refused_by_name(path: Path) -> None:
     assert accepts(path)
     for seed in range(60):
         random = Random(seed)
-        # most changes fall into the table, which is small beside the tensors
+        # most changes fall into the table, which is small compared with the tensors
         table = change_bytes(random, content[:20_000])
         path.write_bytes(table + content[20_000:] if seed % 3 else change_bytes(random, content))
         taken.append(accepts(path))

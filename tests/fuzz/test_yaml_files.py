@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def laughs(levels: int, merge: bool = False) -> str:
-    """Return lines that stand for 9^levels values."""
+    """Return lines that expand to 9^levels values."""
     lines = ["a0: &a0 {k: 1}" if merge else "a0: &a0 [lol]"]
     for level in range(1, levels):
         names = ", ".join([f"*a{level - 1}"] * 9)
@@ -72,9 +72,9 @@ def test_python_tags_are_not_run(tmp_path: Path) -> None:
         ("TRAIN: &a {TRAIN: *a}", "an alias leads back to a value that contains it"),
         ("SEED: 0x" + "f" * 6000, "a number of 6002 characters"),
         ("SEED: 1" + ":59" * 4000, "a number of 12001 characters"),
-        ("SEED: 0x" + "f" * 500, "is impossible; allowed: whole numbers of up to 64 bits"),
-        ("NAME: 0x" + "f" * 500, "is impossible; allowed: whole numbers of up to 64 bits"),
-        ("TRAIN: {KEEP: 9223372036854775808}", "is impossible; allowed: whole numbers of up to 64 bits"),
+        ("SEED: 0x" + "f" * 500, "is invalid; expected whole numbers of up to 64 bits"),
+        ("NAME: 0x" + "f" * 500, "is invalid; expected whole numbers of up to 64 bits"),
+        ("TRAIN: {KEEP: 9223372036854775808}", "is invalid; expected whole numbers of up to 64 bits"),
         ("DATASET: {IMAGE_IDS: [9223372036854775808]}", "up to 64 bits"),
         ("SEED: " + "[" * 3000, "not a YAML file"),
         ("? [a]\n: b", "not a YAML file"),

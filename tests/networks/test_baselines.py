@@ -1,4 +1,4 @@
-"""The baselines' networks beside their released programs: every key, and the maps of an image."""
+"""The baselines' networks next to their released programs: every key, and the maps of an image."""
 
 import json
 

@@ -55,7 +55,7 @@ def refusal(path, content):
 @pytest.mark.parametrize(
     ("content", "what", "remedy"),
     [
-        (LFS, "a git-LFS pointer, which stands for a file of 115,298,043 bytes", "git lfs pull"),
+        (LFS, "a git-LFS pointer to a file of 115,298,043 bytes", "git lfs pull"),
         (LFS[:60], "a git-LFS pointer", "git lfs pull"),
         (PAGE, "an HTML page ('Sign in - Drive')", "by the address of the file itself"),
         (b"\xef\xbb\xbf<html lang=en>404", "an HTML page", "by the address of the file itself"),

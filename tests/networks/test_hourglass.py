@@ -112,5 +112,5 @@ def test_build_model_reads_every_size_of_the_config():
     assert shapes["backbone.outs.1.conv.weight"] == (30, 6, 1, 1)
     assert "backbone.outs.2.conv.weight" not in shapes
     ends = [network.backbone.pre[0].conv, *(out.conv for out in network.backbone.outs)]
-    assert network.non_matrix_layers() == ends
+    assert network.input_and_output_layers() == ends
     assert all(isinstance(layer, nn.Conv2d) for layer in ends)

@@ -166,7 +166,7 @@ def test_networks_that_differ_are_refused_by_their_keys(weights, keys):
         ({"model": {"a": 1.0}}, "there 'a' is a float"),
         ({"state_dict": {}, "epoch": 3}, "got nothing there"),
         ({"state_dict": 3}, "got int there"),
-        ({"state_dict": {"a": None}, "optimizer": {}}, "there 'a' is no tensor .a NumPy array, perhaps"),
+        ({"state_dict": {"a": None}, "optimizer": {}}, "there 'a' is not a tensor .a NumPy array, perhaps"),
     ],
 )
 def test_content_without_tensors_is_refused(content, reason):

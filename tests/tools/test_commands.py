@@ -201,7 +201,7 @@ def test_join_annotations_writes_once(tiny_crowd: Path, tmp_path: Path) -> None:
         ("upper_bound.py", ["--cfg", "config/coco/ce_hrnet_w32_512.yaml", "--split", "no"], "has no split 'no'"),
     ],
 )
-def test_mistakes_are_told_without_a_traceback(tool: str, arguments: list[str], told: str) -> None:
+def test_mistakes_are_reported_without_a_traceback(tool: str, arguments: list[str], told: str) -> None:
     printed = run(tool, *arguments, code=2)
     assert told in printed
     assert printed.startswith("error: ")

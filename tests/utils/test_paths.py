@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and the one rule for paths."""
+"""Errors that a user can fix, and the one rule for paths."""
 
 from pathlib import Path
 

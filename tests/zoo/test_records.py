@@ -33,9 +33,9 @@ HERE = DistEnv(0, 1, torch.device("cpu"))
 @pytest.mark.parametrize(
     ("splits", "kind", "text"),
     [
-        (("train", "val", "test"), "validated", "train → best by val → test"),
+        (("train", "val", "test"), "validated", "train → best on val → test"),
         (("trainval", "", "test"), "last weights", "trainval → last weights → test"),
-        (("train", "val", "val"), "selected on the tested split", "train → best by val → val"),
+        (("train", "val", "val"), "selected on the tested split", "train → best on val → val"),
         (("train", "", "train"), "trained on the tested split", "train → last weights → train"),
         (("train", None, "test"), "not known", "train → unknown choice → test"),
         ((None, None, "test"), "not known", "unknown training → unknown choice → test"),
@@ -117,7 +117,7 @@ def test_records_are_read_as_they_were_written(tested, tmp_path):
     assert read_record(path) == tested
     heading, rule, row = path.with_suffix(".md").read_text().splitlines()
     assert heading.startswith("| model | trained on → checkpoint → tested on | scores | images | seed |")
-    assert row.startswith("| `card` | train → best by val → test | AP 50.0, AP_hard n/a | 5 | 5 |")
+    assert row.startswith("| `card` | train → best on val → test | AP 50.0, AP_hard n/a | 5 | 5 |")
     assert heading.count("|") == rule.count("|") == row.count("|")
 
 
@@ -205,7 +205,7 @@ def test_the_code_is_a_commit_and_whether_files_differ_from_it(tmp_path):
     git(tmp_path, "commit", "-m", "first")
     commit = git(tmp_path, "rev-parse", "HEAD")
     assert code_version(tmp_path) == {"commit": commit, "dirty": False}
-    (tmp_path / "results.txt").write_text("what a run leaves is no change of the code")
+    (tmp_path / "results.txt").write_text("what a run leaves is not a change of the code")
     assert code_version(tmp_path)["dirty"] is False
     (tmp_path / "code.py").write_text("2")
     assert code_version(tmp_path) == {"commit": commit, "dirty": True}

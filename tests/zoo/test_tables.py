@@ -74,7 +74,7 @@ def test_our_scores_go_by_their_protocol_and_split():
     released = record(ap=0.72, protocol=("trainval", "test", "test"))
     validated = record(ap=0.70)
     table = scores_table("crowdpose", CARDS, [released, paper, validated])
-    assert table.splitlines()[0].endswith("| ours, best by val | ours, paper's protocol | ours, selected on test |")
+    assert table.splitlines()[0].endswith("| ours, best on val | ours, paper's protocol | ours, selected on test |")
     assert cells(table, MODEL)[-3:] == ["70.0", "71.0", "72.0"]
     unknown = record(protocol=(None, None, "test"))
     assert cells(scores_table("crowdpose", CARDS, [unknown]), MODEL)[-3:] == ["–", "–", "–"]
@@ -119,7 +119,7 @@ def test_baselines_have_a_row_per_split():
 
 def test_all_our_scores_are_listed_with_their_origin():
     row = cells(all_tables(CARDS, [record()])["ours"], MODEL)
-    assert row[:6] == [f"`{MODEL}`", "train → best by val → test", "AP 70.0", "8000", "1", "0123456789"]
+    assert row[:6] == [f"`{MODEL}`", "train → best on val → test", "AP 70.0", "8000", "1", "0123456789"]
     assert row[6:] == ["8 x some GPU", "0.00", "2026-11-20"]
     chosen = replace(record(protocol=("trainval", "test", "test")), notes="selected on test")
     assert cells(all_tables(CARDS, [chosen])["ours"], MODEL)[1] == "trainval → best by test → test (selected on test)"

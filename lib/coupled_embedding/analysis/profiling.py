@@ -82,7 +82,7 @@ def _profiled(
     by_stage = {event.key: event.cpu_time_total / 1e6 for event in events if event.key in stages}
     if on_gpu:  # the host only starts kernels; their time is the device's
         by_stage |= {e.key: e.device_time_total / 1e6 for e in events if e.key in stages and e.device_time_total}
-    # a GPU's kernels are listed too, beside the operators that they belong to
+    # a GPU's kernels are listed too, besides the operators that they belong to
     operators = [event for event in events if event.device_type == DeviceType.CPU and event.key not in stages]
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     by_operator = {event.key: getattr(event, own) / 1e6 for event in operators}

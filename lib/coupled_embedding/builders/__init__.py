@@ -1,4 +1,4 @@
-"""The one room besides config/ that reads options: from a config to the objects that the library is made of."""
+"""The only package besides config/ that reads options: from a config to the objects that the library is made of."""
 
 from coupled_embedding.builders.inference import (
     LoadedModel,

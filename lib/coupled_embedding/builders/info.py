@@ -30,7 +30,7 @@ class RunInfo:
     seed: int
     pretrained: str  # file that the training starts from; empty: none
     init_from: str  # likewise
-    options: dict[str, Any]  # all of them, whole name -> value
+    options: dict[str, Any]  # all of them, full name -> value
     changed: dict[str, Any]  # those that are not at their default
 
 
@@ -61,7 +61,7 @@ def load_info(config: str | Path | None, overrides: Sequence[str] = ()) -> RunIn
 
 
 def changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some options, whole name -> value, that are not at their default."""
+    """Return those of some options, full name -> value, that are not at their default."""
     defaults = flat(default_config())
     return {key: value for key, value in options.items() if value != defaults[key]}
 

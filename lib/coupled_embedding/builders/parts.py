@@ -131,7 +131,7 @@ def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
     lr, decay = cfg.TRAIN.LR, cfg.TRAIN.WEIGHT_DECAY
     if cfg.TRAIN.OPTIMIZER == "adam":
         return torch.optim.Adam(model.parameters(), lr, weight_decay=decay, fused=True)
-    ends = {id(layer.weight) for layer in model.non_matrix_layers()}
+    ends = {id(layer.weight) for layer in model.input_and_output_layers()}
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim == 4 and id(p) not in ends]
     chosen = set(map(id, matrices))
@@ -171,7 +171,7 @@ def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
         max_joined=test.MAX_JOINED,
         assignment=test.ASSIGNMENT,
         dedup_plateaus=test.NMS_DEDUP_PLATEAUS,
-        ties=test.NMS_TIE_ORDER,
+        tie_order=test.NMS_TIE_ORDER,
         missing_joints=test.MISSING_JOINTS,
     )
 

@@ -210,9 +210,9 @@ def _validation(
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
     if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{split}' has no public annotations to score against")
-    if nobody := truth.why_nothing_is_found():
+    if reason := truth.reason_undefined():
         raise UserError(
-            f"DATASET.VAL: {truth.path}: {nobody}. No checkpoint can be chosen by it; choose another split, or keep "
+            f"DATASET.VAL: {truth.path}: {reason}. No checkpoint can be chosen by it; choose another split, or keep "
             "the last weights: DATASET.VAL ''"
         )
 

@@ -1,6 +1,6 @@
 """Names and values that options, checkpoints and records had before: old files and commands keep working.
 
-The one table of aliases. An entry stays for good.
+The one table of aliases. Entries are permanent.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ RECORD = {"photos": "images", "processes": "ranks", "data_set": "dataset", "figu
 
 
 def current_options(content: dict[Any, Any]) -> dict[Any, Any]:
-    """Return nested options with their names and values of now; the content itself is left alone."""
+    """Return nested options with their current names and values; the content itself is left alone."""
     for old, (new, values) in OPTIONS.items():
         group, _, key = old.partition(".")
         node = content.get(group)
@@ -41,7 +41,7 @@ def current_options(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def saved_options(content: dict[Any, Any]) -> dict[Any, Any]:
-    """Return the options of a checkpoint by their names of now, younger options with what held for them before."""
+    """Return the options of a checkpoint by their current names, younger options with what held for them before."""
     content = current_options(content)
     for name, value in BEFORE.items():
         group, _, key = name.partition(".")
@@ -51,7 +51,7 @@ def saved_options(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def current_flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options by their whole names, such as those of a record, with names and values of now."""
+    """Return options by their full names, such as those of a record, with current names and values."""
     translated = {}
     for name, value in options.items():
         new, values = OPTIONS.get(name, (name, {}))
@@ -60,18 +60,18 @@ def current_flat(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's content whose training state has its names of now."""
+    """Return a checkpoint's content whose training state has its current names."""
     training = content.get("training")
     return {**content, "training": _renamed(training, TRAINING)} if isinstance(training, dict) else content
 
 
 def current_record(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a run record's fields by their names of now."""
+    """Return a run record's fields by their current names."""
     return _renamed(content, RECORD)
 
 
 def current_card(content: Any) -> Any:
-    """Return a model card's content by its names of now."""
+    """Return a model card's content by its current names."""
     paper = content.get("paper") if isinstance(content, dict) else None
     return {**content, "paper": _renamed(paper, CARD)} if isinstance(paper, dict) else content
 

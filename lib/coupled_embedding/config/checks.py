@@ -20,7 +20,7 @@ MOST_SCALES = 16
 def coerce(option: Option, value: Any, key: str, source: str) -> Any:
     """Return ``value`` in the type of an option; ConfigError if it cannot be.
 
-    Whole numbers may stand for floats, and ``1e-3``, which YAML reads as text, for 0.001. Empty stands for None
+    Whole numbers are accepted for floats, and ``1e-3``, which YAML reads as text, for 0.001. Empty means None
     where that is the default.
     """
     if option.default is None and value in (None, ""):
@@ -31,12 +31,12 @@ def coerce(option: Option, value: Any, key: str, source: str) -> Any:
 def _in_type_of(sample: Any, value: Any, where: str) -> Any:
     is_plain = isinstance(value, int | float | str) and not isinstance(value, bool)
     if type(value) is int and abs(value) >= 2**63:
-        raise ConfigError(f"{where}: {short_repr(value)} is impossible; allowed: whole numbers of up to 64 bits")
+        raise ConfigError(f"{where}: {short_repr(value)} is invalid; expected whole numbers of up to 64 bits")
     if isinstance(sample, list) and isinstance(value, list | tuple):
         return [_in_type_of(sample[0], item, where) if sample else item for item in value]
     if isinstance(sample, str) and is_plain:
         if error := path_error(str(value)):
-            raise ConfigError(f"{where}: {short_repr(str(value))} is impossible: {error}")
+            raise ConfigError(f"{where}: {short_repr(str(value))} is invalid: {error}")
         return str(value)
     if isinstance(sample, float) and is_plain:
         with suppress(ValueError):
@@ -59,7 +59,7 @@ def check_values(cfg: CfgNode, source: str) -> None:
     for key, option in all_options().items():
         value = values[key]
         if option.rule and value is not None and not option.rule.test(value):
-            raise ConfigError(f"{source}: {key}: {short_repr(value)} is impossible; allowed: {option.rule.words}")
+            raise ConfigError(f"{source}: {key}: {short_repr(value)} is invalid; expected {option.rule.words}")
     for problem in _misfits(cfg):
         raise ConfigError(f"{source}: {problem}")
 
@@ -75,13 +75,13 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
     scales, size = cfg.TEST.SCALES, cfg.DATASET.INPUT_SIZE
     if size * max(scales) > LARGEST_INPUT or len(scales) > MOST_SCALES:
         yield (
-            f"TEST.SCALES: {short_repr(scales)} is impossible; allowed: up to {MOST_SCALES} scales, whose largest "
+            f"TEST.SCALES: {short_repr(scales)} is invalid; expected up to {MOST_SCALES} scales, whose largest "
             f"times DATASET.INPUT_SIZE ({size}) is at most {LARGEST_INPUT} pixels"
         )
     if 1.0 not in scales:
         yield f"TEST.SCALES: {short_repr(scales)} must hold 1.0, the scale that tags come from"
     if cfg.MODEL.SCALE_MAPS and cfg.LOSS.SCALE_ADAPTED:
-        yield "LOSS.SCALE_ADAPTED: True is impossible with MODEL.SCALE_MAPS, which widths then come from; give False"
+        yield "LOSS.SCALE_ADAPTED: True is invalid with MODEL.SCALE_MAPS, which widths then come from; give False"
     yield from _network_misfits(cfg.MODEL)
 
 
@@ -90,10 +90,10 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
     if blocks > MOST_BLOCKS:
         yield f"MODEL.STAGE_MODULES, MODEL.STAGE_BLOCKS: {blocks} residual blocks; allowed: {MOST_BLOCKS}"
     if model.BACKBONE == "hourglass" and model.HEAD != "plain":
-        yield f"MODEL.HEAD: '{model.HEAD}' is impossible with MODEL.BACKBONE hourglass; give 'plain'"
+        yield f"MODEL.HEAD: '{model.HEAD}' is invalid with MODEL.BACKBONE hourglass; give 'plain'"
     if model.BACKBONE == "hourglass" and model.PRETRAINED:
         yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
     if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
-        yield "MODEL.SCALE_MAPS: True is impossible with MODEL.BACKBONE hourglass; give False"
+        yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
     if model.FEED_TAGS and model.HEAD != "higher":
         yield f"MODEL.FEED_TAGS: needs MODEL.HEAD higher, not '{model.HEAD}'"

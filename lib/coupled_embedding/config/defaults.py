@@ -1,7 +1,7 @@
 """Every option, a line each: default (and so its type), allowed values, meaning.
 
 The defaults are the paper's COCO w32 recipe. ``resume=True``: the option may differ between a stopped training and its
-continuation. ``results=False``: it changes neither what is learned nor which poses are found, but for rounding.
+continuation. ``results=False``: it changes neither what is learned nor which poses are found, except for rounding.
 """
 
 import copy
@@ -82,7 +82,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "BACKBONE": Option("hrnet", one_of("hrnet", "hourglass"), "hourglass: stacked hourglasses, each with outputs of its own"),
         "HEAD": Option("higher", one_of("plain", "higher"), "plain: heatmaps at S/4; higher: at S/4 and S/2"),
         "FEED_TAGS": Option(False, None, "the deconvolution of the higher head sees the tags too, as in HigherHRNet"),
-        "SCALE_MAPS": Option(False, None, "a learned scale map beside each heatmap, from which the loss takes the targets' widths"),
+        "SCALE_MAPS": Option(False, None, "a learned scale map for each heatmap, from which the loss takes the targets' widths"),
         "TAG_DIM": Option(8, between(1, 256), "D"),
         "WIDTH": Option(32, between(4, 512), "W: channels of HRNet's highest resolution, or of an hourglass"),
         "STEM_WIDTH": Option(64, between(4, 512), "channels of the stem"),
@@ -90,7 +90,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "STAGE_MODULES": Option([1, 4, 3], each(between(1, 32), 3), "modules of stages 2, 3, 4 (2, 3, 4 branches)"),
         "STAGE_BLOCKS": Option(4, between(1, 64), "basic blocks of a branch"),
         "HEAD_BLOCKS": Option(4, between(0, 64), "basic blocks after the higher head's deconvolution"),
-        "STACKS": Option(4, between(1, 16), "hourglasses one behind the other"),
+        "STACKS": Option(4, between(1, 16), "hourglasses in sequence"),
         "HOURGLASS_DEPTH": Option(4, between(1, 8), "levels below S/4"),
         "HOURGLASS_GROWTH": Option(128, between(0, 1024), "further channels a level"),
         "PIXELS": Option("imagenet", one_of("imagenet", "unit"), "input: ImageNet's mean and deviation, or 0 to 1 (unit)"),
@@ -139,7 +139,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "SELECT_ON_TEST": Option(False, None, "let DATASET.VAL be a split that results are reported on, as the released program does: they then flatter"),
         "SAVE_EVERY": Option(1, at_least(1), "epochs between checkpoints to resume from", resume=True, results=False),
         "SAVE_STEPS": Option(0, at_least(0), "steps between checkpoints within an epoch; 0: none", resume=True, results=False),
-        "KEEP": Option(2, at_least(1), "checkpoints kept beside the best one", resume=True, results=False),
+        "KEEP": Option(2, at_least(1), "checkpoints kept in addition to the best one", resume=True, results=False),
         "MAX_NONFINITE_STEPS": Option(20, at_least(0), "skipped steps of an epoch whose loss or gradient is not finite; more end the run", resume=True, results=False),
     },
     "TEST": {
@@ -153,7 +153,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "TAG_THRESHOLD": Option(1.0, above(0), "a candidate farther from every person's mean tag starts a new person"),
         "GROUPING_ORDER": Option([], rules.JOINTS, "joint names in the order in which grouping visits them; empty: the schema's"),
         "REFINE": Option("fast", one_of("none", "reference", "fast"), "predict missing joints at each person's best place; fast: the same poses as reference"),
-        "COMPAT": Option("released", one_of("released", "higherhrnet", "clean"), "whose decode: the authors' released program, HigherHRNet's, or without their faults; sets the next six"),
+        "COMPAT": Option("released", one_of("released", "higherhrnet", "clean"), "whose decode: the authors' released program, HigherHRNet's, or without their deviations; sets the next six"),
         "GROUPING_COST": Option(None, one_of("ce", "ae"), "distance within 1, minus score (ce); 100 a unit of distance, minus score (ae)", str),
         "MAX_JOINED": Option(None, at_least(0), "only the first N people of an image can be joined; 0: all", int),
         "ASSIGNMENT": Option(None, one_of("munkres", "scipy"), "among equal costs: the choice of munkres 1.1.4, or the nearer tag (scipy)", str),
@@ -163,7 +163,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "MAX_DETECTIONS": Option(0, at_least(0), "people per image in the results, best first; 0: all"),
         "OKS_BACKEND": Option("pycocotools", one_of("pycocotools", "fast", "crowdposetools"), "computes the scores; fast: faster-coco-eval", results=False),
         "PRECISION": Option("fp32", rules.PRECISION, "of the network; decode stays float32"),
-        "FOLD_BN": Option(True, None, "fold batch norm into the convolutions: faster, equal but for rounding", results=False),
+        "FOLD_BN": Option(True, None, "fold batch norm into the convolutions: faster, equal except for rounding", results=False),
         "WORKERS": Option(2, between(0, 256), "loader processes", results=False),
         "OVERLAYS": Option(4, between(0, 1000), "drawn images each of the best, worst and most crowded; 0: none", results=False),
     },
@@ -183,7 +183,7 @@ def default_config() -> CfgNode:
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree's values by their whole names, such as ``TRAIN.LR``."""
+    """Return a tree's values by their full names, such as ``TRAIN.LR``."""
     options: dict[str, Any] = {}
     for key, value in tree.items():
         group = isinstance(value, dict)
@@ -193,5 +193,5 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def all_options() -> dict[str, Option]:
-    """Return every option by its whole name."""
+    """Return every option by its full name."""
     return flat(OPTIONS)

@@ -28,7 +28,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         overrides: ``[key, value, key, value, ...]`` as given on a command line.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or an impossible value; the text names key, value, file and what is
+        ConfigError: an unknown key, a wrong type or an invalid value; the text names key, value, file and what is
             allowed.
 
     >>> load_config("config/synthetic/ce_small.yaml", ["TRAIN.LR", "1e-3"]).TRAIN.LR

@@ -261,7 +261,7 @@ def split_warnings(people: People) -> list[str]:
     if each[each > most].sum() > MANY * max(each.sum(), 1):
         lines.append(
             f"{int((each > most).sum())} images have more than {most} people, such as "
-            f"{people.records[int(each.argmax())].path} with {each.max()}: scores count {most} detections an image, "
+            f"{people.records[int(each.argmax())].path} with {each.max()}: scores count {most} detections per image, "
             "so the others cannot be found"
         )
     indices = [r.crowd_index for r in people.records if r.crowd_index is not None]

@@ -197,7 +197,7 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
             seen[identity] = path
         for annotation in content["annotations"]:
             if not isinstance(annotation, dict) or ("id" in annotation and _identity(annotation) is None):
-                text = f"annotation {short_repr(annotation)} is no mapping, or its 'id' no number or text"
+                text = f"annotation {short_repr(annotation)} is not a mapping, or its 'id' is neither a number nor text"
                 raise DatasetError(f"{path}: {text}")
         joined["images"] += content["images"]
         joined["annotations"] += content["annotations"]

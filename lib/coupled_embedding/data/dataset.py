@@ -111,7 +111,7 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         input_size: S, pixels.
         strides: input pixels per heatmap cell, one a resolution, lowest resolution first.
         max_people: M.
-        seed: the same (seed, epoch, image) gives the same sample, on whatever rank.
+        seed: the same (seed, epoch, image) gives the same sample, on any rank.
         reduced_decode: decode JPEGs smaller where the crop at least halves them: faster, and smoother than the
             released program's pixels. Joints, masks and scales stay the same.
         policy: what happens to images that cannot be read; None: they are errors. Where they are skipped, the next

@@ -143,7 +143,7 @@ def _decode(path: Path, content: bytes, reduction: int = 1) -> NDArray[np.uint8]
     if image is None:
         raise _fault(path, f"not an image that OpenCV can read ({len(content)} bytes)")
     pixels = np.asarray(image, np.uint8)
-    # OpenCV turns TIFF files whatever the flags; 6 and 8 undo each other, the others themselves
+    # OpenCV turns TIFF files regardless of the flags; 6 and 8 undo each other, the others themselves
     return upright(pixels, {6: 8, 8: 6}.get(o := read_orientation(content), o)) if is_tiff(content) else pixels
 
 

@@ -48,7 +48,7 @@ def unpaired_joints(schema: KeypointSchema) -> list[str]:
                 )
             continue
         for name in sides["l"] + sides["r"]:
-            # "leftover" alone names no side, and "lefthand" does beside "righthand" only
+            # "leftover" alone names no side, and "lefthand" does next to "righthand" only
             if partner[name] == name and " " in body:
                 lines.append(
                     f"{name} names a side, but is in no pair of flip_pairs of schema '{schema.name}': a flipped image "

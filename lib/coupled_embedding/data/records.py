@@ -58,7 +58,7 @@ class ImageRecord:
         for segmentation in self.ignored:
             try:
                 runs += _run_lengths(segmentation, self.height, self.width)
-            except Exception as error:  # pycocotools raises whatever its C code meets
+            except Exception as error:  # pycocotools raises whatever its C code raises
                 shown = f"{str(segmentation)[:80]} ({error})"
                 text = f"image {self.image_id} has a segmentation that cannot be read: {shown}"
                 raise DataError(DataIssue(str(self.path), text, "segmentation", self.image_id)) from error

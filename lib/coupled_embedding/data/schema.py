@@ -183,7 +183,7 @@ def _strings(values: Sequence[Any], where: str) -> tuple[str, ...]:
         if not isinstance(value, str):
             raise DatasetError(f"{where}: expected names, got {short_repr(value)}")
         if path_error(value):
-            raise DatasetError(f"{where}: {short_repr(value)} is impossible: {path_error(value)}")
+            raise DatasetError(f"{where}: {short_repr(value)} is invalid: {path_error(value)}")
     return tuple(values)
 
 
@@ -205,7 +205,7 @@ def _pairs(values: Sequence[Any], joints: Sequence[str], where: str) -> tuple[tu
 def _sigmas(values: Sequence[Any], count: int, source: str) -> tuple[float, ...]:
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 10]
     if len(values) != count or len(numbers) != count:
-        expected = f"{count} numbers above 0, one a joint"
+        expected = f"{count} numbers above 0, one per joint"
         raise DatasetError(f"{source}: sigmas: expected {expected}, got {short_repr(list(values))}")
     return tuple(numbers)
 
@@ -219,7 +219,7 @@ def _colors(values: Sequence[Any], count: int, source: str) -> tuple[tuple[int, 
         if not is_triple or not all(isinstance(v, int) and 0 <= v <= 255 for v in value):
             raise DatasetError(f"{source}: colors: expected [red, green, blue] of 0..255, got {short_repr(value)}")
     if len(values) != count:
-        raise DatasetError(f"{source}: colors: expected {count} colors, one a joint, got {len(values)}")
+        raise DatasetError(f"{source}: colors: expected {count} colors, one per joint, got {len(values)}")
     return tuple((v[0], v[1], v[2]) for v in values)
 
 

@@ -51,7 +51,7 @@ class MergedMaps:
     flip_index: tuple[int, ...] = ()
 
     def cpu(self) -> "MergedMaps":
-        """Return the maps in the host's memory, by one transfer whatever they hold."""
+        """Return the maps in the host's memory, in one transfer."""
         if self.heatmaps.device.type == "cpu":
             return self
         return self.from_flat(self.to_flat().cpu())
@@ -133,7 +133,7 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
     Args:
         scales: of the same images, all with flip or none.
         tags_from: the scale whose tags are kept; None: all scales' tags are resized to the base
-            size, which takes D values a pixel, joint and scale, and concatenated.
+            size, which takes D values per pixel, joint and scale, and concatenated.
     """
     if len(scales) == 1:
         return scales[0]

@@ -74,7 +74,7 @@ def _sum(values):
 
 
 def _refiner(maps: ImageMaps, size: tuple[int, int], options: DecodeOptions) -> Refine | None:
-    """Return what predicts missing joints; a new refinement goes here, beside the plain one."""
+    """Return what predicts missing joints; a new refinement goes here, next to the reference one."""
     if options.refine == "fast":
         return JointRefiner(maps.tags, size, options.tag_threshold).best_pixels
     if options.refine == "reference":

@@ -56,7 +56,7 @@ def group(candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
     threshold joins; any other candidate starts a new person, in score order.
 
     Args:
-        candidates: one entry a joint.
+        candidates: one entry per joint.
         options: order of the joints, threshold, cost, solver, how many people can be joined.
     """
     num_joints, tag_dim = len(candidates), candidates[0].tags.shape[1]
@@ -93,9 +93,9 @@ def _assign_people(peaks: Candidates, sums: NDArray, found: NDArray, options: De
     differences = peaks.tags[:, None].astype(rule.dtype) - means[None]
     distances = np.sqrt((differences**2).sum(-1)) / rule.dtype(options.tag_threshold)
     rounded = np.rint(distances)
-    cost = np.full((rows, max(rows, people)), rule.prohibitive, rule.dtype)
-    reached = rounded <= rule.reach
-    cost[:, :people] = np.where(reached, rule.step * rounded - peaks.scores[:, None], rule.prohibitive)
+    cost = np.full((rows, max(rows, people)), rule.invalid_cost, rule.dtype)
+    reached = rounded <= rule.max_rounded_distance
+    cost[:, :people] = np.where(reached, rule.step * rounded - peaks.scores[:, None], rule.invalid_cost)
     columns = ASSIGNMENTS[options.assignment](cost, distances)
     for row, column in enumerate(columns):
         if column < people and distances[row, column] < 1:

@@ -12,17 +12,17 @@ class PeakOptions:
 
     Attributes:
         kernel: window of the search, odd, in input pixels.
-        limit: candidates of a joint at most.
+        max_candidates: candidates of a joint at most.
         threshold: scores must exceed it.
         dedup_plateaus: keep only the first pixel of a flat top; False: each of its pixels, as the paper's program.
-        ties: order of equal scores: ``"topk"``, as `torch.topk` on the CPU, or ``"rows"``: by rows.
+        tie_order: order of equal scores: ``"topk"``, as `torch.topk` on the CPU, or ``"rows"``: by rows.
     """
 
     kernel: int = 5
-    limit: int = 30
+    max_candidates: int = 30
     threshold: float = 0.1
     dedup_plateaus: bool = False
-    ties: str = "topk"
+    tie_order: str = "topk"
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class CostRule:
 
     Attributes:
         step: cost of a unit of rounded distance.
-        reach: the largest rounded distance that is not prohibitive.
-        prohibitive: cost of any farther pair, and of columns that belong to no person.
+        max_rounded_distance: the largest rounded distance that is not given `invalid_cost`.
+        invalid_cost: cost of any farther pair, and of columns that belong to no person.
         dtype: in which distances and costs are computed, which decides ties.
     """
 
     step: float
-    reach: float
-    prohibitive: float
+    max_rounded_distance: float
+    invalid_cost: float
     dtype: type[np.floating]
 
 
@@ -84,15 +84,15 @@ class DecodeOptions:
 # candidates, and a missing joint at (0, 0) enlarges the person's box
 PRESETS: dict[str, dict[str, Any]] = {
     "released": {
-        "cost": "ce", "max_joined": 0, "assignment": "munkres", "dedup_plateaus": False, "ties": "topk",
+        "cost": "ce", "max_joined": 0, "assignment": "munkres", "dedup_plateaus": False, "tie_order": "topk",
         "missing_joints": "origin",
     },
     "higherhrnet": {
-        "cost": "ae", "max_joined": 30, "assignment": "munkres", "dedup_plateaus": False, "ties": "topk",
+        "cost": "ae", "max_joined": 30, "assignment": "munkres", "dedup_plateaus": False, "tie_order": "topk",
         "missing_joints": "zero",
     },
     "clean": {
-        "cost": "ce", "max_joined": 0, "assignment": "scipy", "dedup_plateaus": True, "ties": "rows",
+        "cost": "ce", "max_joined": 0, "assignment": "scipy", "dedup_plateaus": True, "tie_order": "rows",
         "missing_joints": "guess",
     },
 }  # fmt: skip
@@ -110,5 +110,5 @@ def with_preset(options: DecodeOptions, name: str, **overrides: Any) -> DecodeOp
     'guess'
     """
     chosen = PRESETS[name] | {key: value for key, value in overrides.items() if value is not None}
-    peaks = replace(options.peaks, dedup_plateaus=chosen.pop("dedup_plateaus"), ties=chosen.pop("ties"))
+    peaks = replace(options.peaks, dedup_plateaus=chosen.pop("dedup_plateaus"), tie_order=chosen.pop("tie_order"))
     return replace(options, peaks=peaks, **chosen)

@@ -53,10 +53,10 @@ def find_candidates(
         options: which maxima.
     """
     cells = grid(heatmap.shape, size)
-    radius, limit = options.kernel // 2, options.limit
+    radius, limit = options.kernel // 2, options.max_candidates
     pixels, scores = _local_maxima(heatmap, cells, radius, np.float32(options.threshold), options.dedup_plateaus)
     order = np.argsort(-scores, kind="stable")[: limit + 1]
-    if options.ties == "topk":
+    if options.tie_order == "topk":
         chosen = scores[order]
         if (chosen[1:] == chosen[:-1]).any():
             order = _order_of_topk(upsample(heatmap, *size), options, pixels, scores)
@@ -74,7 +74,7 @@ def _order_of_topk(heatmap: Map, options: PeakOptions, pixels: NDArray[np.int64]
     if options.dedup_plateaus:  # dropped pixels must not take the places of others
         suppressed = torch.zeros_like(suppressed)
         suppressed.view(-1)[torch.from_numpy(pixels)] = torch.from_numpy(scores)
-    best = suppressed.flatten().topk(min(options.limit, suppressed.numel())).indices.numpy()
+    best = suppressed.flatten().topk(min(options.max_candidates, suppressed.numel())).indices.numpy()
     place = {int(pixel): i for i, pixel in enumerate(pixels)}
     return np.array([place[int(pixel)] for pixel in best if int(pixel) in place], np.int64)
 

@@ -1,4 +1,4 @@
-"""Batches in, poses out: network, merges, decode. The decode of one batch runs beside the next forward pass."""
+"""Batches in, poses out: network, merges, decode. The decode of one batch runs during the next forward pass."""
 
 import threading
 import time

@@ -87,10 +87,10 @@ def find_peaks(heatmap: Map, tags: Map, options: DecodeOptions) -> list[Peak]:
     suppressed = whole * (whole == largest)
     if rules.dedup_plateaus:
         suppressed = _first_of_plateaus(suppressed, whole, rules.kernel // 2, float(np.float32(rules.threshold)))
-    if rules.ties == "rows":
-        places = np.argsort(-suppressed.flatten().numpy(), kind="stable")[: rules.limit].tolist()
+    if rules.tie_order == "rows":
+        places = np.argsort(-suppressed.flatten().numpy(), kind="stable")[: rules.max_candidates].tolist()
     else:
-        places = suppressed.flatten().topk(min(rules.limit, whole.numel())).indices.tolist()
+        places = suppressed.flatten().topk(min(rules.max_candidates, whole.numel())).indices.tolist()
     found = [(*divmod(place, heatmap.shape[1]), suppressed.flatten()[place].numpy()) for place in places]
     return [(x, y, score[()], tags[y, x]) for y, x, score in found if score > np.float32(rules.threshold)]
 
@@ -128,13 +128,13 @@ def assign(peaks: list[Peak], people: list[Person], options: DecodeOptions) -> d
     """Return peak -> person for the peaks that join; all others start a new person."""
     rule = options.cost_rule
     distances = np.zeros((len(peaks), len(people)), rule.dtype)
-    costs = np.full((len(peaks), max(len(peaks), len(people))), rule.prohibitive, rule.dtype)
+    costs = np.full((len(peaks), max(len(peaks), len(people))), rule.invalid_cost, rule.dtype)
     for j, mean in enumerate(person.mean_tag for person in people):
         for i, (_, _, score, tag) in enumerate(peaks):
             squared = ((tag.astype(rule.dtype) - mean) ** 2).sum()
             distances[i, j] = np.sqrt(squared) / rule.dtype(options.tag_threshold)
             rounded = np.rint(distances[i, j])
-            if rounded <= rule.reach:
+            if rounded <= rule.max_rounded_distance:
                 costs[i, j] = rule.step * rounded - score
     if options.assignment == "munkres":
         pairs = Munkres().compute(costs.copy())

@@ -1,1 +1,1 @@
-"""Training and evaluation: the loop, and small collaborators beside it."""
+"""Training and evaluation: the loop, and its small collaborators."""

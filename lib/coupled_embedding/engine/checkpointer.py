@@ -1,4 +1,4 @@
-"""Checkpoints of a run: self-describing, written beside and renamed, pruned, and found again."""
+"""Checkpoints of a run: self-describing, written to a temporary file and renamed, pruned, and found again."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class Checkpointer:
     Attributes:
         folder: of the run.
         state: what is saved.
-        about: what every file carries beside weights: ``config`` and ``schema`` as plain dicts.
+        about: what every file carries besides weights: ``config`` and ``schema`` as plain dicts.
         selects_on: split whose validation chooses the best checkpoint.
         must_match: what a training continues with only if equal: steps per epoch, images, ranks.
         keep: numbered checkpoints that are kept.
@@ -110,23 +110,23 @@ class Checkpointer:
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint: beside, flushed to disk, then renamed, so that a crash leaves the old file.
+    """Write a checkpoint to a temporary file, flushed to disk, then renamed, so that a crash leaves the old file.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    beside = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot write the checkpoint ({error}); earlier checkpoints are untouched") from error
 
 
@@ -181,6 +181,6 @@ def latest_valid(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete what a process that was killed while it wrote a checkpoint left behind."""
+    """Delete what a process that was killed while it wrote a checkpoint left."""
     for path in folder.glob("*.pth.part"):
         path.unlink(missing_ok=True)

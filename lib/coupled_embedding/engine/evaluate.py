@@ -131,7 +131,7 @@ def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[P
         poses |= part
         job.policy.add(issues)
         job.policy.oriented |= oriented
-    # the order of the annotation file, whatever the ranks
+    # the order of the annotation file, regardless of the ranks
     return {record.image_id: poses[record.image_id] for record in job.records}, times
 
 
@@ -191,7 +191,7 @@ def write_result(result: EvalResult, job: EvalJob, folder: Path) -> Path:
 
 
 def write_overlays(poses: PosesByImage, job: EvalJob, folder: Path) -> list[Path]:
-    """Draw ground truth beside predictions for the best, the worst and the most crowded images that can be read.
+    """Draw ground truth next to predictions for the best, the worst and the most crowded images that can be read.
 
     Returns:
         The paths: ``best_1.jpg`` and so on.

@@ -1,4 +1,4 @@
-"""Images that training could not read, or read by their EXIF orientation: reported once an epoch."""
+"""Images that training could not read, or read by their EXIF orientation: reported once per epoch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: TensorBoard, a line of JSON per log step, a progress bar."""
+"""What a run writes: TensorBoard, a line of JSON per log step, a progress bar."""
 
 import json
 import math
@@ -83,7 +83,7 @@ class Logger:
                 self.board.add_image(name, image[..., ::-1].copy(), step, dataformats="HWC")
 
     def progress(self, scalars: dict[str, float] | None = None) -> None:
-        """Advance the progress bar by a step; new scalars replace the ones beside it."""
+        """Advance the progress bar by a step; new scalars replace the ones next to it."""
         if not self.enabled:
             return
         if scalars:

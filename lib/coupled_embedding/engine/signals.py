@@ -35,7 +35,7 @@ class StopSignal:
         self._since = 0.0
         self._interruptible = False
         self._before: dict[signal.Signals, object] = {}
-        # on the host, beside the gradients' group: a GPU has nothing to wait for
+        # on the host, in a group of its own: a GPU has nothing to wait for
         self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if env.world_size > 1 else None  # type: ignore[assignment]
         self._answer = torch.zeros((), dtype=torch.int64)
         self._question: dist.Work | None = None

@@ -36,7 +36,7 @@ class GroundTruth:
         images: chosen image id -> crowd index, None where the file has none.
         known_ids: the ids of all images of the file, chosen or not.
         categories: which of the file's annotations are people. All of them are scored together, as a
-            network does not tell categories.
+            network does not distinguish categories.
         image_ids: of each person.
         keypoints: (N, 3·K) x, y in image pixels, label.
         boxes: (N, 4) x, y, width, height in image pixels.
@@ -72,7 +72,7 @@ class GroundTruth:
             "categories": [{"id": PERSON, "name": "person"}],
         }
 
-    def why_nothing_is_found(self) -> str:
+    def reason_undefined(self) -> str:
         """Return why no person counts, so that a score is n/a; empty if one does."""
         if ((self.crowds == 0) & (self.num_keypoints > 0)).any():
             return ""

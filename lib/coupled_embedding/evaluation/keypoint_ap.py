@@ -102,7 +102,7 @@ def score_results(
         truth: the annotated people.
         results: detections, as `poses_to_results` or `read_results` return them; unchanged.
         schema: names joints, sigmas and rules.
-        backend: "pycocotools", the yardstick; "fast" (faster-coco-eval: equal but for rounding in
+        backend: "pycocotools", the yardstick; "fast" (faster-coco-eval: equal except for rounding in
             the 16th digit); "crowdposetools" (CrowdPose's own program, where installed).
 
     Returns:
@@ -125,8 +125,8 @@ def score_results(
             f"{truth.path}: the file has no 'annotations' (the benchmark does not publish those of its test images): "
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
-    detections = _counted(results, truth, schema, source)
-    # that program cannot read empty lists; such scores are 0 or NaN whoever computes them
+    detections = _filter_detections(results, truth, schema, source)
+    # that program cannot read empty lists; such scores are 0 or NaN in any program
     if backend == "crowdposetools" and detections.image_ids and truth.image_ids:
         values = _from_crowdposetools(crowdposetools_scores(truth, detections, schema.sigmas))
     else:
@@ -139,7 +139,7 @@ def score_results(
 def why_undefined(values: Mapping[str, float], truth: GroundTruth) -> dict[str, str]:
     """Return for each score that is NaN why it is."""
     undefined = [name for name, value in values.items() if math.isnan(value)]
-    general = truth.why_nothing_is_found() if undefined else ""
+    general = truth.reason_undefined() if undefined else ""
     if all(index is None for index in truth.images.values()):
         general = general or "the annotation file has no crowdIndex"
     return {name: general or _REASONS.get(name.rpartition("_")[2], "no person counts") for name in undefined}
@@ -183,7 +183,7 @@ def ap_of_groups(
     Raises:
         DatasetError: a result is malformed or not of this data set.
     """
-    match = build_backend(backend, truth, _counted(results, truth, schema), schema.sigmas)
+    match = build_backend(backend, truth, _filter_detections(results, truth, schema), schema.sigmas)
     return [_ap(match, ids) for ids in groups]
 
 
@@ -196,7 +196,7 @@ def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:
     return bands
 
 
-def _counted(
+def _filter_detections(
     results: Sequence[dict[str, Any]], truth: GroundTruth, schema: KeypointSchema, source: str = "results"
 ) -> Detections:
     """Return the detections in the chosen images; DatasetError for those that belong to another file."""

@@ -55,7 +55,7 @@ def image_quality(
     """Rate in one number how well an image's people were detected, to pick good and bad examples.
 
     Pairs are made greedily, the highest OKS of the image first, each person once. Scores and
-    surplus detections do not matter: this ranks images and is no benchmark.
+    surplus detections do not matter: this ranks images and is not a benchmark.
 
     Args:
         true_keypoints, areas, sigmas: as of `oks_matrix`.

@@ -131,7 +131,7 @@ class Detections:
 
 
 def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: str) -> Detections:
-    """Check results; DatasetError names ``source``, entry and field of one that is no pose."""
+    """Check results; DatasetError names ``source``, entry and field of one that is not a pose."""
     for index, entry in enumerate(results):
         where = f"{source}: entry {index}"
         # plain types first: asking abstract ones of each entry takes longer than all else here

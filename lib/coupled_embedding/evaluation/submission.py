@@ -41,7 +41,7 @@ def check_submission(
 
     Args:
         results: poses.
-        schema: the data set's joints, 3·K numbers a pose.
+        schema: the data set's joints, 3·K numbers per pose.
         image_ids: of the split's images.
         source: names the results in errors.
 
@@ -69,7 +69,7 @@ def check_submission(
 def write_submission(
     path: Path, results: Sequence[Mapping[str, Any]], schema: KeypointSchema, image_ids: Collection[int]
 ) -> Path:
-    """Write and check results, and zip them beside, named as the server expects both; return the zip's path.
+    """Write and check results, and zip them next to it, both named as the server expects; return the zip's path.
 
     Args:
         path: of the results file, by `results_file_name`.

@@ -18,13 +18,13 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def bin_centers(tag_dim: int, like: Tensor) -> Tensor:
-    """Return the D person scales (d + ½)/D that the tag dimensions stand for."""
+    """Return the D person scales (d + ½)/D that the tag dimensions represent."""
     return (torch.arange(tag_dim, device=like.device, dtype=like.dtype) + 0.5) / tag_dim
 
 
 @torch.no_grad()
 def predicted_scales(tags: Tensor) -> Tensor:
-    """Return the person scale that each cell's tag stands for: Σ c_d |t_d| / Σ |t_d|, without gradient.
+    """Return the person scale that each cell's tag represents: Σ c_d |t_d| / Σ |t_d|, without gradient.
 
     Args:
         tags: (B, K, h, w, D).

@@ -20,7 +20,7 @@ _HIGHER_NAMES = (
     (re.compile(r"^deconv_layers\.0\.0\.(?=[01]\.\w+$)"), "head.deconv_layers."),
     (re.compile(r"^deconv_layers\.0\.([1-9]\d*)\.0\."), lambda match: f"head.blocks.{int(match[1]) - 1}."),
 )
-_MAPS = {  # of the first conv that outputs heatmaps: how many channels a joint
+_MAPS = {  # of the first conv that outputs heatmaps: how many channels per joint
     "head.hms_pred_layers.weight": 1,
     "head.hms_pred_layers.0.weight": 1,
     "final_layers.0.weight": 2,

@@ -78,9 +78,9 @@ def refuse_other_kinds(path: Path) -> bytes:
 def _refuse_text(head: bytes) -> None:
     if head.startswith(b"version https://git-lfs.github.com/spec"):
         size = re.search(rb"^size (\d{1,15})$", head, re.MULTILINE)
-        stands_for = f", which stands for a file of {int(size[1]):,} bytes" if size else ""
+        size_text = f" to a file of {int(size[1]):,} bytes" if size else ""
         remedy = "git has not fetched the weights: run 'git lfs install' and 'git lfs pull' where it was cloned"
-        raise NotWeightsError(f"a git-LFS pointer{stands_for}", f"{remedy}, or download the file itself")
+        raise NotWeightsError(f"a git-LFS pointer{size_text}", f"{remedy}, or download the file itself")
     bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if bare.lower().startswith(_PAGE) or (bare.startswith(b"<?xml") and b"<html" in bare.lower()):
         title = re.search(rb"<title[^>]*>\s*(.{1,80}?)\s*<", bare, re.IGNORECASE | re.DOTALL)
@@ -97,7 +97,7 @@ def refuse_other_archives(names: Sequence[str]) -> None:
     if any("/code/" in f"/{name}" for name in names) and any(name.endswith("constants.pkl") for name in names):
         raise NotWeightsError("a TorchScript archive: a program with its weights", _TORCHSCRIPT)
     for ending, what, remedy in _ENTRIES:
-        # torch finds its own in whatever case its name is written
+        # torch finds its own regardless of the case in which its name is written
         if any((name if what else name.lower()).endswith(ending) for name in names):
             if what:
                 raise NotWeightsError(what, remedy)

@@ -31,7 +31,7 @@ def fold_batch_norm(network: PoseNetwork) -> PoseNetwork:
 
 
 def _fold_children(module: nn.Module) -> None:
-    """Fold each batch norm that is registered right behind a conv, as all of this package's are."""
+    """Fold each batch norm that is registered directly after a conv, as all of this package's are."""
     children = list(module.named_children())
     for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
         if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, _BatchNorm):

@@ -59,8 +59,8 @@ class HigherHead(nn.Module):
         width: W.
         num_joints: K.
         tag_dim: D.
-        blocks: basic blocks behind the transposed conv.
-        feed_tags: whether the transposed conv sees the tags beside feature and heatmaps, as
+        blocks: basic blocks after the transposed conv.
+        feed_tags: whether the transposed conv sees the tags besides feature and heatmaps, as
             HigherHRNet's (Cheng et al., CVPR 2020) does.
         with_scales: whether there are K scale maps at each resolution, see `scale_maps`.
     """
@@ -106,7 +106,7 @@ class HigherHead(nn.Module):
 
 
 class SplitHead(nn.Module):
-    """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels behind them."""
+    """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels after them."""
 
     def __init__(self, num_joints: int, tag_dim: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ class HourglassSettings:
     """Sizes of a stack of hourglasses; the defaults are associative embedding's.
 
     Attributes:
-        stacks: hourglasses one behind the other, each with maps of its own.
+        stacks: hourglasses in sequence, each with maps of its own.
         width: channels at stride 4.
         growth: further channels of each level below.
         depth: levels below stride 4.
@@ -56,7 +56,7 @@ class Merge(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """A conv beside a hourglass of half the size, one level less deep, and their sum."""
+    """A conv parallel to a hourglass of half the size, one level less deep, and their sum."""
 
     def __init__(self, depth: int, width: int, growth: int) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, h, w) to the same shape; an odd side's last row or column comes from the one before."""
-        beside = self.up1(x)
+        skip = self.up1(x)
         low = self.low3(self.low2(self.low1(F.max_pool2d(x, 2, ceil_mode=True))))
-        return beside + F.interpolate(low, scale_factor=2.0, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+        return skip + F.interpolate(low, scale_factor=2.0, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
 
 
 class StackedHourglass(nn.Module):
@@ -108,7 +108,7 @@ class StackedHourglass(nn.Module):
                 x = x + self.merge_preds[number](maps[-1]) + self.merge_features[number](feature)
         return maps
 
-    def non_matrix_layers(self) -> list[nn.Module]:
+    def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first conv and those that output maps."""
         return [layer.conv for layer in (self.pre[0], *self.outs)]
 

@@ -162,7 +162,7 @@ class HRNet(nn.Module):
             features = getattr(self, f"stage{number + 1}")(features)
         return features[0]
 
-    def non_matrix_layers(self) -> list[nn.Module]:
+    def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first conv: no map between features."""
         return [self.conv1]
 

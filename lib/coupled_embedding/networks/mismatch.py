@@ -12,7 +12,7 @@ from torch import Tensor
 from coupled_embedding.networks.convert import config_of_released, joints_of_released
 from coupled_embedding.utils.errors import CheckpointError, short_repr
 
-JOINTS, MAPS = "joints", "joints × (MODEL.TAG_DIM + 3)"  # what tensors show beside options
+JOINTS, MAPS = "joints", "joints × (MODEL.TAG_DIM + 3)"  # what tensors show besides options
 _BRANCH = "backbone.stage2.0.branches.0."
 _HOURGLASS_MAPS = "backbone.outs.0.conv.weight"
 _OTHER_NAMES = ("final_layers.0.weight", "keypoint_head.final_layers.0.weight", "outs.0.conv.weight")
@@ -44,7 +44,7 @@ def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[st
 def cause_of_mismatch(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path, joints: int, other_joints: bool
 ) -> str:
-    """Return in words why tensors do not fit a network for so many joints, and what to do; empty: it is not known."""
+    """Return in words why tensors do not fit a network for ``joints`` joints, and what to do; empty: it is unknown."""
     whole = any(name.startswith("backbone.") for name in own)
     if whole and any(name in weights for name in _OTHER_NAMES):
         return (
@@ -142,6 +142,6 @@ def _size(weights: Mapping[str, Tensor], place: int, *names: str) -> int | None:
 
 
 def _numbers(weights: Mapping[str, Tensor], prefix: str) -> int | None:
-    """Return how many parts are numbered right behind a prefix; None: none."""
+    """Return how many parts are numbered directly after a prefix; None: none."""
     found = {name.removeprefix(prefix).split(".", 1)[0] for name in weights if name.startswith(prefix)}
     return len(found) or None

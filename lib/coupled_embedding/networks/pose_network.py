@@ -75,15 +75,15 @@ class PoseNetwork(nn.Module):
         """Input pixels per heatmap cell, one entry a resolution."""
         return (4, 2) if isinstance(self.head, HigherHead) else (4,)
 
-    def non_matrix_layers(self) -> list[nn.Module]:
-        """Return the first convolution and those that output maps: what is no linear map between features."""
-        return [*self.backbone.non_matrix_layers(), *self.head.output_layers()]
+    def input_and_output_layers(self) -> list[nn.Module]:
+        """Return the first convolution and those that output maps: what is not a linear map between features."""
+        return [*self.backbone.input_and_output_layers(), *self.head.output_layers()]
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
 
         Raises:
-            ValueError: a side is no multiple of 32.
+            ValueError: a side is not a multiple of 32.
         """
         check_input_size(image)
         features = self.backbone(image)

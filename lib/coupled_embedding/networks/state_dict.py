@@ -1,6 +1,6 @@
-"""Finding a network's tensors in what a weight file holds: under which key, behind which prefixes.
+"""Finding a network's tensors in what a weight file holds: under which key, after which prefixes.
 
-Programs nest them under ``model``, ``state_dict`` and the like, beside averaged ones perhaps, and wrap the network:
+Programs nest them under ``model``, ``state_dict`` and the like, perhaps next to averaged ones, and wrap the network:
 ``torch.compile`` puts ``_orig_mod.`` in front of every name, distributed training ``module.``, a class of the
 program's own ``model.`` or another word. Content that can mean one network only is read; all else is refused with the
 keys or prefixes in question.
@@ -107,7 +107,7 @@ def _checked(content: Mapping[Any, Any], path: Any) -> Weights:
             return {str(name): tensor for name, tensor in weights.items()}
         value = weights[strange]
         # what was no plain value is None when it is read
-        kind = "no tensor (a NumPy array, perhaps)" if value is None else f"a {type(value).__name__}"
+        kind = "not a tensor (a NumPy array, perhaps)" if value is None else f"a {type(value).__name__}"
         reason = f"there {short_repr(strange)} is {kind}"
     elif weights is None and any(str(key).startswith(("optim", "param_groups")) for key in content):
         reason = "but it holds an optimizer's state and no weights; give the file of the same training that has them"

@@ -1,9 +1,9 @@
 """Reading files of weights from strangers: no code runs, and a small file cannot ask for much memory.
 
-``torch.load(weights_only=True)`` runs no code, but calls what a file names of a list that holds more than weights
-need: ``bytearray`` with a file's number takes that many bytes, whatever the file's own size. So a file is inspected
-before it is loaded, and its tensors after. A training state of another program holds more than tensors: for its
-objects, which are named in a list too, torch is given others that do nothing.
+``torch.load(weights_only=True)`` runs no code, but calls what a file names, from a list of more than weights need:
+``bytearray`` with a number from the file allocates that many bytes, regardless of the file's size. So a file is
+inspected before it is loaded, and its tensors after. A training state of another program holds more than tensors: its
+objects, named in a list of ours, are replaced by objects that do nothing.
 """
 
 import encodings.aliases
@@ -35,7 +35,7 @@ _NAMES = re.compile(
     r"collections OrderedDict|torch Size|torch\._utils _rebuild_(parameter|tensor|tensor_v2)"
     r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
 )
-# what training states hold beside weights: torch makes its own, which are harmless; for the others stand-ins are made
+# what training states hold besides weights: torch makes its own, which are harmless; for the others stand-ins are made
 _OF_TORCH = re.compile(
     r"collections Counter|torch (device|Tensor|u?int\d+|b?float\d+|bool)"
     r"|torch\._utils _rebuild_parameter_with_state|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
@@ -65,7 +65,7 @@ _PROTOCOL = 3  # of pickles, at most: names are texts of their own there
 def read_weight_file(path: str | Path) -> dict[Any, Any]:
     """Read a torch or safetensors file without executing anything in it.
 
-    What a training state of another program holds beside tensors and plain values (counters,
+    What a training state of another program holds besides tensors and plain values (counters,
     NumPy's numbers, command lines) is None.
 
     Returns:
@@ -165,7 +165,7 @@ def _foreign_names(path: Path, head: bytes, size: int) -> list[str]:
         elif part := archive.testzip():
             what = f"the checksum of its part {part:.200} is wrong"
             raise NotWeightsError(what, "it is damaged: fetch or copy it again")
-        # torch finds an entry in whatever case its name is written
+        # torch finds an entry regardless of the case in which its name is written
         pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.filename.lower().endswith("data.pkl")]
     return [name for file in pickles for name in _check_pickle(file)]
 
@@ -220,7 +220,7 @@ def _command(path: Path) -> str:
 
 
 class _LeftOut(list):
-    """Stands for an object of another program beside weights: takes what is put into it, and keeps nothing."""
+    """Replaces an object of another program besides weights: takes what is put into it, and keeps nothing."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def load_strictly(
     Args:
         path: names the file in the error.
         hint: ends the error's first line: what to do.
-        other_joints: whether another number of joints is no reason that the file does not fit.
+        other_joints: whether another number of joints is allowed.
 
     Raises:
         CheckpointError: its first line names the options that differ, then come the first of the

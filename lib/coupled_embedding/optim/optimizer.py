@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
             # "fused" makes a resumed state's step counts follow the parameters to their device
             {"params": list(others), "orthogonal": False, "fused": True},
         ]
-        # tells GradScaler that `found_inf` is honored, so that it need not wait for the device
+        # informs GradScaler that `found_inf` is honored, so that it need not wait for the device
         self._step_supports_amp_scaling = True
         super().__init__(
             [group for group in groups if group["params"]],
@@ -122,7 +122,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Return (N, r, c) matrices with their singular values, but those near 0, driven to about 0.7 to 1.2.
 
-    Works on the (r, r) Gram matrix, which is small beside a convolution's weight: the
+    Works on the (r, r) Gram matrix, which is small compared with a convolution's weight: the
     iteration X ← (a + b·XXᵀ + c·(XXᵀ)²)·X only ever multiplies X from the left.
     """
     if matrices.shape[-2] > matrices.shape[-1]:

@@ -8,7 +8,7 @@ from coupled_embedding.utils.errors import UserError
 
 
 def atomic_write(path: Path, content: str | bytes, what: str = "this file") -> None:
-    """Write a file beside its place, then rename it: a full disk or a kill leaves an older file as it was.
+    """Write a temporary file, then rename it: a full disk or a kill leaves an older file as it was.
 
     Args:
         path: of the file; its folder is made.
@@ -19,13 +19,13 @@ def atomic_write(path: Path, content: str | bytes, what: str = "this file") -> N
         UserError: it cannot be written; the text names the file.
     """
     # processes that write the same file must not write into each other's
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content if isinstance(content, bytes) else content.encode())
-        beside.replace(path)
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.replace(path)
     except (OSError, UnicodeError) as error:
         raise UserError(f"{path}: cannot write {what} ({getattr(error, 'strerror', None) or error})") from error
     finally:
         with suppress(OSError):  # there is none after a rename
-            beside.unlink()
+            temporary.unlink()

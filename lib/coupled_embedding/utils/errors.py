@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Commands print their text without a traceback."""
+"""Errors that a user can fix. Commands print their text without a traceback."""
 
 import reprlib
 import signal
@@ -32,7 +32,7 @@ class NonFiniteError(CheckpointError, ValueError):
     """A network's output holds NaN or infinity: its weights or its input are damaged."""
 
 
-class StoppedBySignal(Exception):  # noqa: N818  it is no error
+class StoppedBySignal(Exception):  # noqa: N818  it is not an error
     """A signal ended the work early, with what is needed to continue saved; the text says how.
 
     Attributes:
@@ -60,7 +60,7 @@ def short_repr(value: Any) -> str:
     """
     try:
         return _SHORT.repr(value)[:200]
-    except Exception:  # whatever the value's own repr meets
+    except Exception:  # whatever the value's own __repr__ raises
         return f"a {type(value).__name__}"
 
 

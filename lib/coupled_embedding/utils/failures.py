@@ -33,7 +33,7 @@ class Failure:
         rank: whose error it is.
         pid: the process that ended.
         time: when, in seconds since the epoch.
-        kind: ``"user"``: an error that the user can mend; ``"bug"``: any other exception, ``text`` being its
+        kind: ``"user"``: an error that the user can fix; ``"bug"``: any other exception, ``text`` being its
             traceback; ``"stopped"``: by a signal, in good order; ``"elsewhere"``: rank 0 had a bug; ``"died"`` and
             ``"aborted"``: it left no report, only its exit code.
         text: the error.
@@ -76,9 +76,9 @@ def leave_report(error: BaseException) -> Failure:
     # a launcher that has gone, or a full disk: the exit code says enough
     with contextlib.suppress(OSError):
         if folder and not path.exists():
-            beside = path.with_suffix(f".{failure.pid}")
-            beside.write_text(json.dumps(asdict(failure)))
-            beside.replace(path)
+            temporary = path.with_suffix(f".{failure.pid}")
+            temporary.write_text(json.dumps(asdict(failure)))
+            temporary.replace(path)
     return failure
 
 

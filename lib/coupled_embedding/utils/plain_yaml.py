@@ -6,15 +6,15 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 2**20  # of a file; the largest of the project's own has 3,000
-MOST_VALUES = 100_000  # of a file, aliases counted as often as they stand for something
-LONGEST_NUMBER = 1000  # characters of a value that is no text: reading a number of n digits takes n²
+MOST_VALUES = 100_000  # of a file, aliases counted as often as they are used
+LONGEST_NUMBER = 1000  # characters of a value that is not text: reading a number of n digits takes n²
 
 
 def read_text(path: Path) -> str:
     """Return the text of a small file.
 
     Raises:
-        OSError: it cannot be read, or is no regular file (a pipe or device may never end).
+        OSError: it cannot be read, or is not a regular file (a pipe or device may never end).
         ValueError: it is too large, not UTF-8, or the path holds a NUL byte.
     """
     if path.exists() and not path.is_file():
@@ -31,7 +31,7 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: it is not YAML, holds tags other than YAML's own, a key twice, an alias of what contains it,
-            or aliases that stand for more than ``MOST_VALUES`` values.
+            or aliases that expand to more than ``MOST_VALUES`` values.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -45,7 +45,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check(node: yaml.Node, counts: dict[int, int], above: tuple[int, ...]) -> int:
-    """Return how many values a node stands for; ValueError if it could not be built with moderation."""
+    """Return how many values a node expands to; ValueError if it could not be built with moderation."""
     if id(node) in above:
         raise ValueError(f"an alias leads back to a value that contains it{_place(node)}")
     if id(node) in counts:

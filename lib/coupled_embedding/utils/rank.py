@@ -1,4 +1,4 @@
-"""One of the processes that `launch` starts: runs the script behind it and reports how that failed.
+"""One of the processes that `launch` starts: runs the given script and reports how that failed.
 
 `python -P -m coupled_embedding.utils.rank tools/train.py --cfg FILE`. Imports no torch: from its first moment on, an
 exception is reported, not printed.

@@ -1,6 +1,6 @@
 """Network outputs as images: heatmaps, and embeddings in colors.
 
-Maps cover the same area as the image that they are drawn on, whatever their size: to draw the
+Maps cover the same area as the image that they are drawn on, regardless of their size: to draw the
 maps of a network's input, give the input image.
 """
 
@@ -45,7 +45,7 @@ def heatmap_grid(image: Image, heatmaps: Maps, schema: KeypointSchema, columns: 
         image: (H, W, 3) uint8 BGR.
         heatmaps: (K, h, w), the same area as the image.
         schema: names the joints.
-        columns: panels a row; None: about as many as make the grid one and a half times as wide as high.
+        columns: panels per row; None: about as many as make the grid one and a half times as wide as high.
     """
     if len(_checked_maps(heatmaps)) != schema.num_joints:
         raise ValueError(f"'{schema.name}' has {schema.num_joints} joints, got {len(heatmaps)} heatmaps")

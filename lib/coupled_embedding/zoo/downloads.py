@@ -76,7 +76,7 @@ def start_files(info: RunInfo) -> list[WeightFile]:
 
 
 def backbone_file(path: Path) -> WeightFile:
-    """Return an ImageNet backbone, with what the card beside it says; ConfigError if that card is wrong."""
+    """Return an ImageNet backbone, with what the card next to it says; ConfigError if that card is wrong."""
     card = path.with_suffix(".yaml")
     known = read_card(Weights, card) if card.is_file() else Weights(path.name)
     return _weight_file("MODEL.PRETRAINED", path, known)
@@ -124,12 +124,12 @@ def download(file: WeightFile, url: str = "") -> None:
     if not url:
         raise UserError(f"{file.path.name}: no address is known for it; {file.how_to_get()}")
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.path.with_name(file.path.name + ".part")
+    temporary = file.path.with_name(file.path.name + ".part")
     try:
-        _fetch(url, beside)
-        WeightFile(file.option, beside, file.sha256, file.bytes).check()
+        _fetch(url, temporary)
+        WeightFile(file.option, temporary, file.sha256, file.bytes).check()
         # unlike a rename, a link fails where another process was faster
-        file.path.hardlink_to(beside)
+        file.path.hardlink_to(temporary)
     except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise UserError(
@@ -140,7 +140,7 @@ def download(file: WeightFile, url: str = "") -> None:
         raise CheckpointError(f"{url}: not the wanted file: {error}; nothing was kept") from error
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _fetch(url: str, path: Path) -> None:

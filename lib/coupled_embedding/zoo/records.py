@@ -28,7 +28,7 @@ _OF_TEST = {"NAME", "OUTPUT_DIR", *(f"DATASET.{key}" for key in ("SCHEMA", "ROOT
 
 @dataclass(frozen=True)
 class Protocol:
-    """The splits behind a score."""
+    """The splits of a score."""
 
     trained_on: str | None  # None: unknown
     selected_on: str | None  # what chose the checkpoint; empty: nothing did, the last weights count; None: unknown
@@ -79,7 +79,7 @@ class RunRecord:
 
     @property
     def splits(self) -> str:
-        """The splits behind the scores, notes included."""
+        """The splits of the scores, notes included."""
         return f"{self.protocol}{f' ({self.notes})' if self.notes else ''}"
 
     def to_json(self) -> str:
@@ -169,7 +169,7 @@ def write_record(record: RunRecord, folder: Path) -> Path:
 
 
 def keep_record(record: RunRecord, folder: Path) -> Path:
-    """Write a record for good, under a name of its own; UserError if there is one of the same test. Return its path."""
+    """Write a permanent record under its own name; UserError if there is one of the same test. Return its path."""
     weights = next(iter(record.weights.values()), "")
     path = folder / f"{record.run}_{record.protocol.tested_on}_{weights[:8]}.json"
     if path.exists():
@@ -179,7 +179,7 @@ def keep_record(record: RunRecord, folder: Path) -> Path:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a record, older ones with the names of now; UserError if the file is missing, damaged or another kind's."""
+    """Read a record, older ones with the current names; UserError if the file is missing, damaged or another kind's."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from coupled_embedding.zoo.records import Protocol, RunRecord, records_table
 
 NOT_MEASURED = "–"
 _SECTION = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-# our scores beside the paper's: heading, split, protocol
+# our scores next to the paper's: heading, split, protocol
 _OURS = {
     "coco": (
         ("ours, test-dev", "test-dev2017", VALIDATED),
@@ -22,7 +22,7 @@ _OURS = {
         ("ours, val2017, float32", "val2017", PAPER),
     ),
     "crowdpose": (
-        ("ours, best by val", "test", VALIDATED),
+        ("ours, best on val", "test", VALIDATED),
         ("ours, paper's protocol", "test", PAPER),
         ("ours, selected on test", "test", RELEASED),
     ),
@@ -43,7 +43,7 @@ Cards = Mapping[str, ModelCard]
 
 
 def scores_table(dataset: str, cards: Cards, records: Sequence[RunRecord]) -> str:
-    """Return the paper's rows of a data set with our AP beside them."""
+    """Return the paper's rows of a data set with our AP next to them."""
     names, ours = _SCORES[dataset], _OURS[dataset]
     rows = []
     for card in (card for card in cards.values() if card.row and card.dataset == dataset):
@@ -115,7 +115,7 @@ def commands_table(cards: Cards) -> str:
 
 
 def hours_table(cards: Cards, gpus: Sequence[Gpus] = ASSUMED) -> str:
-    """Return hours of the trainings behind the paper's rows, estimated from operations."""
+    """Return hours of the trainings of the paper's rows, estimated from operations."""
     rows = []
     for card in (card for card in cards.values() if card.row and not card.is_multi_scale):
         for run in (spec_of_card(card, protocol).describe() for protocol in (VALIDATED, PAPER)):

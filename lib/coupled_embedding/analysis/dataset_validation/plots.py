@@ -18,7 +18,7 @@ LISTED = 30  # joints whose names fit; of more every n-th is named
 
 @plot_style()
 def plot_statistics(validation: SplitValidation) -> "Figure":
-    """Plot people per image, scales, crowd indices and labelled joints beside the counts, on one page."""
+    """Plot people per image, scales, crowd indices and labelled joints next to the counts, on one page."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -20,7 +20,7 @@ class SplitStatistics:
         joints: (K, 2) labelled joints by joint: hidden, seen.
         people_per_image: labelled ones; joints_per_person: labelled joints of labelled people.
         scales: of labelled people: sqrt(box area) over the image's short side, which is the scale of docs/method.md,
-            section 2, without augmentation, whatever the input size.
+            section 2, without augmentation, regardless of the input size.
         crowd_indices: of images with labelled people: the file's, else CrowdPose's formula.
         computed_crowd_indices: how many of them the file lacks.
     """

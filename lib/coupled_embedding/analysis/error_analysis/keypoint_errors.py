@@ -156,7 +156,7 @@ def classify_joints(
     sides = np.asarray(flip_index)
     same = _similarities(true, areas, detected, sigmas)  # (N, K)
     crossed = _similarities(true[:, sides], areas, detected, sigmas[sides])
-    # for a joint without another side crossed equals same, which is no inversion: good and jitter come first
+    # for a joint without another side crossed equals same, which is not an inversion: good and jitter come first
     own, inversion = same[person], crossed[person]
     swap = np.delete(np.maximum(same, crossed), person, 0).max(0, initial=0.0)
     choices = [own >= GOOD, own >= JITTER, (inversion >= JITTER) & (inversion >= swap), swap >= JITTER]

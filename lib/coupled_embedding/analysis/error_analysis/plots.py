@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^v"
-_MOST_NUMBERS = 10  # rows or columns that have room for numbers
+_MOST_NUMBERS = 10  # rows or columns that have space for numbers
 _LEAST_LABELLED = 6  # percent of a stacked bar that are wide enough for their number
 
 

@@ -66,8 +66,8 @@ def sides_of_pair(one: Array, other: Array) -> NDArray[np.bool_]:
 
     The hyperplane is Fisher's linear discriminant of all joints but the one in question: normal (W + λI)⁻¹ (m₁ − m₂),
     through the middle of the two mean tags; W is the people's summed scatter about their means, λ a tenth of its mean
-    diagonal. Without leaving the joint out, some thirty joints could be separated in 16 dimensions whatever their tags.
-    Tags are (n, T) and (m, T), n and m at least 2; the result is (n + m,). A joint exactly between is on no side.
+    diagonal. Without leaving the joint out, some thirty joints could be separated in 16 dimensions regardless of their
+    tags. Tags are (n, T) and (m, T), n and m at least 2; the result is (n + m,). A joint exactly between is on no side.
     """
     return np.concatenate((_on_own_side(one, other), _on_own_side(other, one)))
 

@@ -98,7 +98,7 @@ class TagSummary:
 
 
 def summarize_tags(images: Sequence[PersonTags], dims: int) -> TagSummary:
-    """Summarize a data set: an entry an image, with or without people, of D-dimensional tags."""
+    """Summarize a data set: an entry per image, with or without people, of D-dimensional tags."""
     crowds = [image.means for image in images if len(image.means) >= 2]
     covariance = within_image_covariance(crowds, dims)
     spread = np.sqrt(np.diag(covariance))

@@ -47,5 +47,5 @@ def _fault(archive: Path, name: str, text: str) -> DataError:
 
 @lru_cache(maxsize=8)
 def _opened(archive: str, _process: int) -> zipfile.ZipFile:
-    """Open an archive once a process: forked processes would move each other's place in a shared file."""
+    """Open an archive once per process: forked processes would move each other's place in a shared file."""
     return zipfile.ZipFile(archive)

@@ -16,7 +16,7 @@ from coupled_embedding.utils.errors import DatasetError, UserError
 
 LISTED = 5  # issues that a report spells out
 LOG = "invalid_data.json"  # all issues of a run, in its folder
-IMAGE = "image"  # the field of issues of an image file, beside those of annotation files
+IMAGE = "image"  # the field of issues of an image file, besides those of annotation files
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class DataErrorPolicy:
 
     Args:
         skip: leave out what is invalid, instead of raising an error.
-        scored: whether the annotations are for scoring; then images alone can be skipped, as a score on mended
+        scored: whether the annotations are for scoring; then images alone can be skipped, as a score on repaired
             annotations would be no score.
     """
 

@@ -1,4 +1,4 @@
-"""The floors of lib/: a room imports only from the floors below it, and only builders/ and config/ know the config."""
+"""The layers of lib/: a package imports only from lower layers, and only builders/ and config/ know the config."""
 
 import ast
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import pytest
 
 LIB = Path(__file__).resolve().parents[1] / "lib"
 PACKAGE = LIB / "coupled_embedding"
-# from the ground up; rooms of one floor do not know each other
-FLOORS = (
+# from the lowest; packages of one layer do not know each other
+LAYERS = (
     {"utils"},
     {"config"},
     {"data"},
@@ -21,8 +21,8 @@ FLOORS = (
     {"builders"},
     {"analysis", "zoo"},
 )
-FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SATELLITES = FLOORS[-1]
+LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+SATELLITES = LAYERS[-1]
 # what knows names of options: the one that assembles, and tables that list or rename options as data
 READS_CONFIG = {"builders", "config"}
 READS_OPTION_TABLES = {"engine", "zoo"}
@@ -35,7 +35,7 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -44,8 +44,8 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative imports hide which room they lead to"
-            # `from coupled_embedding import builders` names the room behind the import
+            assert not node.level, f"{path}: relative imports hide which package they lead to"
+            # `from coupled_embedding import builders` names the package behind the import
             names = [alias.name for alias in node.names] if node.module == "coupled_embedding" else []
             yield from ((f"{node.module}.{name}", node in tree.body) for name in names)
             yield str(node.module), node in tree.body
@@ -53,10 +53,10 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield from ((alias.name, node in tree.body) for alias in node.names)
 
 
-def rooms_imported(path: Path) -> Iterator[tuple[str, bool]]:
+def packages_imported(path: Path) -> Iterator[tuple[str, bool]]:
     for module, at_top in imports(path):
         package, *inside = module.split(".")
-        if package == "coupled_embedding" and inside and inside[0] != room_of(path):
+        if package == "coupled_embedding" and inside and inside[0] != package_of(path):
             yield inside[0], at_top
 
 
@@ -81,36 +81,36 @@ def named(path: Path) -> str:
 
 
 def test_every_room_has_a_floor():
-    assert {room_of(path) for path in FILES} == FLOOR_OF.keys() | {"__init__"}
+    assert {package_of(path) for path in FILES} == LAYER_OF.keys() | {"__init__"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_rooms_import_only_from_the_floors_below(path):
-    room = room_of(path)
-    if room == "__init__":
-        assert not list(rooms_imported(path))
+    package = package_of(path)
+    if package == "__init__":
+        assert not list(packages_imported(path))
         return
-    for other, at_top in rooms_imported(path):
-        if (room, other) == ("predictor", "builders"):
+    for other, at_top in packages_imported(path):
+        if (package, other) == ("predictor", "builders"):
             assert not at_top, "Predictor.from_pretrained imports builders, which imports the predictor"
         else:
-            assert FLOOR_OF[other] < FLOOR_OF[room], f"{room} imports {other}"
+            assert LAYER_OF[other] < LAYER_OF[package], f"{package} imports {other}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_the_core_imports_no_satellite_and_the_library_no_renderer(path):
     assert "synthetic_crowd" not in {module.split(".")[0] for module, _ in imports(path)}
-    if room_of(path) not in SATELLITES:
-        assert not SATELLITES & {room for room, _ in rooms_imported(path)}
+    if package_of(path) not in SATELLITES:
+        assert not SATELLITES & {package for package, _ in packages_imported(path)}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) not in READS_CONFIG], ids=named)
+@pytest.mark.parametrize("path", [path for path in FILES if package_of(path) not in READS_CONFIG], ids=named)
 def test_only_build_and_config_know_the_config(path):
     assert not {"cfg", "CfgNode"} & set(identifiers(path))
     modules = {module for module, _ in imports(path)}
     assert "yacs" not in {module.split(".")[0] for module in modules}
     of_config = {module for module in modules if module.startswith("coupled_embedding.config")}
-    assert of_config <= (OPTION_TABLES if room_of(path) in READS_OPTION_TABLES else set())
+    assert of_config <= (OPTION_TABLES if package_of(path) in READS_OPTION_TABLES else set())
 
 
 def test_the_renderer_knows_no_network_and_no_config():
