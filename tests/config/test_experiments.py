@@ -78,7 +78,7 @@ def test_full_size_inference_is_the_papers(dataset, network):
     test, decode = cfg.TEST, decode_of(cfg)
     assert (test.FLIP, test.SCALES, decode.refine, decode.assignment) == (True, [1], "fast", "munkres")
     assert (decode.cost, decode.max_joined, decode.missing_joints) == ("ce", 0, "origin")
-    assert (decode.peaks.dedup_plateaus, decode.peaks.ties) == (False, "topk")
+    assert (decode.peaks.dedup_plateaus, decode.peaks.tie_order) == (False, "topk")
     assert (test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD, test.TAG_THRESHOLD, test.PRECISION) == (30, 0.1, 1, "fp32")
 
 
