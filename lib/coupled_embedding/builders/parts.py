@@ -1,6 +1,6 @@
 """From options to the parts of a training or a test: schema, data, network, loss, optimizer, decode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
-from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
@@ -86,20 +86,37 @@ def build_train_dataset(
 # ---- network, loss, optimizer
 
 
+def _hrnet(model: CfgNode) -> HRNetSettings:
+    return HRNetSettings(
+        width=model.WIDTH,
+        stem_width=model.STEM_WIDTH,
+        stem_blocks=model.STEM_BLOCKS,
+        stage_modules=tuple(model.STAGE_MODULES),
+        stage_blocks=model.STAGE_BLOCKS,
+    )
+
+
+def _hourglass(model: CfgNode) -> HourglassSettings:
+    return HourglassSettings(
+        stacks=model.STACKS,
+        width=model.WIDTH,
+        growth=model.HOURGLASS_GROWTH,
+        depth=model.HOURGLASS_DEPTH,
+        stem_width=model.STEM_WIDTH,
+    )
+
+
+# MODEL.BACKBONE -> its settings, by the options MODEL
+BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {"hrnet": _hrnet, "hourglass": _hourglass}
+
+
 def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
     """Return the network for K joints, with initial weights."""
     model = cfg.MODEL
-    backbone: HRNetSettings | HourglassSettings
-    if model.BACKBONE == "hourglass":
-        sizes = (model.STACKS, model.WIDTH, model.HOURGLASS_GROWTH, model.HOURGLASS_DEPTH, model.STEM_WIDTH)
-        backbone = HourglassSettings(*sizes)
-    else:
-        stages = (tuple(model.STAGE_MODULES), model.STAGE_BLOCKS)
-        backbone = HRNetSettings(model.WIDTH, model.STEM_WIDTH, model.STEM_BLOCKS, *stages)
     return PoseNetwork(
         num_joints,
         model.TAG_DIM,
-        backbone,
+        BACKBONES[model.BACKBONE](model),
         head=model.HEAD,
         head_blocks=model.HEAD_BLOCKS,
         heatmap_bias=model.HEATMAP_BIAS,
@@ -116,12 +133,8 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
         heatmap_loss = ScaleMapLoss(loss.FOCAL)
     else:
         heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
-    weights = {
-        "heatmap": loss.HEATMAP_WEIGHT,
-        "pull": loss.PULL_WEIGHT,
-        "push": loss.PUSH_WEIGHT,
-        "coupling": loss.COUPLING_WEIGHT,
-    }
+    suffix = "_WEIGHT"  # of the options that weigh the terms
+    weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     return PoseCriterion(heatmap_loss, weights, ramp)
 

@@ -21,8 +21,8 @@ from coupled_embedding.decode.peaks import find_candidates
 from coupled_embedding.utils.errors import NonFiniteError
 
 Joints = NDArray[np.float64]
-# joint, its heatmap (h', w'), mean tags (P, T) of people -> best pixel y·W + x of each, (P,)
-Refine = Callable[[int, Map, Map], NDArray[np.int64]]
+# joint, its heatmap (h', w'), the P people without it -> best pixel y·W + x of each, (P,)
+Refine = Callable[[int, Map, Groups], NDArray[np.int64]]
 
 
 def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options: DecodeOptions) -> list[Pose]:
@@ -45,7 +45,7 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group(candidates, options)
     scores = groups.joints[..., 2].mean(1)
-    joints = _locate_joints(groups, maps.heatmaps, size, _refiner(maps, size, options))
+    joints = _locate_joints(groups, maps.heatmaps, size, REFINEMENTS[options.refine](maps, size, options))
     joints[..., :2] = apply_affine(to_image, joints[..., :2])
     if options.missing_joints != "guess":
         joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
@@ -73,14 +73,24 @@ def _sum(values):
     return total
 
 
-def _refiner(maps: ImageMaps, size: tuple[int, int], options: DecodeOptions) -> Refine | None:
-    """Return what predicts missing joints; a new refinement goes here, next to the reference one."""
-    if options.refine == "fast":
-        return JointRefiner(maps.tags, size, options.tag_threshold).best_pixels
-    if options.refine == "reference":
-        tags = reference.upsampled_tags(maps, *size)
-        return lambda joint, heatmap, means: reference.best_pixels(heatmap, tags[joint], means, options.tag_threshold)
-    return None
+def _fast(maps: ImageMaps, size: tuple[int, int], options: DecodeOptions) -> Refine:
+    refiner = JointRefiner(maps.tags, size, options.tag_threshold)
+    return lambda joint, heatmap, people: refiner.best_pixels(joint, heatmap, people.tags)
+
+
+def _reference(maps: ImageMaps, size: tuple[int, int], options: DecodeOptions) -> Refine:
+    tags = reference.upsampled_tags(maps, *size)
+    return lambda joint, heatmap, people: reference.best_pixels(
+        heatmap, tags[joint], people.tags, options.tag_threshold
+    )
+
+
+# TEST.REFINE -> what predicts missing joints of an image, whose input has a size (height, width)
+REFINEMENTS: dict[str, Callable[[ImageMaps, tuple[int, int], DecodeOptions], Refine | None]] = {
+    "none": lambda *_: None,
+    "fast": _fast,
+    "reference": _reference,
+}
 
 
 def _locate_joints(groups: Groups, heatmaps: Map, size: tuple[int, int], refine: Refine | None) -> Joints:
@@ -91,7 +101,7 @@ def _locate_joints(groups: Groups, heatmaps: Map, size: tuple[int, int], refine:
         found = groups.found[:, joint]
         missing = np.flatnonzero(~found)
         if refine and len(missing):
-            pixels = refine(joint, heatmap, groups.tags[missing])
+            pixels = refine(joint, heatmap, groups.select(missing))
             places[missing, joint] = np.stack((pixels % size[1], pixels // size[1]), 1)
             found = np.ones_like(found)
         values, offsets = subpixel_offset(heatmap, grid(heatmap.shape, size), places[:, joint])

@@ -31,6 +31,10 @@ class Groups:
     found: NDArray[np.bool_]
     tags: NDArray[np.float32]
 
+    def select(self, people: NDArray[np.intp]) -> "Groups":
+        """Return some of the people, by number."""
+        return Groups(self.joints[people], self.found[people], self.tags[people])
+
 
 def assign_munkres(cost: Costs, _distances: Costs) -> NDArray[np.int64]:
     """Assign by least cost; among equal costs the choice of `munkres` 1.1.4."""

@@ -28,6 +28,10 @@ class HRNetSettings:
     stage_modules: tuple[int, int, int] = (1, 4, 3)
     stage_blocks: int = 4
 
+    def build(self) -> "HRNet":
+        """Return the backbone."""
+        return HRNet(self)
+
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Return a conv without bias, 'same' padded, and its batch norm."""

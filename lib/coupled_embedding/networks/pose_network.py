@@ -1,7 +1,7 @@
 """The pose network: backbone and head."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialize_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
-from coupled_embedding.networks.hrnet import HRNet, HRNetSettings, check_input_size, initialize_backbone
+from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
 
 # TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -18,13 +18,28 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SPARE_CHANNELS = 2
 
 
+class Backbone(Protocol):
+    """The sizes of a backbone that outputs features (B, width, H/4, W/4).
+
+    The module that it builds lists in ``input_and_output_layers()`` its first convolution, and registers each batch
+    norm directly after the convolution that it follows, so that `folding` finds the pairs.
+    """
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+
+    def build(self) -> nn.Module:
+        """Return the backbone."""
+
+
 class PoseNetwork(nn.Module):
-    """HRNet with a plain or higher head, or stacked hourglasses.
+    """A backbone with a plain or higher head, or stacked hourglasses.
 
     Args:
         num_joints: K.
         tag_dim: D.
-        backbone: sizes of the HRNet or of the hourglasses.
+        backbone: sizes of the backbone, or of the hourglasses.
         head: ``"plain"`` or ``"higher"``; hourglasses have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
         heatmap_bias: initial value of the heatmap convolutions' bias.
@@ -39,7 +54,7 @@ class PoseNetwork(nn.Module):
         self,
         num_joints: int,
         tag_dim: int = 8,
-        backbone: HRNetSettings | HourglassSettings = HRNetSettings(),  # noqa: B008 - frozen
+        backbone: Backbone | HourglassSettings = HRNetSettings(),  # noqa: B008 - frozen
         head: str = "higher",
         head_blocks: int = 4,
         heatmap_bias: float = 0.0,
@@ -49,7 +64,7 @@ class PoseNetwork(nn.Module):
         super().__init__()
         self.num_joints = num_joints
         self.tag_dim = tag_dim
-        self.backbone: HRNet | StackedHourglass
+        self.backbone: nn.Module
         self.head: PlainHead | HigherHead | SplitHead
         if isinstance(backbone, HourglassSettings):
             if head != "plain":
@@ -60,7 +75,7 @@ class PoseNetwork(nn.Module):
             self.head = SplitHead(num_joints, tag_dim)
             initialize_hourglass(self.backbone, num_joints, heatmap_bias)
             return
-        self.backbone = HRNet(backbone)
+        self.backbone = backbone.build()
         if head == "higher":
             self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks, feed_tags, with_scales)
         elif head == "plain":
@@ -77,7 +92,8 @@ class PoseNetwork(nn.Module):
 
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution and those that output maps: what is not a linear map between features."""
-        return [*self.backbone.input_and_output_layers(), *self.head.output_layers()]
+        own: list[nn.Module] = self.backbone.input_and_output_layers()  # type: ignore[operator]
+        return [*own, *self.head.output_layers()]
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
