@@ -1,9 +1,9 @@
 #!/bin/bash
-# Train under Slurm, one process a GPU; go on by itself after the time limit or a preemption.
+# Train under Slurm, one process per GPU; go on by itself after the time limit or a preemption.
 #
 #   sbatch --nodes 2 tools/slurm.sh --cfg config/coco/ce_hrhrnet_w32_512.yaml
 #
-# What stands behind the script's name goes to tools/train.py. Submit from the checkout; PYTHON names another
+# Arguments after the script's name go to tools/train.py. Submit from the checkout; PYTHON names another
 # Python than .venv/bin/python. All tasks of a machine must see all of its GPUs: no --gpus-per-task.
 #
 # Two minutes before the time limit Slurm sends SIGTERM. Training saves a checkpoint, exits with 143 and goes back
@@ -25,7 +25,10 @@ cd "${SLURM_SUBMIT_DIR:-.}" || exit 1
 # torch.distributed meets at the first machine
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
-export MASTER_ADDR MASTER_PORT
+# "8(x2)" or "8,4"
+tasks=${SLURM_TASKS_PER_NODE:-1}
+LOCAL_WORLD_SIZE=${tasks%%[(,]*}
+export MASTER_ADDR MASTER_PORT LOCAL_WORLD_SIZE
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 # since 22.05 srun no longer takes it from the job
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"

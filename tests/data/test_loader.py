@@ -1,5 +1,6 @@
 """Which images each rank trains with, and the batches that workers bring."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from coupled_embedding.builders import build_train_dataset
 from coupled_embedding.config import load_config
+from coupled_embedding.data import loader
 from coupled_embedding.data.dataset import TrainDataset
 from coupled_embedding.data.loader import StepBatchSampler, train_batches
 from coupled_embedding.data.schema import schema_from_dict
@@ -214,3 +216,22 @@ def test_images_are_chosen_by_what_is_annotated(make_records, option, kept):
     records[3] = replace(records[3], annotations=1)  # a crowd region
     dataset = build_train_dataset(load_config(None, option), records, SCHEMA, (4,))
     assert [record.image_id for record in dataset.records] == kept
+
+
+def test_too_little_shared_memory_is_an_error_before_a_process_starts(make_records, monkeypatch):
+    records = make_records(4)
+    dataset = TrainDataset(records, (0, 2, 1), Augmentation(), 32, (4,))
+    sampler = StepBatchSampler(4, 2, last_step=2)
+    # 3 ranks of 2 processes with 4 batches of 2 images each
+    needed = 3 * 2 * 4 * 2 * (3 * 32**2 + 8**2)
+    usage = shutil.disk_usage("/")
+    for free in (needed, needed - 1):
+        monkeypatch.setattr(loader.shutil, "disk_usage", lambda folder, free=free: usage._replace(free=free))
+        if free == needed:
+            assert len(list(train_batches(dataset, sampler, 2, False, local_ranks=3))) == 2
+        else:
+            with pytest.raises(
+                DatasetError, match=r"/dev/shm: .* need 0 MB; give the container more .docker run --shm"
+            ):
+                train_batches(dataset, sampler, 2, False, local_ranks=3)
+    assert len(list(train_batches(dataset, sampler, 0, False, local_ranks=3))) == 2

@@ -1,8 +1,7 @@
 """Several ranks train as one with all their images does, in float64, step by step.
 
-Batch statistics differ by nature: without SyncBatchNorm each process has those of its own
-images. So they are frozen in one test, computed a second time by plain formulas in another,
-and synchronized in the last, which needs a GPU.
+Batch statistics without synchronization are each process's own. So they are synchronized in one
+test, frozen in another, and in the last each process's are computed a second time by plain formulas.
 """
 
 import contextlib
@@ -180,7 +179,7 @@ def test_many_processes_train_as_one_does(together, configured, dealt, epochs, o
 
 @pytest.mark.parametrize("sizes", [(4, 2, 1), (2, 2, 2)])
 def test_training_statistics_follow_the_formulas(together, configured, sizes) -> None:
-    file = configured(*sizes)
+    file = configured(*sizes, "TRAIN.SYNC_BN", "False")
     many = together(sizes[0], trained, file, False)
     plain = plain_training(file, *sizes)
     assert len(plain.losses) == 6
@@ -194,10 +193,11 @@ def test_training_statistics_follow_the_formulas(together, configured, sizes) ->
     assert (many[0].weights[name] - many[1].weights[name]).abs().max() > 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dealt", [[(1, 8, 1), (2, 4, 1), (4, 2, 1)], [(1, 4, 2), (2, 2, 2)]])
-def test_synchronized_statistics_are_those_of_one_process(together, configured, dealt) -> None:
-    (one,), *several = [together(sizes[0], trained, configured(*sizes), False, "cuda") for sizes in dealt]
+def test_synchronized_statistics_are_those_of_one_process(together, configured, dealt, device) -> None:
+    options = ["TRAIN.EMA", "0.9"]
+    (one,), *several = [together(sizes[0], trained, configured(*sizes, *options), False, device) for sizes in dealt]
     for many in several:
         assert_trains_alike(many, one)
 
@@ -219,10 +219,6 @@ def plain_training(file: str, processes: int, images: int, passes: int) -> Plain
     starts = [(epoch, start) for epoch in range(EPOCHS) for start in range(0, IMAGES, size)]
     rates, adam = build_schedule(cfg, len(starts) // EPOCHS), PlainAdam()
     for step, (epoch, start) in enumerate(starts):
-        # a step begins with process 0's running statistics everywhere
-        for other in networks[1:]:
-            for mine, theirs in zip(other.buffers(), networks[0].buffers(), strict=True):
-                mine.copy_(theirs)
         taken = np.random.default_rng((cfg.SEED, epoch)).permutation(IMAGES)[start : start + size]
         sums, gradient = torch.zeros(len(TERMS), dtype=torch.float64), {}
         for together in np.array_split(taken, passes):

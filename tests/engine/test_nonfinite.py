@@ -226,7 +226,7 @@ def test_step_if_finite_skips_on_the_host_where_that_is_free() -> None:
     torch.testing.assert_close(weight.detach(), torch.full((3,), 0.9))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_step_if_finite_skips_on_a_gpu() -> None:
     weight = nn.Parameter(torch.ones(3, device="cuda"))
     optimizer = torch.optim.Adam([weight], 0.1, fused=True)

@@ -128,7 +128,7 @@ def test_moving_average_follows_the_formula() -> None:
             layer.weight += 1
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * layer.weight.detach()
-        average.update(layer)
+        average.update()
         assert torch.allclose(average.model.weight, expected, atol=1e-6)
 
 

@@ -42,6 +42,7 @@ from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.weights import initialize
 from coupled_embedding.optim.ema import MovingAverage
 from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.devices import choose_precision
 from coupled_embedding.utils.distributed import DistEnv, run_on_rank0
 from coupled_embedding.utils.errors import UserError
 
@@ -130,11 +131,12 @@ def assemble_train_run(
 ) -> TrainRun:
     """Return a training of a network on a data set, both made elsewhere."""
     train, folder = cfg.TRAIN, run_folder(cfg)
+    precision = choose_precision(train.PRECISION, "TRAIN.PRECISION", env.device)
     model = place(model, env, train.CHANNELS_LAST, train.SYNC_BN)
     state = TrainState(
         model,
         build_optimizer(cfg, model),
-        torch.amp.GradScaler(env.device.type, enabled=train.PRECISION == "fp16"),
+        torch.amp.GradScaler(env.device.type, enabled=precision == "fp16"),
         MovingAverage(model, train.EMA) if train.EMA else None,
     )
 
@@ -154,13 +156,15 @@ def assemble_train_run(
     )
     pin = env.device.type == "cuda"
     evaluate_val, found = _validation(cfg, schema, dataset.policy, env)
+    if train.PRECISION == "auto":
+        found.append(f"TRAIN.PRECISION auto: {precision} on {env.device.type}")
     decode = build_decode_options(cfg, schema)
     return TrainRun(
-        distribute(model, env, train.COMPILE),
+        distribute(model, env, train.IMAGES_PER_GPU if train.COMPILE else 0),
         build_criterion(cfg),
         state,
         build_schedule(cfg, steps_per_epoch),
-        lambda first, last: train_batches(dataset, sampler(first, last), train.WORKERS, pin),
+        lambda first, last: train_batches(dataset, sampler(first, last), train.WORKERS, pin, env.local_ranks),
         steps_per_epoch,
         checkpointer,
         InvalidImages(dataset.policy, folder, env),
@@ -169,7 +173,7 @@ def assemble_train_run(
             epochs=train.EPOCHS,
             accumulate=train.ACCUMULATE,
             clip_grad=train.CLIP_GRAD,
-            precision=train.PRECISION,
+            precision=precision,
             pixels=cfg.MODEL.PIXELS,
             log_every=train.LOG_EVERY,
             visualize_every=train.VISUALIZE_EVERY,

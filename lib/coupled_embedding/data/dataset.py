@@ -140,6 +140,11 @@ class TrainDataset(Dataset[Sample | DatasetError]):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def sample_bytes(self) -> int:
+        """Memory of a sample's image and masks; joints take little."""
+        return 3 * self.input_size**2 + sum((self.input_size // stride) ** 2 for stride in self.strides)
+
     def raise_if_worker_died(self, error: RuntimeError) -> None:
         """Raise DatasetError with the image's file if this error says that loader processes died."""
         self.monitor.raise_if_worker_died(error, [record.path for record in self.records])

@@ -1,6 +1,8 @@
 """Which images each rank trains with, and the loader processes that read them."""
 
 import atexit
+import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
@@ -57,7 +59,7 @@ class StepBatchSampler(Sampler[list[SampleKey]]):
         last_step: int = 0,
         drop_last: bool = False,
     ) -> None:
-        self.num_images, self.accumulate = num_images, accumulate
+        self.num_images, self.images, self.accumulate = num_images, images, accumulate
         self.rank, self.ranks, self.seed = rank, ranks, seed
         self.parts = ranks * accumulate
         self.step_size = self.parts * images
@@ -100,13 +102,39 @@ def training_records(records: list[ImageRecord], which: str) -> list[ImageRecord
 
 
 def train_batches(
-    dataset: TrainDataset, sampler: StepBatchSampler, workers: int, pin_memory: bool
+    dataset: TrainDataset, sampler: StepBatchSampler, workers: int, pin_memory: bool, local_ranks: int = 1
 ) -> Generator[TrainBatch]:
-    """Load a sampler's batches in worker processes; errors as `read_batches`."""
+    """Load a sampler's batches in worker processes.
+
+    Args:
+        dataset: of the samples.
+        sampler: the batches of this rank.
+        workers: processes of this rank; 0: this one.
+        pin_memory: copy batches to page-locked memory.
+        local_ranks: ranks on this machine.
+
+    Raises:
+        DatasetError: as `read_batches`; or the machine has too little shared memory for the batches in flight.
+    """
     prefetch = 4 if workers else None
+    if prefetch:
+        check_shared_memory(local_ranks * workers * prefetch * sampler.images * dataset.sample_bytes)
     return read_batches(
         dataset, workers, pin_memory, batch_sampler=sampler, collate_fn=collate, prefetch_factor=prefetch
     )
+
+
+def check_shared_memory(needed: int, folder: str = "/dev/shm") -> None:
+    """Raise DatasetError if loader processes cannot hand over so many bytes, for which a kernel would kill them."""
+    if not os.path.isdir(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DatasetError(
+            f"{folder}: {free / 1e6:.0f} MB of shared memory are free, and the loader processes of this machine need "
+            f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size 8g, or --ipc host), or use fewer "
+            "TRAIN.WORKERS"
+        )
 
 
 def read_batches(dataset: Any, workers: int, pin_memory: bool, **options: Any) -> Generator[Any]:

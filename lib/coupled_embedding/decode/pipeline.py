@@ -21,6 +21,7 @@ from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
+from coupled_embedding.utils.devices import choose_precision
 
 
 @dataclass
@@ -50,7 +51,7 @@ class PipelineOptions:
         decode: how maps become poses.
         flip: merge with the flipped image.
         scales: scale factors.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the network; all else is float32.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network; all else is float32.
         fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
         multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
         pixels: a key of `images.PIXELS`: how the network's input is normalized.
@@ -79,6 +80,7 @@ class InferencePipeline:
         self.network = fold_batch_norm(network) if options.fold_bn else network
         self.options = options
         self.threads = threads
+        self.precision = choose_precision(options.precision, "TEST.PRECISION", self.device)
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +104,7 @@ class InferencePipeline:
         count = len(inputs)
         if self.options.flip:
             inputs = torch.cat((inputs, inputs.flip(-1))).contiguous(memory_format=torch.channels_last)
-        dtype = PRECISIONS[self.options.precision]
+        dtype = PRECISIONS[self.precision]
         with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             output = self.network(inputs)
         maps = MergedMaps(merge_resolutions(output), output.tags.float())

@@ -1,10 +1,13 @@
 """A network on its device, and what a training step calls on several ranks."""
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.sync_batch_norm import synchronize_batch_norm
 from coupled_embedding.utils.distributed import DistEnv
 
 
@@ -13,19 +16,43 @@ def place(network: PoseNetwork, env: DistEnv, channels_last: bool, sync_bn: bool
 
     Args:
         channels_last: its memory format.
-        sync_bn: whether batch statistics are those of all ranks, on GPUs.
+        sync_bn: whether batch statistics are those of all ranks.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(env.device, memory_format=layout)  # type: ignore[call-overload]
-    if env.world_size > 1 and env.device.type == "cuda" and sync_bn:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if env.world_size > 1 and sync_bn:
+        # in the gradients' group its messages would wait for theirs
+        group = dist.new_group()
+        assert isinstance(group, dist.ProcessGroup)
+        synchronize_batch_norm(network, group.group_name, env.world_size)
     return network
 
 
-def distribute(network: PoseNetwork, env: DistEnv, compiled: bool = False) -> nn.Module:
-    """Return what a training step calls: compiled if wanted, its gradients averaged over all ranks."""
-    forward: nn.Module = torch.compile(network) if compiled else network  # type: ignore[assignment]
+class CompiledNetwork(nn.Module):
+    """A network compiled for batches of one size; other sizes run eagerly.
+
+    Compiled for a second size, it would get dynamic shapes, which are slower for all that follow.
+    """
+
+    def __init__(self, network: PoseNetwork, images: int) -> None:
+        super().__init__()
+        self.network, self.images = network, images
+        self.compiled = torch.compile(network.forward, dynamic=False)
+
+    def forward(self, images: Tensor) -> PoseOutput:
+        """Map normalized images (B, 3, H, W) to heatmaps and tags."""
+        return self.compiled(images) if len(images) == self.images else self.network(images)
+
+
+def distribute(network: PoseNetwork, env: DistEnv, compiled_images: int = 0) -> nn.Module:
+    """Return what a training step calls, its gradients averaged over all ranks.
+
+    Args:
+        compiled_images: batch size for which to compile the network; 0: it is not compiled.
+    """
+    forward = CompiledNetwork(network, compiled_images) if compiled_images else network
     if env.world_size == 1:
         return forward
     devices = [env.device] if env.device.type == "cuda" else None
-    return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True)
+    # buffers differ without synchronized batch norm only; then `broadcast_buffers` copies them where they are used
+    return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)

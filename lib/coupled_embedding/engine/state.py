@@ -67,7 +67,8 @@ class TrainState:
             load_strictly(self.ema.model, content["model"], path)
             self.ema.updates = training["average_updates"]
         self.optimizer.load_state_dict(training["optimizer"])
-        self.scaler.load_state_dict(training["scaler"])
+        if training["scaler"]:  # empty, unless it was fp16
+            self.scaler.load_state_dict(training["scaler"])
         self.step, self.best = content["step"], training["best"]
         self.validation_pending = training["validation_pending"]
         # every rank starts from the same seed, so rank 0's state is everybody's

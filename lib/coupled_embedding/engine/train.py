@@ -1,7 +1,7 @@
 """The training loop, from top to bottom."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def train(run: TrainRun) -> dict[str, float]:
         return run.metrics
     logger = Logger(run.folder, run.total_steps, state.step, state.validation_pending, run.env.is_rank0)
     try:
-        with StopSignal(run.env) as stop:
+        with StopSignal(run.env) as stop, tuned_convolutions(True):
             _loop(run, logger, stop)
     except StoppedBySignal as signal:
         done = f"after step {state.step} of {run.total_steps}; {run.folder} is saved: continue with --resume"
@@ -178,7 +178,8 @@ def forward_backward(run: TrainRun, loader: Iterator[TrainBatch], meter: Meter) 
 
     Every image of the step weighs the same, however the images are sharded over ranks and passes.
     """
-    run.state.model.train()
+    if not run.state.model.training:  # walking through the modules takes milliseconds
+        run.state.model.train()
     sums: dict[str, Tensor] = {}
     image_ids: list[int] = []
     for number in range(run.options.accumulate):
@@ -230,7 +231,7 @@ def optimizer_step(state: TrainState, lr: float, clip_grad: float = 0.0) -> Tens
             step_if_finite(state.optimizer, norm.isfinite())
         state.optimizer.zero_grad(set_to_none=True)
         if state.ema:
-            state.ema.update(state.model)
+            state.ema.update()
         return norm
 
 
@@ -251,7 +252,7 @@ def validate(run: TrainRun, logger: Logger, stop: StopSignal) -> None:
     """Evaluate at an epoch's end; keep the best network."""
     state = run.state
     assert run.evaluate is not None
-    with stop.interruptible():
+    with stop.interruptible(), tuned_convolutions(False):
         broadcast_buffers(state.eval_model, run.env)
         try:
             run.metrics = run.evaluate(state.eval_model)
@@ -267,6 +268,17 @@ def validate(run: TrainRun, logger: Logger, stop: StopSignal) -> None:
         logger.info(f"epoch {epoch}: {run.val_split} {name} {main:.4f}{' (best so far)' if is_best else ''}")
     state.validation_pending = False
     run.checkpointer.save(run.metrics)
+
+
+@contextmanager
+def tuned_convolutions(on: bool) -> Iterator[None]:
+    """Let cuDNN try its algorithms on each new shape and keep the fastest: for training, whose shapes stay the same."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def bare_steps(run: TrainRun, count: int) -> Iterator[int]:

@@ -40,7 +40,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=_at_least_one,
         default=1,
-        help="processes on this machine, one per GPU (with --device cpu: any number)",
+        help="processes on this machine, one per GPU (any number with --device cpu)",
     )
     parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
     parser.add_argument(

@@ -12,21 +12,33 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from coupled_embedding.utils.devices import choose_device
 from coupled_embedding.utils.errors import UserError
 from coupled_embedding.utils.failures import leave_report, rank_of_environment
 from coupled_embedding.utils.launch import launch
 
 Result = TypeVar("Result")
+# ranks wait for rank 0 while it scores, renders or draws, and all wait for a loader that has stalled: it reports that
+# after ten minutes (`data.io.worker_monitor`), which is NCCL's own limit too
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class DistEnv:
-    """This process: ``rank`` of ``world_size``, its device, and how often torchrun has restarted the processes."""
+    """This process.
+
+    Attributes:
+        rank, world_size: its number, and how many there are.
+        device: on which it computes.
+        restarts: how often torchrun has restarted the processes.
+        local_ranks: processes on this machine.
+    """
 
     rank: int
     world_size: int
     device: torch.device
     restarts: int = 0
+    local_ranks: int = 1
 
     @property
     def is_rank0(self) -> bool:
@@ -39,27 +51,50 @@ def process_group(device: str = "") -> Iterator[DistEnv]:
     """Join torchrun's processes, or be the only one; leave when the block ends.
 
     Args:
-        device: ``"cpu"``, ``"cuda"`` or empty for a GPU where there is one.
+        device: ``"cpu"``, ``"cuda"``, or empty: a GPU, or the CPU for a single rank without one.
+
+    Raises:
+        UserError: there is no usable GPU for this rank; the text says why.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = rank_of_environment(), int(os.environ.get("LOCAL_RANK", "0"))
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    chosen = _choose_device(device, local_rank)
+    chosen = choose_device(device, local_rank, size)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1:
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=_store_of_attempt(restarts), rank=rank, world_size=size)
+        _connect(rank, size, chosen, restarts)
     try:
         # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
         restarts = max(gather(restarts, DistEnv(rank, size, chosen)))
-        yield DistEnv(rank, size, chosen, restarts)
+        yield DistEnv(rank, size, chosen, restarts, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     except (Exception, KeyboardInterrupt) as error:
         leave_report(error)  # now: the others fail as soon as this process leaves the group
         raise
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def _connect(rank: int, size: int, device: torch.device, restarts: int) -> None:
+    on_gpu = device.type == "cuda"
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            timeout=TIMEOUT,
+            store=_store_of_attempt(restarts),
+            rank=rank,
+            world_size=size,
+            device_id=device if on_gpu else None,
+        )
+    except RuntimeError as error:
+        if "gloo" not in str(error).lower():
+            raise
+        raise UserError(
+            f"rank {rank} cannot connect to the others: {str(error).splitlines()[0]:.200}. Between machines, name the "
+            "network interface that connects them (see `ip addr`): GLOO_SOCKET_IFNAME=eth0, and NCCL_SOCKET_IFNAME for "
+            "GPUs"
+        ) from error
 
 
 def _store_of_attempt(restarts: int) -> dist.Store | None:
@@ -85,22 +120,6 @@ def _store_of_attempt(restarts: int) -> dist.Store | None:
             "with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment and --rdzv-backend c10d"
         )
     return None
-
-
-def _choose_device(name: str, local_rank: int) -> torch.device:
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    if name != "cuda":
-        raise UserError(f"--device {name}: allowed are cpu and cuda")
-    if not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU on this machine; use --device cpu")
-    if local_rank >= torch.cuda.device_count():
-        raise UserError(
-            f"not every rank of this machine has a GPU of its own: torch sees {torch.cuda.device_count()}; start no "
-            "more ranks than that, or use --device cpu"
-        )
-    return torch.device("cuda", local_rank)
 
 
 def relaunch_with_ranks(ranks: int, arguments: list[str]) -> None:

@@ -1,0 +1,143 @@
+"""Batch norm over all ranks equals one process's over all images, waits for no device and compiles to one graph."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import host_traffic
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from coupled_embedding.builders import build_model
+from coupled_embedding.config import load_config
+from coupled_embedding.networks.folding import fold_batch_norm
+from coupled_embedding.networks.sync_batch_norm import SyncBatchNorm2d, plain_batch_norm, synchronize_batch_norm
+from coupled_embedding.utils.distributed import process_group
+
+pytestmark = pytest.mark.distributed
+Together = Callable[..., list[Any]]
+CHANNELS, SIDES = 5, (6, 4)
+
+
+def filled_norm(dtype: torch.dtype = torch.float64) -> nn.BatchNorm2d:
+    """A batch norm whose parameters and running statistics are all different."""
+    norm = nn.BatchNorm2d(CHANNELS).to(dtype)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            tensor.uniform_(0.5, 1.5, generator=random)
+    return norm
+
+
+def images_and_slopes(count: int) -> tuple[Tensor, Tensor]:
+    """Images far from mean 0, and the gradients that arrive at what they become."""
+    random = torch.Generator().manual_seed(2)
+    shape = (count, CHANNELS, *SIDES)
+    images = 3 * torch.randn(shape, generator=random, dtype=torch.float64) + 10
+    return images, torch.randn(shape, generator=random, dtype=torch.float64)
+
+
+def passes(norm: nn.Module, images: Tensor, slopes: Tensor) -> dict[str, Tensor]:
+    """Two forward passes, and the gradients of both."""
+    images.requires_grad_()
+    outputs = [norm(images), norm(2 * images)]
+    (sum(outputs) * slopes).sum().backward()
+    return {"output": outputs[0].detach(), "gradient": images.grad}
+
+
+def normalized(counts: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What this rank has by image, and what all ranks share; `counts` are the ranks' images."""
+    with process_group("cpu") as env:
+        module = nn.Sequential(filled_norm())
+        synchronize_batch_norm(module, dist.new_group().group_name, env.world_size)
+        first = sum(counts[: env.rank])
+        images, slopes = (whole[first : first + counts[env.rank]].clone() for whole in images_and_slopes(sum(counts)))
+        by_image = passes(module.train(), images, slopes)
+        for parameter in module.parameters():
+            dist.all_reduce(parameter.grad)
+        gradients = {f"{name}.grad": parameter.grad for name, parameter in module.named_parameters()}
+        return by_image, {**module.state_dict(), **gradients}
+
+
+@pytest.mark.parametrize("counts", [[3, 3], [1, 6], [4, 1, 2]], ids=str)
+def test_ranks_with_any_numbers_of_images_equal_one_process(together: Together, counts: list[int]) -> None:
+    module = nn.Sequential(filled_norm())
+    expected = passes(module.train(), *images_and_slopes(sum(counts)))
+    ranks = together(len(counts), normalized, counts)
+    for name, value in expected.items():
+        found = torch.cat([by_image[name] for by_image, _ in ranks])
+        assert (found - value).abs().max() <= 2e-14 * value.abs().max(), name
+    for _, shared in ranks:
+        assert shared.keys() == module.state_dict().keys() | {"0.weight.grad", "0.bias.grad"}
+        for name, value in module.state_dict().items():
+            assert (shared[name] - value).abs().max() <= 2e-14 * value.abs().max(), name
+        for name, parameter in module.named_parameters():
+            assert (shared[f"{name}.grad"] - parameter.grad).abs().max() <= 1e-13 * parameter.grad.abs().max(), name
+
+
+def half_precision() -> dict[str, Tensor]:
+    """A rank's half of the images in bfloat16, with the moments of all in float32."""
+    with process_group("cpu") as env:
+        module = nn.Sequential(filled_norm(torch.float32))
+        synchronize_batch_norm(module, dist.new_group().group_name, env.world_size)
+        images, slopes = (whole.bfloat16().chunk(2)[env.rank] for whole in images_and_slopes(6))
+        return {**passes(module.train(), images, slopes), **module.state_dict()}
+
+
+def test_statistics_of_half_precision_are_those_of_its_values_in_full(together: Together) -> None:
+    images, slopes = (whole.bfloat16() for whole in images_and_slopes(6))
+    module = nn.Sequential(filled_norm(torch.float32))
+    expected = passes(module.train(), images.float(), slopes.float())
+    first, second = together(2, half_precision)
+    for name, value in expected.items():
+        found = torch.cat([first[name], second[name]])
+        assert found.dtype == torch.bfloat16
+        # outputs and gradients are rounded to 8 bits, once or twice
+        assert (found - value).abs().max() <= 2**-7 * value.abs().max(), name
+    for name in ("0.running_mean", "0.running_var"):
+        assert torch.equal(first[name], second[name])
+        assert torch.allclose(first[name], module.state_dict()[name], rtol=2e-6), name
+
+
+def traced(file: str) -> tuple[int, int, list[str], dict[str, int]]:
+    """Graphs and breaks of a network as it trains, its layers' kinds, and what its forward pass waits for on a GPU."""
+    with process_group("cpu") as env:
+        cfg, group = load_config(file), dist.new_group().group_name
+        network = build_model(cfg, 14).train()
+        synchronize_batch_norm(network, group, env.world_size)
+        found = torch._dynamo.explain(network)(torch.zeros(2, 3, 64, 64))
+        kinds = sorted({type(m).__name__ for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)})
+        with host_traffic.fake_cuda() as device, device:
+            on_gpu = build_model(cfg, 14).train()
+            synchronize_batch_norm(on_gpu, group, env.world_size)
+            images = torch.zeros(2, 3, 64, 64)
+            with host_traffic.HostTraffic() as traffic:
+                on_gpu(images)
+        return found.graph_count, found.graph_break_count, kinds, dict(traffic.seen)
+
+
+def test_a_network_stays_one_graph_and_never_waits(together: Together, tiny_file) -> None:
+    assert together(2, traced, str(tiny_file)) == [(1, 0, ["SyncBatchNorm2d"], {})] * 2
+
+
+def test_a_network_is_converted_there_and_back(tiny_file) -> None:
+    network = build_model(load_config(tiny_file), 14)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    tensors = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    parameters = list(network.parameters())
+    expected = network.eval()(images)
+    folded = fold_batch_norm(network)
+
+    synchronize_batch_norm(network, "no such group", 2)
+    assert {type(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {SyncBatchNorm2d}
+    average = copy.deepcopy(network)  # as that of `MovingAverage`; evaluation needs no group
+    for same in (network(images), average(images)):
+        assert torch.equal(same.tags, expected.tags)
+    assert torch.equal(fold_batch_norm(network)(images).tags, folded(images).tags)
+
+    plain_batch_norm(network)
+    assert {type(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {nn.BatchNorm2d}
+    assert all(mine is theirs for mine, theirs in zip(network.parameters(), parameters, strict=True))
+    assert {name: tensor.data_ptr() for name, tensor in network.state_dict().items()} == tensors
