@@ -19,13 +19,15 @@ def write_image(folder, number, width, height):
     return ImageRecord(number, path, width, height, np.zeros((0, 3, 3), np.float32), nothing), image
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=40), st.integers(1, 7))
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), max_size=40), st.integers(1, 7))
 @settings(max_examples=100, deadline=None)
 def test_every_image_is_in_one_batch_of_equal_shape_in_order(sizes, limit):
-    batches = group_by_shape(sizes, limit)
+    batches = group_by_shape(sizes, limit, 1)
     assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
     for batch in batches:
+        width, height = sizes[batch[0]]
         assert 1 <= len(batch) <= limit
+        assert len(batch) == 1 or len(batch) * width * height <= limit * 2
         assert len({sizes[index] for index in batch}) == 1
         assert batch == sorted(batch)
 
@@ -33,7 +35,7 @@ def test_every_image_is_in_one_batch_of_equal_shape_in_order(sizes, limit):
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=40), st.integers(1, 7))
 @settings(max_examples=50, deadline=None)
 def test_batches_are_as_few_as_can_be(widths, limit):
-    batches = group_by_shape([(width, 64) for width in widths], limit)
+    batches = group_by_shape([(width, 64) for width in widths], limit, 64)
     assert len(batches) == sum(-(-widths.count(width) // limit) for width in set(widths))
 
 
@@ -69,7 +71,7 @@ def test_batches_hold_each_image_at_each_scale_with_its_geometry(tmp_path):
     sizes = [(80, 60), (60, 80), (81, 60), (60, 60)]
     records, sources = zip(*(write_image(tmp_path, i, *size) for i, size in enumerate(sizes)), strict=True)
     geometries = [resize_geometry(size, 64) for size in sizes]
-    plan = group_by_shape([g.base_size for g in geometries], 2)
+    plan = group_by_shape([g.base_size for g in geometries], 2, 128)
     assert plan == [[0, 2], [1], [3]]
     dataset = TestDataset(records, plan, 64, (0.5, 1.0))
     assert len(dataset) == 3

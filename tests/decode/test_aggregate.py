@@ -121,26 +121,17 @@ def test_cpu_keeps_the_numbers():
     assert torch.equal(maps.cpu().tags, maps.tags)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_flat_maps_come_back_the_same(flip):
-    maps = merge_flip(output(0), output(5), FLIP_INDEX) if flip else output()
-    vector = maps.to_flat()
-    copy = vector.clone()
-    back = maps.from_flat(copy)
-    assert vector.shape == (maps.heatmaps.numel() + (2 if flip else 1) * maps.tags.numel(),)
-    assert torch.equal(back.heatmaps, maps.heatmaps)
-    assert torch.equal(back.tags, maps.tags)
-    assert flip == (back.flipped_tags is not None)
-    if flip:
-        assert torch.equal(back.flipped_tags, maps.flipped_tags)
-    for ours, theirs in zip(back.image(1).tags, maps.image(1).tags, strict=True):
-        np.testing.assert_array_equal(ours.values, theirs.values)
-        assert np.shares_memory(ours.values, copy.numpy())
-
-
 def test_maps_in_host_memory_are_left_where_they_are():
     maps = output()
     assert maps.cpu() is maps
+
+
+def test_half_tags_are_read_as_the_same_numbers_in_float32():
+    maps = output()
+    half = MergedMaps(maps.heatmaps, maps.tags.bfloat16(), maps.tags.half(), FLIP_INDEX)
+    for view, tags in zip(half.image(0).tags, (half.tags, half.flipped_tags), strict=True):
+        assert view.values.dtype == np.float32
+        np.testing.assert_array_equal(view.values, tags[0].float().permute(1, 2, 0, 3).numpy())
 
 
 def test_tags_of_a_channels_last_network_are_read_in_place():

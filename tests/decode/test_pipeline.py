@@ -1,3 +1,5 @@
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions, StageTimes
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
-from coupled_embedding.utils.errors import NonFiniteError
+from coupled_embedding.utils.errors import NonFiniteError, UserError
 
 SIZE = (100, 80)  # of the images
 BASE = (192, 128)  # of their inputs
@@ -153,7 +155,7 @@ def test_maps_of_a_real_network_do_not_depend_on_the_batch(head):
         torch.testing.assert_close(together.heatmaps[i], alone.heatmaps[0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(together.tags[i], alone.tags[0], rtol=1e-4, atol=1e-4)
     half = pipeline_of(network=network, precision="bf16").forward(batch_of(images, range(3)).images, BASE)
-    assert half.heatmaps.dtype == half.tags.dtype == torch.float32
+    assert (half.heatmaps.dtype, half.tags.dtype) == (torch.float32, torch.bfloat16)
     assert not torch.equal(half.tags, together.tags)
     assert (half.tags - together.tags).abs().max() < 0.1 * together.tags.abs().max()
 
@@ -204,7 +206,9 @@ def test_the_image_channels_arrive_in_the_order_that_the_network_knows():
 
 
 @pytest.mark.parametrize(("flip", "scales"), [(True, (1.0,)), (False, (1.0,)), (True, (1.0, 0.5))])
-def test_a_batch_comes_from_a_gpu_in_one_copy(host_traffic, flip, scales):
+def test_a_batch_comes_from_a_gpu_without_waiting(host_traffic, flip, scales, monkeypatch):
+    events = []
+    monkeypatch.setattr(torch.cuda, "Event", lambda: events.append(mock.Mock()) or events[-1])
     # maps without values: neither the number of people nor where they are can change what is copied
     options = PipelineOptions((1, 0, 2), DecodeOptions((0, 1, 2)), flip, scales)
     with host_traffic.fake_cuda() as device:
@@ -217,8 +221,42 @@ def test_a_batch_comes_from_a_gpu_in_one_copy(host_traffic, flip, scales):
                 on_device = pipeline.forward(images, (128, 64))
             assert traffic.seen == {}
             with host_traffic.HostTraffic() as traffic:
-                maps = on_device.cpu()
-            assert traffic.seen == {"download": 1}
+                maps, wait = on_device.start_transfer()
+            assert traffic.seen == {}
+            assert events[-1].method_calls == [mock.call.record()]
+            wait()
+            assert events[-1].method_calls[1:] == [mock.call.synchronize()]
             assert on_device.heatmaps.device == device
             assert maps.heatmaps.device == maps.tags.device == torch.device("cpu")
             assert maps.heatmaps.shape[:2] == (sources, 3)
+
+
+class SmallMemory(ColorNetwork):
+    """A network on a device that has no room for more inputs than ``most`` at once."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.seen = most, []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB.\nGPU 0 has ...")
+        return super().forward(images)
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does():
+    sources = [image_of(PEOPLE, shift) for shift in range(5)]
+    batch = batch_of(sources, range(5))
+    (_, expected) = next(pipeline_of(flip=False).run([batch]))
+    network = SmallMemory(2)
+    ((same, found),) = pipeline_of(flip=False, network=network).run([batch])
+    assert network.seen == [5, 2, 3, 1, 2]
+    assert same is batch
+    assert [as_arrays(people) for people in found] == [as_arrays(people) for people in expected]
+
+
+def test_an_image_that_does_not_fit_is_an_error_with_its_size():
+    pipeline = pipeline_of(network=SmallMemory(0))
+    with pytest.raises(UserError, match=r"an image of 192×128 input pixels does not fit .*30\.00 GiB\.\); choose TEST"):
+        list(pipeline.run([batch_of([image_of(PEOPLE)] * 2, range(2))]))

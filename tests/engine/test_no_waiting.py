@@ -144,6 +144,7 @@ def test_copies_are_seen_with_their_direction(host_traffic: ModuleType, inferenc
         for upload in (lambda: on_host.to(device), lambda: torch.tensor([1.0], device=device), lambda: x[[2, 0]]):
             upload()
         assert traffic.seen == {"blocking upload": 3}
+        x.to("cpu", non_blocking=True)
         x.cpu()
         on_host.copy_(x)
         assert traffic.seen == {"blocking upload": 3, "download": 2}

@@ -38,7 +38,7 @@ class HostTraffic(TorchDispatchMode):
     """Counts watched operations by name in `seen`.
 
     - reads: the names in `READS`, and ``"index with a mask"``;
-    - ``"download"``: a copy from a device to the host;
+    - ``"download"``: a copy from a device to the host for which torch waits;
     - ``"blocking upload"``: a copy from the host to a device for which torch waits, also that
       of a list of indices. (From page-locked memory or with ``non_blocking`` it does not.)
     """
@@ -71,7 +71,7 @@ def _traffic(name: str, args: Any, kwargs: dict[str, Any]) -> Iterator[str]:
             yield "blocking upload"
     if name in COPIES:
         source, target, waits = _route(name, args, kwargs)
-        if source != "cpu" and target == "cpu":
+        if source != "cpu" and target == "cpu" and waits:
             yield "download"
         if source == "cpu" and target != "cpu" and waits:
             yield "blocking upload"

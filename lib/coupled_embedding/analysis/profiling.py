@@ -52,7 +52,7 @@ def _batches(job: EvalJob, count: int, pipeline: InferencePipeline) -> Iterable[
     if not job.records:
         raise UserError(f"{job.split}: there are no images to profile a test with")
     sizes = [resize_geometry((r.width, r.height), job.options.input_size).base_size for r in job.records]
-    batches = itertools.cycle(group_by_shape(sizes, job.options.images_per_batch))
+    batches = itertools.cycle(group_by_shape(sizes, job.options.images_per_batch, job.options.input_size))
     chosen = list(itertools.islice(batches, count))
     dataset = TestDataset(job.records, chosen, job.options.input_size, pipeline.options.scales, job.policy)
     loader = build_test_loader(dataset, job.options.workers, pipeline.device.type == "cuda")

@@ -53,12 +53,23 @@ def warp_to_input(image: NDArray[np.uint8], geometry: ResizeGeometry, factor: fl
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def group_by_shape(sizes: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
-    """Group positions of equal size into batches of at most ``limit``, in order of appearance."""
+def group_by_shape(sizes: Sequence[tuple[int, int]], limit: int, side: int) -> list[list[int]]:
+    """Group positions of equal size into batches, in order of appearance.
+
+    Args:
+        sizes: (width, height) of inputs.
+        limit: images of a batch; fewer of a size with more pixels than twice a square's, so that long images do not
+            take more memory than others.
+        side: of that square, pixels.
+    """
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, size in enumerate(sizes):
         by_size[size].append(index)
-    return [indices[start : start + limit] for indices in by_size.values() for start in range(0, len(indices), limit)]
+    batches = []
+    for (width, height), indices in by_size.items():
+        count = min(limit, max(1, limit * 2 * side**2 // (width * height)))
+        batches += [indices[start : start + count] for start in range(0, len(indices), count)]
+    return batches
 
 
 def aspect_error(size: tuple[int, int]) -> str:

@@ -4,7 +4,7 @@ Everything stays small: heatmaps at the network's finest resolution, tags at str
 `decode` interpolates what it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,6 @@ from torch.nn import functional as F
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.decode.fast.upsample import Map
 from coupled_embedding.decode.fast.views import TagView
-
-_PIXELS_FIRST, _JOINTS_FIRST = (0, 2, 3, 1, 4), (0, 3, 1, 2, 4)  # (B, K, h, w, D) <-> (B, h, w, K, D)
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ class MergedMaps:
     Attributes:
         heatmaps: (B, K, H', W') float32; H' and W' are the finest resolution's, or the base
             size itself when several scales were merged.
-        tags: (B, K, h, w, D) float32; at the base size, concatenated, where those of several scales were kept.
+        tags: (B, K, h, w, D) in the network's own precision; at the base size, concatenated, in float32 where those
+            of several scales were kept.
         flipped_tags: the same of the flipped images as the network outputs them, or None.
         flip_index: for each joint, its partner in a flipped image.
     """
@@ -51,23 +50,23 @@ class MergedMaps:
     flip_index: tuple[int, ...] = ()
 
     def cpu(self) -> "MergedMaps":
-        """Return the maps in the host's memory, in one transfer."""
+        """Return the maps in the host's memory."""
+        maps, wait = self.start_transfer()
+        wait()
+        return maps
+
+    def start_transfer(self) -> tuple["MergedMaps", Callable[[], object]]:
+        """Start copying the maps to the host's memory; return them and a function that waits until they are there.
+
+        Torch keeps the page-locked memory that this takes, and uses it again.
+        """
         if self.heatmaps.device.type == "cpu":
-            return self
-        return self.from_flat(self.to_flat().cpu())
-
-    def to_flat(self) -> Tensor:
-        """Return all values in one vector, tags in the layout of a channels-last network."""
-        tags = [t.permute(_PIXELS_FIRST) for t in (self.tags, self.flipped_tags) if t is not None]
-        return torch.cat([part.reshape(-1) for part in (self.heatmaps, *tags)])
-
-    def from_flat(self, vector: Tensor) -> "MergedMaps":
-        """Return maps of the same shapes that are views of a vector from `to_flat`."""
-        batch, joints, *cells, dims = self.tags.shape
-        sizes = [self.heatmaps.numel()] + [self.tags.numel()] * (1 if self.flipped_tags is None else 2)
-        heatmaps, *parts = vector.split(sizes)
-        tags = [part.view(batch, *cells, joints, dims).permute(_JOINTS_FIRST) for part in parts]
-        return MergedMaps(heatmaps.view(self.heatmaps.shape), tags[0], tags[1] if parts[1:] else None, self.flip_index)
+            return self, lambda: None
+        heatmaps, tags = (maps.to("cpu", non_blocking=True) for maps in (self.heatmaps, self.tags))
+        flipped = None if self.flipped_tags is None else self.flipped_tags.to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return MergedMaps(heatmaps, tags, flipped, self.flip_index), arrived.synchronize
 
     def image(self, number: int) -> ImageMaps:
         """Return one image's maps; they must be in the host's memory."""
@@ -78,8 +77,8 @@ class MergedMaps:
 
 
 def _pixels_first(tags: Tensor) -> Map:
-    """Return tags (K, h, w, D) as contiguous (h, w, K, D); no copy if a channels-last network output them."""
-    return tags.permute(1, 2, 0, 3).contiguous().numpy()
+    """Return tags (K, h, w, D) as float32 (h, w, K, D); no copy of a channels-last network's float32."""
+    return tags.permute(1, 2, 0, 3).float().contiguous().numpy()
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -149,6 +148,7 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
 def concat_tags(tags: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Resize tags (B, K, h, w, D) to (height, width) and concatenate their dimensions."""
     resized = [
-        resize(part.movedim(-1, 2).flatten(1, 2), size).unflatten(1, (part.shape[1], part.shape[-1])) for part in tags
+        resize(part.float().movedim(-1, 2).flatten(1, 2), size).unflatten(1, (part.shape[1], part.shape[-1]))
+        for part in tags
     ]  # (B, K, D, H, W)
     return torch.cat(resized, 2).movedim(2, -1)

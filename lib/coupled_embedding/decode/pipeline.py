@@ -1,9 +1,10 @@
 """Batches in, poses out: network, merges, decode. The decode of one batch runs during the next forward pass."""
 
+import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
+from coupled_embedding.utils.errors import UserError
+
+# maps, and a function that waits until they are in the host's memory
+Transfer = tuple[MergedMaps, Callable[[], object]]
 
 
 @dataclass
@@ -73,13 +78,14 @@ class InferencePipeline:
     Args:
         network: in evaluation mode; its weights say the device.
         options: how to run and decode.
-        threads: that decode images while the network goes on.
+        threads: that decode images while the network goes on; 0: two to eight, by this process's cores.
+        ranks: processes that share these cores.
     """
 
-    def __init__(self, network: PoseNetwork, options: PipelineOptions, threads: int = 2) -> None:
+    def __init__(self, network: PoseNetwork, options: PipelineOptions, threads: int = 0, ranks: int = 1) -> None:
         self.network = fold_batch_norm(network) if options.fold_bn else network
         self.options = options
-        self.threads = threads
+        self.threads = threads or min(max((os.cpu_count() or 1) // ranks, 2), 8)
         self.precision = choose_precision(options.precision, "TEST.PRECISION", self.device)
 
     @property
@@ -107,7 +113,7 @@ class InferencePipeline:
         dtype = PRECISIONS[self.precision]
         with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             output = self.network(inputs)
-        maps = MergedMaps(merge_resolutions(output), output.tags.float())
+        maps = MergedMaps(merge_resolutions(output), output.tags)
         if not self.options.flip:
             return maps
         flipped = MergedMaps(maps.heatmaps[count:], maps.tags[count:])
@@ -134,19 +140,41 @@ class InferencePipeline:
                 if batch is None:
                     break
                 with times.measure("network"):
-                    maps = self.forward(batch.images, batch.geometries[0].base_size).cpu()
-                pending.append((batch, pool.submit(self._timed_decode, maps, batch.geometries, times)))
+                    parts = self._forward_in_parts(batch.images, batch.geometries[0].base_size)
+                pending.append((batch, pool.submit(self._timed_decode, parts, batch.geometries, times)))
                 times.images += len(batch.indices)
                 while len(pending) > self.threads:
                     yield self._finish(*pending.pop(0))
             while pending:
                 yield self._finish(*pending.pop(0))
 
+    def _forward_in_parts(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> list[Transfer]:
+        """Return the maps of a batch on their way to the host, in as many parts as the device's memory needs."""
+        try:
+            return [self.forward(images, base_size).start_transfer()]
+        except torch.OutOfMemoryError as error:
+            count = len(images[0])
+            if count == 1:
+                raise UserError(
+                    f"an image of {base_size[0]}×{base_size[1]} input pixels does not fit the device's memory "
+                    f"({str(error).splitlines()[0]:.200}); choose TEST.PRECISION auto, fewer TEST.SCALES, TEST.FLIP "
+                    "False or --device cpu"
+                ) from error
+        # after the handler, whose traceback would keep the memory
+        torch.cuda.empty_cache()
+        halves = ([image[part] for image in images] for part in (slice(count // 2), slice(count // 2, None)))
+        return [part for half in halves for part in self._forward_in_parts(half, base_size)]
+
     def _timed_decode(
-        self, maps: MergedMaps, geometries: Sequence[ResizeGeometry], times: StageTimes
+        self, parts: Sequence[Transfer], geometries: Sequence[ResizeGeometry], times: StageTimes
     ) -> list[list[Pose]]:
-        with times.measure("decode"):
-            return self.decode(maps, geometries)
+        rest = iter(geometries)
+        poses = []
+        for maps, wait in parts:
+            wait()
+            with times.measure("decode"):
+                poses += self.decode(maps, [next(rest) for _ in maps.heatmaps])
+        return poses
 
     @staticmethod
     def _finish(batch: TestBatch, future: Future[list[list[Pose]]]) -> tuple[TestBatch, list[list[Pose]]]:

@@ -82,9 +82,9 @@ class EvalJob:
         ids = [record.image_id for record in self.records] if self.is_subset else None
         return self.ground_truth or load_ground_truth(self.annotations, self.schema, ids)
 
-    def new_pipeline(self) -> InferencePipeline:
-        """Return a pipeline of the network as it is now."""
-        return InferencePipeline(self.network.eval(), self.pipeline)
+    def new_pipeline(self, ranks: int = 1) -> InferencePipeline:
+        """Return a pipeline of the network as it is now; ``ranks`` share this machine's cores."""
+        return InferencePipeline(self.network.eval(), self.pipeline, ranks=ranks)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[P
     times = StageTimes()
     share = -(-len(job.records) // env.world_size)
     with tqdm(total=share, unit="image", desc="test", disable=not (progress and env.is_rank0)) as bar:
-        mine = predict_records(job, job.new_pipeline(), env, times, bar.update)
+        mine = predict_records(job, job.new_pipeline(env.local_ranks), env, times, bar.update)
     poses: PosesByImage = {}
     for part, issues, oriented in gather((mine, job.policy.issues, job.policy.oriented), env):
         poses |= part
@@ -160,7 +160,7 @@ def predict_records(
     usable = drop_extreme_aspect(job.records, job.policy)
     poses: PosesByImage = {r.image_id: [] for r in job.records if aspect_error((r.width, r.height))}
     sizes = [resize_geometry((r.width, r.height), job.options.input_size).base_size for r in usable]
-    batches = group_by_shape(sizes, job.options.images_per_batch)[env.rank :: env.world_size]
+    batches = group_by_shape(sizes, job.options.images_per_batch, job.options.input_size)[env.rank :: env.world_size]
     if not batches:
         return poses
     dataset = TestDataset(usable, batches, job.options.input_size, pipeline.options.scales, job.policy)

@@ -64,7 +64,7 @@ def collect(job: EvalJob, progress: Callable[[int], object] = lambda images: Non
     pipeline, size = job.new_pipeline(), job.options.input_size
     usable = drop_extreme_aspect(job.records, job.policy)
     sizes = [resize_geometry((r.width, r.height), size).base_size for r in usable]
-    batches = group_by_shape(sizes, job.options.images_per_batch)
+    batches = group_by_shape(sizes, job.options.images_per_batch, size)
     dataset = TestDataset(usable, batches, size, job.pipeline.scales, job.policy)
     loader = build_test_loader(dataset, job.options.workers, pipeline.device.type == "cuda") if batches else ()
     images: dict[int, ImageAnalysis] = {}
