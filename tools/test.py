@@ -19,7 +19,7 @@ from pathlib import Path
 
 from coupled_embedding.analysis.profiling import profile_test
 from coupled_embedding.builders import build_eval_job, describe
-from coupled_embedding.decode.pipeline import StageTimes
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.engine.evaluate import evaluate, write_overlays, write_result
 from coupled_embedding.utils.cli import add_run_options, command
 from coupled_embedding.utils.distributed import DistEnv, process_group, relaunch_with_ranks, run_on_rank0

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from coupled_embedding.analysis.profiling import STEPS, profile_test, profile_training
 from coupled_embedding.builders import build_train_run, run_folder, start_train_run
-from coupled_embedding.decode.pipeline import StageTimes
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.engine.evaluate import EvalJob
 from coupled_embedding.engine.train import train
 from coupled_embedding.utils.distributed import DistEnv

@@ -15,7 +15,8 @@ from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.test_dataset import TestBatch, warp_to_input
 from coupled_embedding.decode.options import DecodeOptions
-from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions, StageTimes
+from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.utils.errors import NonFiniteError, UserError

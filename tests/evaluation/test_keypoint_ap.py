@@ -12,6 +12,7 @@ import pytest
 from pycocotools import cocoeval
 from pycocotools.coco import COCO
 
+from coupled_embedding.data.evaluators import ALL_AREAS, EVALUATORS, Evaluator
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.evaluation import Scores, evaluate_keypoints, read_results
 from coupled_embedding.utils.errors import DatasetError, UserError
@@ -104,6 +105,42 @@ class TestScores:
         evaluate_keypoints(path, found, schema("crowdpose"))
         assert capfd.readouterr() == ("", "")
         assert (path.read_bytes(), found) == (before, RESULTS)
+
+
+class TestRulesOfOnesOwn:
+    """A new entry of EVALUATORS is all that another benchmark takes."""
+
+    @pytest.fixture
+    def mine(self, monkeypatch):
+        def rules(*scores, **fields):
+            monkeypatch.setitem(EVALUATORS, "mine", Evaluator(scores, **fields))
+            return schema("mine")
+
+        return rules
+
+    @pytest.mark.parametrize("backend", ["pycocotools", "fast"])
+    def test_thresholds(self, write, mine, backend):
+        # two joints that are a fifth of the person's scale off
+        moved = [x + (0.2 * 60 * 2**0.5 if i % 3 == 0 else 0) for i, x in enumerate(PEOPLE[0]["keypoints"])]
+        results = [{**RESULTS[0], "keypoints": moved, "score": 0.9}]
+        only = write([{**PEOPLE[0], "area": 60.0 * 120}])
+        oks = np.mean([math.exp(-(0.04 * 2 * 3600) / (2 * 7200 * (2 * sigma) ** 2)) for sigma in (0.05, 0.1)])
+        assert 0.1 < oks < 0.5
+        rules = mine("AP", "AP10", "AR50", thresholds=(0.1, 0.5))
+        values = evaluate_keypoints(only, results, rules, backend=backend).values
+        assert values == pytest.approx({"AP": 0.5, "AP10": 1, "AR50": 0})
+
+    def test_every_threshold_of_coco_can_be_named(self, write, mine):
+        names = [f"{kind}{percent}" for kind in ("AP", "AR") for percent in range(50, 100, 5)]
+        assert evaluate_keypoints(write(), RESULTS, mine(*names)).values == pytest.approx(dict.fromkeys(names, 1))
+
+    def test_reasons_name_the_rules_own_areas(self, write, mine):
+        areas = (*ALL_AREAS, (1e3**2, 2e3**2), (2e3**2, 1e5**2))
+        scores = evaluate_keypoints(write(), RESULTS, mine("AP", "AP_M", "AR_L", areas=areas))
+        assert scores.reasons == {
+            "AP_M": "no person that counts has an area from 1000² to 2000² pixels",
+            "AR_L": "no person that counts has an area above 2000² pixels",
+        }
 
 
 class TestMissingFields:

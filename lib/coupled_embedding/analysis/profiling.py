@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.test_dataset import TestBatch, TestDataset, build_test_loader, group_by_shape
-from coupled_embedding.decode.pipeline import InferencePipeline, StageTimes
+from coupled_embedding.decode.pipeline import InferencePipeline
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.engine.evaluate import EvalJob
 from coupled_embedding.engine.train import TrainRun, bare_steps
 from coupled_embedding.utils.distributed import DistEnv

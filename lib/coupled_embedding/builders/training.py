@@ -132,7 +132,7 @@ def assemble_train_run(
     """Return a training of a network on a data set, both made elsewhere."""
     train, folder = cfg.TRAIN, run_folder(cfg)
     precision = choose_precision(train.PRECISION, "TRAIN.PRECISION", env.device)
-    model = place(model, env, train.CHANNELS_LAST, train.SYNC_BN)
+    model = place(model, env, train.CHANNELS_LAST, train.SYNC_BN, train.RECOMPUTE)
     state = TrainState(
         model,
         build_optimizer(cfg, model),

@@ -130,6 +130,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "PRECISION": Option("fp32", rules.PRECISION, "of the network; losses stay float32; auto: the fastest that the device has units for"),
         "CHANNELS_LAST": Option(True, None, "memory format", results=False),
         "COMPILE": Option(False, None, "torch.compile the network, for batches of TRAIN.IMAGES_PER_GPU", results=False),
+        "RECOMPUTE": Option(False, None, "compute residual blocks again in the backward pass: less memory, more time", resume=True, results=False),
         "SYNC_BN": Option(True, None, "batch statistics over all ranks"),
         "WORKERS": Option(4, between(0, 256), "loader processes per rank", resume=True, results=False),
         "THREADS": Option(0, between(0, 1024), "CPU threads of a rank; 0: torch's choice", resume=True, results=False),

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 ALL_AREAS = ((0.0, 1e5**2),)
+OKS_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # to the bit those of pycocotools
 
 
 @dataclass(frozen=True)
@@ -11,11 +14,12 @@ class Evaluator:
     """A benchmark's rules.
 
     Attributes:
-        scores: names in order: AP or AR, percent of the OKS (none: mean of ten), M or L (none: all areas).
+        scores: names in order: AP or AR, percent of the OKS (none: mean over the thresholds), M or L (none: all areas).
         areas: ranges of all, M and L, in square pixels.
         bands: whether AP is also given by crowd index.
         box_areas: whether a person's area is 0.53 · width · height of the box, whatever area the file has.
         max_detections: of an image that count, best first.
+        thresholds: of the OKS from which on a detection is right.
     """
 
     scores: Sequence[str]
@@ -23,6 +27,12 @@ class Evaluator:
     bands: bool = False
     box_areas: bool = False
     max_detections: int = 20
+    thresholds: Sequence[float] = OKS_THRESHOLDS
+
+    def area_limits(self, area: str) -> str:
+        """Return the range of the areas M or L in words."""
+        low, high = self.areas[("", "M", "L").index(area)]
+        return f"above {low**0.5:g}²" if high == ALL_AREAS[0][1] else f"from {low**0.5:g}² to {high**0.5:g}²"
 
 
 EVALUATORS = {

@@ -1,17 +1,12 @@
 """Batches in, poses out: network, merges, decode. The decode of one batch runs during the next forward pass."""
 
 import os
-import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.images import normalize
@@ -20,6 +15,7 @@ from coupled_embedding.data.test_dataset import TestBatch
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
@@ -27,24 +23,6 @@ from coupled_embedding.utils.errors import UserError
 
 # maps, and a function that waits until they are in the host's memory
 Transfer = tuple[MergedMaps, Callable[[], object]]
-
-
-@dataclass
-class StageTimes:
-    """Seconds spent in each stage of inference, and the number of images."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    images: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the block's time to a stage."""
-        start = time.perf_counter()
-        with record_function(stage):
-            yield
-        with self.lock:
-            self.seconds[stage] += time.perf_counter() - start
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from coupled_embedding.data.test_dataset import (
     drop_extreme_aspect,
     group_by_shape,
 )
-from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions, StageTimes
+from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.evaluation import (
     GroundTruth,
     Scores,

@@ -1,5 +1,8 @@
 """A network on its device, and what a training step calls on several ranks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -7,19 +10,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.recompute import recompute_blocks
 from coupled_embedding.networks.sync_batch_norm import synchronize_batch_norm
 from coupled_embedding.utils.distributed import DistEnv
 
 
-def place(network: PoseNetwork, env: DistEnv, channels_last: bool, sync_bn: bool = False) -> PoseNetwork:
+def place(
+    network: PoseNetwork, env: DistEnv, channels_last: bool, sync_bn: bool = False, recompute: bool = False
+) -> PoseNetwork:
     """Move a network to this rank's device.
 
     Args:
         channels_last: its memory format.
         sync_bn: whether batch statistics are those of all ranks.
+        recompute: whether residual blocks are computed again in the backward pass.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(env.device, memory_format=layout)  # type: ignore[call-overload]
+    if recompute:
+        recompute_blocks(network)
     if env.world_size > 1 and sync_bn:
         # in the gradients' group its messages would wait for theirs
         group = dist.new_group()
@@ -56,3 +65,14 @@ def distribute(network: PoseNetwork, env: DistEnv, compiled_images: int = 0) -> 
     devices = [env.device] if env.device.type == "cuda" else None
     # buffers differ without synchronized batch norm only; then `broadcast_buffers` copies them where they are used
     return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+
+@contextmanager
+def tuned_convolutions(on: bool) -> Iterator[None]:
+    """Let cuDNN try its algorithms on each new shape and keep the fastest: for training, whose shapes stay the same."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,7 +1,7 @@
 """The training loop, from top to bottom."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from coupled_embedding.engine.invalid_images import InvalidImages
 from coupled_embedding.engine.logger import Logger
 from coupled_embedding.engine.metrics import Meter
 from coupled_embedding.engine.nonfinite import NonFiniteGuard, nan_if_nonfinite
+from coupled_embedding.engine.parallel import tuned_convolutions
 from coupled_embedding.engine.signals import StopSignal
 from coupled_embedding.engine.state import TrainState
 from coupled_embedding.losses.criterion import PoseCriterion
@@ -268,17 +269,6 @@ def validate(run: TrainRun, logger: Logger, stop: StopSignal) -> None:
         logger.info(f"epoch {epoch}: {run.val_split} {name} {main:.4f}{' (best so far)' if is_best else ''}")
     state.validation_pending = False
     run.checkpointer.save(run.metrics)
-
-
-@contextmanager
-def tuned_convolutions(on: bool) -> Iterator[None]:
-    """Let cuDNN try its algorithms on each new shape and keep the fastest: for training, whose shapes stay the same."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = on
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def bare_steps(run: TrainRun, count: int) -> Iterator[int]:

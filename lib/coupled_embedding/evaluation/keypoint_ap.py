@@ -59,8 +59,6 @@ class Scores:
 
 
 _REASONS = {
-    "M": "no person that counts has an area from 32² to 96² pixels",
-    "L": "no person that counts has an area above 96² pixels",
     "easy": "no person counts in images of a crowd index below 0.2",
     "medium": "no person counts in images of a crowd index from 0.2 to 0.8",
     "hard": "no person counts in images of a crowd index from 0.8",
@@ -116,10 +114,7 @@ def score_results(
         raise UserError(f"unknown OKS backend '{backend}'; there are {', '.join(OKS_BACKENDS)}")
     if backend == "crowdposetools" and schema.evaluator != "crowdpose":
         raise UserError(f"OKS backend 'crowdposetools' scores by CrowdPose's rules, not '{schema.evaluator}'")
-    rules = EVALUATORS.get(schema.evaluator)
-    if not rules:
-        known = ", ".join(EVALUATORS)
-        raise UserError(f"schema '{schema.name}': unknown evaluator '{schema.evaluator}'; there are {known}")
+    rules = _rules(schema)
     if not truth.annotated:
         raise DatasetError(
             f"{truth.path}: the file has no 'annotations' (the benchmark does not publish those of its test images): "
@@ -130,41 +125,54 @@ def score_results(
     if backend == "crowdposetools" and detections.image_ids and truth.image_ids:
         values = _from_crowdposetools(crowdposetools_scores(truth, detections, schema.sigmas))
     else:
-        values = _values(
-            rules, build_backend(backend, truth, detections, schema.sigmas, rules.max_detections), truth.images
-        )
-    return Scores(values, why_undefined(values, truth))
+        values = _values(rules, build_backend(backend, truth, detections, schema.sigmas, rules), truth.images)
+    return Scores(values, why_undefined(values, truth, rules))
 
 
-def why_undefined(values: Mapping[str, float], truth: GroundTruth) -> dict[str, str]:
+def why_undefined(
+    values: Mapping[str, float], truth: GroundTruth, rules: Evaluator = EVALUATORS["coco"]
+) -> dict[str, str]:
     """Return for each score that is NaN why it is."""
     undefined = [name for name, value in values.items() if math.isnan(value)]
     general = truth.reason_undefined() if undefined else ""
     if all(index is None for index in truth.images.values()):
         general = general or "the annotation file has no crowdIndex"
-    return {name: general or _REASONS.get(name.rpartition("_")[2], "no person counts") for name in undefined}
+    return {name: general or _reason(name.rpartition("_")[2], rules) for name in undefined}
+
+
+def _reason(subset: str, rules: Evaluator) -> str:
+    if subset in ("M", "L"):
+        return f"no person that counts has an area {rules.area_limits(subset)} pixels"
+    return _REASONS.get(subset, "no person counts")
+
+
+def _rules(schema: KeypointSchema) -> Evaluator:
+    if schema.evaluator not in EVALUATORS:
+        known = ", ".join(EVALUATORS)
+        raise UserError(f"schema '{schema.name}': unknown evaluator '{schema.evaluator}'; there are {known}")
+    return EVALUATORS[schema.evaluator]
 
 
 def _values(rules: Evaluator, match: Backend, images: dict[int, float | None]) -> dict[str, float]:
     curves = match(list(images), rules.areas)
-    values = {name: _score(name, curves) for name in rules.scores}
+    values = {name: _score(name, curves, rules.thresholds) for name in rules.scores}
     for band, ids in crowd_bands(images).items() if rules.bands else ():
-        values[f"AP_{band}"] = _ap(match, ids)
+        values[f"AP_{band}"] = _ap(match, ids, rules)
     return values
 
 
-def _score(name: str, curves: Curves) -> float:
+def _score(name: str, curves: Curves, thresholds: Sequence[float]) -> float:
     """Return a score by name, see `Evaluator.scores`."""
     stem, _, area = name.partition("_")
     values = (curves.precision if stem.startswith("AP") else curves.recall)[..., ("", "M", "L").index(area)]
     if stem[2:]:
-        values = values[int(stem[2:]) / 100 == np.linspace(0.5, 0.95, 10)]
+        values = values[np.isclose(thresholds, int(stem[2:]) / 100)]
     counted = values[values > -1]
     return float(np.mean(counted)) if counted.size else math.nan
 
 
-def _ap(match: Backend, image_ids: Sequence[int]) -> float:
-    return _score("AP", match(image_ids, ALL_AREAS)) if image_ids else math.nan
+def _ap(match: Backend, image_ids: Sequence[int], rules: Evaluator) -> float:
+    return _score("AP", match(image_ids, ALL_AREAS), rules.thresholds) if image_ids else math.nan
 
 
 def ap_of_groups(
@@ -183,8 +191,9 @@ def ap_of_groups(
     Raises:
         DatasetError: a result is malformed or not of this data set.
     """
-    match = build_backend(backend, truth, _filter_detections(results, truth, schema), schema.sigmas)
-    return [_ap(match, ids) for ids in groups]
+    rules = _rules(schema)
+    match = build_backend(backend, truth, _filter_detections(results, truth, schema), schema.sigmas, rules)
+    return [_ap(match, ids, rules) for ids in groups]
 
 
 def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coupled_embedding.data.evaluators import Evaluator
 from coupled_embedding.evaluation.ground_truth import PERSON, GroundTruth
 from coupled_embedding.evaluation.results import Detections
 from coupled_embedding.utils.errors import UserError
@@ -30,8 +31,8 @@ class Curves:
     """The result of matching, -1 where no person counts.
 
     Attributes:
-        precision: (10 OKS thresholds, 101 recalls, categories, area ranges).
-        recall: (10 OKS thresholds, categories, area ranges).
+        precision: (OKS thresholds, 101 recalls, categories, area ranges).
+        recall: (OKS thresholds, categories, area ranges).
     """
 
     precision: NDArray[np.float64]
@@ -43,9 +44,9 @@ Backend = Callable[[Sequence[int], Areas], Curves]  # of image ids
 
 
 def build_backend(
-    name: str, truth: GroundTruth, detections: Detections, sigmas: ArrayLike, max_detections: int = 20
+    name: str, truth: GroundTruth, detections: Detections, sigmas: ArrayLike, rules: Evaluator
 ) -> Backend:
-    """Return the function that matches people, with the program ``"fast"``, or else ``"pycocotools"``.
+    """Return the function that matches people by some rules, with the program ``"fast"``, or else ``"pycocotools"``.
 
     Raises:
         UserError: the program is not installed.
@@ -70,8 +71,9 @@ def build_backend(
             evaluator = eval_class(true_people, people, "keypoints")
             params = evaluator.params
             # curves depend on the order of equal scores: all programs go by the image's number
-            params.imgIds, params.catIds, params.maxDets = sorted(set(image_ids)), [PERSON], [max_detections]
+            params.imgIds, params.catIds, params.maxDets = sorted(set(image_ids)), [PERSON], [rules.max_detections]
             params.areaRng, params.areaRngLbl = [list(limits) for limits in areas], [str(limits) for limits in areas]
+            params.iouThrs = np.array(rules.thresholds)
             params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
             evaluator.evaluate()
             evaluator.accumulate()

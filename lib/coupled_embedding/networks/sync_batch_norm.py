@@ -30,7 +30,6 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
         output, mean, var, count = _Normalize.apply(
             input, self.weight, self.bias, self.eps, self.group_name, self.group_size
@@ -39,7 +38,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             unbiased = var * (count / (count - 1).clamp_min(1))
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-            self.num_batches_tracked.add_(1)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
         return output
 
 
