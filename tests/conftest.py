@@ -1,12 +1,14 @@
-"""Folders with recorded numbers and real images, and the rule that CI skips nothing it could run."""
+"""Folders with recorded numbers and real images; who sees GPUs; the rule that CI skips nothing it could run."""
 
 import importlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from yacs.config import CfgNode
 
 from coupled_embedding.config import load_config
@@ -32,6 +34,31 @@ REFERENCE_CASES = {
 }
 # the only reasons for which CI may skip
 SKIPS_ALLOWED_IN_CI = ("needs a GPU", "needs crowdposetools")
+
+
+def selects_gpu_tests_only(expression: str) -> bool:
+    """Return whether a -m expression such as "gpu and not slow" selects GPU tests and no others.
+
+    One with parentheses is taken for one that does not.
+    """
+    alternatives = re.split(r"\bor\b", expression)
+    return "(" not in expression and all(re.search(r"(?<!not )\bgpu\b", part) for part in alternatives)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # before CUDA starts, and for the processes that tests start; all other tests expect the CPU
+    if not selects_gpu_tests_only(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for item in items:
+        mark = item.get_closest_marker("gpu")
+        ranks = mark.kwargs.get("ranks", 1) if mark else 0
+        if ranks > found:
+            needed = "needs a GPU" if ranks == 1 else f"needs a GPU for each of {ranks} ranks"
+            item.add_marker(pytest.mark.skip(f"{needed}, and -m gpu to see it"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

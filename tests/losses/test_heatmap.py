@@ -214,7 +214,7 @@ def test_gradients_scale_with_the_loss():
         torch.testing.assert_close(own, 3 * wanted)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("focal", [True, False])
 @pytest.mark.parametrize("adapted", [True, False])
 def test_a_gpu_gives_the_same_numbers(focal, adapted):
