@@ -20,6 +20,7 @@ from coupled_embedding.engine.checkpointer import list_checkpoints
 from coupled_embedding.engine.run_folder import earlier_ends
 from coupled_embedding.engine.train import train
 from coupled_embedding.utils.cli import add_run_options, command
+from coupled_embedding.utils.cores import limit_threads
 from coupled_embedding.utils.distributed import process_group, relaunch_with_ranks, run_on_rank0
 from coupled_embedding.zoo.markdown import percent
 from coupled_embedding.zoo.records import record_of_training, write_record
@@ -69,6 +70,8 @@ def main() -> None:
         if env.is_rank0 and spec.warning:
             print(spec.warning, flush=True)
         run_on_rank0(lambda: render_missing(cfg, {cfg.DATASET.TRAIN, cfg.DATASET.VAL}), env)
+        if env.device.type == "cpu" and env.world_size == 1 and not cfg.TRAIN.THREADS and (limited := limit_threads()):
+            print(limited, flush=True)
         if args.profile:
             report = profile_training(build_train_run(cfg, env))
             if env.is_rank0:

@@ -133,7 +133,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "RECOMPUTE": Option(False, None, "compute residual blocks again in the backward pass: less memory, more time", resume=True, results=False),
         "SYNC_BN": Option(True, None, "batch statistics over all ranks"),
         "WORKERS": Option(4, between(0, 256), "loader processes per rank", resume=True, results=False),
-        "THREADS": Option(0, between(0, 1024), "CPU threads of a rank; 0: torch's choice", resume=True, results=False),
+        "THREADS": Option(0, between(0, 1024), "CPU threads of a rank; 0: torch's choice, or fewer where other programs keep cores busy", resume=True, results=False),
         "LOG_EVERY": Option(50, at_least(1), "steps between log lines", resume=True, results=False),
         "VISUALIZE_EVERY": Option(1000, at_least(0), "steps between images in TensorBoard; 0: none", resume=True, results=False),
         "EVAL_EVERY": Option(5, at_least(0), "epochs between validations; 0: only after the last"),

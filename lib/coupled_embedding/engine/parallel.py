@@ -1,7 +1,9 @@
 """A network on its device, and what a training step calls on several ranks."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,7 +66,9 @@ def distribute(network: PoseNetwork, env: DistEnv, compiled_images: int = 0) -> 
         return forward
     devices = [env.device] if env.device.type == "cuda" else None
     # buffers differ without synchronized batch norm only; then `broadcast_buffers` copies them where they are used
-    return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)
+    is_new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.13
+    options: dict[str, Any] = {"forward_sync_buffers" if is_new else "broadcast_buffers": False}
+    return DistributedDataParallel(forward, device_ids=devices, gradient_as_bucket_view=True, **options)
 
 
 @contextmanager
