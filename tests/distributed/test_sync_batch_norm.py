@@ -1,6 +1,8 @@
 """Batch norm over all ranks equals one process's over all images, waits for no device and compiles to one graph."""
 
 import copy
+import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from coupled_embedding.builders import build_model
+from coupled_embedding.builders import build_model, start_train_run
 from coupled_embedding.config import load_config
+from coupled_embedding.engine.train import train
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.sync_batch_norm import SyncBatchNorm2d, plain_batch_norm, synchronize_batch_norm
 from coupled_embedding.utils.distributed import process_group
@@ -120,6 +123,30 @@ def traced(file: str) -> tuple[int, int, list[str], dict[str, int]]:
 
 def test_a_network_stays_one_graph_and_never_waits(together: Together, tiny_file) -> None:
     assert together(2, traced, str(tiny_file)) == [(1, 0, ["SyncBatchNorm2d"], {})] * 2
+
+
+def compiled_training(file: str, compiled: bool) -> tuple[list[float], int, int]:
+    """The losses of a rank's training, the number of its graphs and of breaks in them."""
+    cfg = load_config(file, ["TRAIN.COMPILE", str(compiled), "NAME", f"compiled_{compiled}"])
+    # how a graph is made faster does not matter here
+    torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    with process_group("cpu") as env:
+        run = start_train_run(cfg, env)
+        train(run)
+        stats, breaks = torch._dynamo.utils.counters["stats"], torch._dynamo.utils.counters["graph_break"]
+        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss/total"] for line in lines], stats["unique_graphs"], sum(breaks.values())
+
+
+@pytest.mark.slow
+def test_ranks_train_with_one_compiled_graph(together: Together, tiny, as_file) -> None:
+    options = ("TRAIN.LOG_EVERY", "1", "TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EPOCHS", "1", "DATASET.VAL", "''")
+    file = as_file(tiny("ranks", *options, "TRAIN.VISUALIZE_EVERY", "0"))
+    eager = together(2, compiled_training, file, False)
+    for (losses, graphs, breaks), (expected, *_) in zip(together(2, compiled_training, file, True), eager, strict=True):
+        assert (graphs, breaks) == (1, 0)
+        assert len(losses) == 3
+        assert losses == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_network_is_converted_there_and_back(tiny_file) -> None:
