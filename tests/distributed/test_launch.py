@@ -133,16 +133,29 @@ def test_a_rank_that_aborts_for_anothers_bug_is_not_blamed(launched) -> None:
 
 @pytest.fixture
 def heeded() -> Iterator[None]:
-    """A shell starts its background jobs with SIGINT ignored, which ranks then do too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and ranks then ignore them too."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# not before both run: Python prints a traceback of its own if SIGINT comes while it imports
+SIGNALLING = """begun = Path(os.environ["COUPLED_EMBEDDING_REPORTS"], "begun")
+    if rank == 0:
+        begun.touch()
+    else:
+        while not begun.exists():
+            pass
+        os.kill(os.getppid(), NUMBER)
+    signal.pause()"""
 
 
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_to_the_launcher_ends_all_ranks(launched, number, code) -> None:
-    found, printed = launched(f"if rank == 1: os.kill(os.getppid(), {int(number)})\n    signal.pause()", patient=False)
+    found, printed = launched(SIGNALLING.replace("NUMBER", str(int(number))), patient=False)
     assert found == code
     assert printed in (
         f"stopped by {number.name}\n",
