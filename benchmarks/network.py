@@ -45,7 +45,7 @@ from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_res
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.decode.reference import decode_reference
-from coupled_embedding.engine.parallel import distribute, place
+from coupled_embedding.engine.parallel import distribute, place, tuned_convolutions
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork, build_on_meta
 from coupled_embedding.utils.distributed import DistEnv, process_group
 from coupled_embedding.zoo.cost import forward_gflop
@@ -303,14 +303,15 @@ def timed(build: Callable[[], Callable[[], Value]], runs: int) -> Timing:
     torch.cuda.empty_cache()
     function = build()
     first = on_host(function())
-    for _ in range(3 if on_gpu else 0):  # until graphs are recorded
-        function()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    start = clock()
-    for _ in range(runs):
-        function()
-    milliseconds = 1000 * (clock() - start) / runs
+    with tuned_convolutions(True):  # as training does
+        for _ in range(3 if on_gpu else 0):  # until graphs are recorded
+            function()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        start = clock()
+        for _ in range(runs):
+            function()
+        milliseconds = 1000 * (clock() - start) / runs
     return Timing(milliseconds, first, round(torch.cuda.max_memory_allocated() / 1e6, 1) if on_gpu else None)
 
 
@@ -325,6 +326,9 @@ def time_ours(case: Case, way: Way, runs: int) -> Timing:
         build = our_training if case.task == "train" else our_test
         return timed(partial(build, case, way, DistEnv(0, 1, DEVICE)), runs)
     # where the ranks meet; it ends with this call
+    torch._dynamo.reset()
+    gc.collect()
+    torch.cuda.empty_cache()  # for the ranks
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     told = mp.get_context("spawn").SimpleQueue()
     mp.spawn(time_rank, (store.port, told, case, way, runs), way.ranks)

@@ -16,6 +16,7 @@ from synthetic_crowd import CrowdSettings, write_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(os.environ.get("CE_REFERENCE", CHECKOUT.parent / "shared" / "reference"))
+REAL = Path(os.environ.get("CE_REAL", CHECKOUT.parent / "shared" / "real"))
 IMAGES = Path(os.environ.get("CE_PHOTOS", CHECKOUT.parent / "shared" / "photos"))
 
 # a test that takes one of these arguments runs once for every file found in the reference folder
@@ -103,6 +104,12 @@ def reference_dir() -> Path:
 @pytest.fixture(scope="session")
 def images_dir() -> Path:
     return _folder(IMAGES, "CE_PHOTOS")
+
+
+@pytest.fixture(scope="session")
+def real_dir() -> Path:
+    """Converted weights with their recorded outputs, and real training images."""
+    return _folder(REAL, "CE_REAL")
 
 
 @pytest.fixture(scope="session")

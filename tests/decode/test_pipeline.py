@@ -209,7 +209,8 @@ def test_the_image_channels_arrive_in_the_order_that_the_network_knows():
 @pytest.mark.parametrize(("flip", "scales"), [(True, (1.0,)), (False, (1.0,)), (True, (1.0, 0.5))])
 def test_a_batch_comes_from_a_gpu_without_waiting(host_traffic, flip, scales, monkeypatch):
     events = []
-    monkeypatch.setattr(torch.cuda, "Event", lambda: events.append(mock.Mock()) or events[-1])
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: events.append(mock.Mock()) or events[-1])
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     # maps without values: neither the number of people nor where they are can change what is copied
     options = PipelineOptions((1, 0, 2), DecodeOptions((0, 1, 2)), flip, scales)
     with host_traffic.fake_cuda() as device:
@@ -224,7 +225,7 @@ def test_a_batch_comes_from_a_gpu_without_waiting(host_traffic, flip, scales, mo
             with host_traffic.HostTraffic() as traffic:
                 maps, wait = on_device.start_transfer()
             assert traffic.seen == {}
-            assert events[-1].method_calls == [mock.call.record()]
+            assert events[-1].method_calls == [mock.call.record(f"stream of {device}")]
             wait()
             assert events[-1].method_calls[1:] == [mock.call.synchronize()]
             assert on_device.heatmaps.device == device

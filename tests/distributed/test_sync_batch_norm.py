@@ -50,11 +50,13 @@ def passes(norm: nn.Module, images: Tensor, slopes: Tensor) -> dict[str, Tensor]
     return {"output": outputs[0].detach(), "gradient": images.grad}
 
 
-def normalized(counts: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def normalized(counts: list[int], native: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What this rank has by image, and what all ranks share; `counts` are the ranks' images."""
+    if native:
+        like_cudas_kernels()
     with process_group("cpu") as env:
         module = nn.Sequential(filled_norm())
-        synchronize_batch_norm(module, dist.new_group().group_name, env.world_size)
+        synchronize_batch_norm(module, dist.new_group().group_name, env.world_size, native)
         first = sum(counts[: env.rank])
         images, slopes = (whole[first : first + counts[env.rank]].clone() for whole in images_and_slopes(sum(counts)))
         by_image = passes(module.train(), images, slopes)
@@ -64,11 +66,14 @@ def normalized(counts: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]
         return by_image, {**module.state_dict(), **gradients}
 
 
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("counts", [[3, 3], [1, 6], [4, 1, 2]], ids=str)
-def test_ranks_with_any_numbers_of_images_equal_one_process(together: Together, counts: list[int]) -> None:
+def test_ranks_with_any_numbers_of_images_equal_one_process(
+    together: Together, counts: list[int], native: bool
+) -> None:
     module = nn.Sequential(filled_norm())
     expected = passes(module.train(), *images_and_slopes(sum(counts)))
-    ranks = together(len(counts), normalized, counts)
+    ranks = together(len(counts), normalized, counts, native)
     for name, value in expected.items():
         found = torch.cat([by_image[name] for by_image, _ in ranks])
         assert (found - value).abs().max() <= 2e-14 * value.abs().max(), name
@@ -78,6 +83,44 @@ def test_ranks_with_any_numbers_of_images_equal_one_process(together: Together, 
             assert (shared[name] - value).abs().max() <= 2e-14 * value.abs().max(), name
         for name, parameter in module.named_parameters():
             assert (shared[f"{name}.grad"] - parameter.grad).abs().max() <= 1e-13 * parameter.grad.abs().max(), name
+
+
+def like_cudas_kernels() -> None:
+    """Replace CUDA's kernels for synchronized batch norm by their formulas."""
+
+    def over_pixels(x: Tensor) -> Tensor:
+        return x.sum((0, 2, 3))
+
+    def by_channel(x: Tensor) -> Tensor:
+        return x.view(1, -1, 1, 1)
+
+    def stats(x, eps):
+        var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        return mean, (var + eps).rsqrt()
+
+    def gather_stats_with_counts(x, means, inverses, running_mean, running_var, momentum, eps, counts):
+        share = (counts / counts.sum())[:, None]
+        mean = (share * means).sum(0)
+        var = (share * (inverses**-2 - eps + means**2)).sum(0) - mean**2
+        running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
+        running_var.copy_((1 - momentum) * running_var + momentum * var * counts.sum() / (counts.sum() - 1))
+        return mean, (var + eps).rsqrt()
+
+    def elemt(x, weight, bias, mean, inverse, eps):
+        return (x - by_channel(mean)) * by_channel(inverse * weight) + by_channel(bias)
+
+    def backward_reduce(grad, x, mean, inverse, weight, *wanted):
+        products = over_pixels(grad * (x - by_channel(mean)))
+        return over_pixels(grad), products, products * inverse, over_pixels(grad)
+
+    def backward_elemt(grad, x, mean, inverse, weight, sum_grad, sum_product, counts):
+        assert counts.dtype == torch.int32
+        centered = (x - by_channel(mean)) * by_channel(inverse**2 * sum_product / counts.sum())
+        return (grad - by_channel(sum_grad / counts.sum()) - centered) * by_channel(inverse * weight)
+
+    torch.batch_norm_stats, torch.batch_norm_elemt = stats, elemt
+    torch.batch_norm_gather_stats_with_counts = gather_stats_with_counts
+    torch.batch_norm_backward_reduce, torch.batch_norm_backward_elemt = backward_reduce, backward_elemt
 
 
 def half_precision() -> dict[str, Tensor]:

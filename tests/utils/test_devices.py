@@ -50,6 +50,9 @@ def test_the_reason_names_torch_and_driver(tmp_path, monkeypatch) -> None:
     assert why_no_gpu(driver).startswith(built + "the NVIDIA driver is 535.104.05: it may be too old for that CUDA")
     driver.write_text("something else")
     assert why_no_gpu(driver).startswith(built + "the NVIDIA driver is unknown")
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert why_no_gpu(driver) == f"torch {torch.__version__} was built for ROCm 6.4, and finds no GPU of that kind"
+    monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.version, "cuda", None)
     assert why_no_gpu(driver) == f"torch {torch.__version__} was built without CUDA"
 
@@ -70,10 +73,17 @@ def test_a_rank_without_a_gpu_of_its_own_is_an_error(gpu) -> None:
         ((12, 1), ("sm_90", "compute_90"), True),  # compiled when it is loaded
         ((9, 0), ("sm_90a",), True),
         ((9, 0), (), False),
+        ((12, 0), ("compute_90a",), False),
     ],
 )
 def test_kernels_run_on_their_own_generation_and_portable_code_on_later_ones(capability, built_for, runs) -> None:
     assert has_kernels(capability, built_for) is runs
+
+
+def test_names_of_rocms_architectures_are_not_read(gpu, monkeypatch) -> None:
+    gpu((9, 4), ("gfx90a", "gfx942"))
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert choose_device("", 0, 1) == GPU
 
 
 def test_a_gpu_without_kernels_is_an_error(gpu) -> None:

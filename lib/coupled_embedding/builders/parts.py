@@ -22,6 +22,7 @@ from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
+from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
@@ -106,8 +107,20 @@ def _hourglass(model: CfgNode) -> HourglassSettings:
     )
 
 
+def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
+    return MobileNetFPNSettings(
+        factor=model.MOBILENET_FACTOR,
+        batch_norm=model.MOBILENET_NORM == "batch",
+        same_padding=model.MOBILENET_PADDING == "same",
+    )
+
+
 # MODEL.BACKBONE -> its settings, by the options MODEL
-BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {"hrnet": _hrnet, "hourglass": _hourglass}
+BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {
+    "hrnet": _hrnet,
+    "hourglass": _hourglass,
+    "mobilenet_fpn": _mobilenet_fpn,
+}
 
 
 def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:

@@ -24,7 +24,7 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 # what is subtracted from and what divides the values 0..255 of red, green, blue
-PIXELS = {"imagenet": (MEAN, STD), "unit": ((0.0,) * 3, (255.0,) * 3)}
+PIXELS = {"imagenet": (MEAN, STD), "unit": ((0.0,) * 3, (255.0,) * 3), "symmetric": ((127.5,) * 3, (127.5,) * 3)}
 
 # reduction -> OpenCV's flag for decoding a JPEG that many times smaller
 REDUCED_FLAGS = {

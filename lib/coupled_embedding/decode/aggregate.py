@@ -64,8 +64,8 @@ class MergedMaps:
             return self, lambda: None
         heatmaps, tags = (maps.to("cpu", non_blocking=True) for maps in (self.heatmaps, self.tags))
         flipped = None if self.flipped_tags is None else self.flipped_tags.to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record()
+        arrived = torch.cuda.Event(blocking=True)  # or decode threads would keep a core each busy with waiting
+        arrived.record(torch.cuda.current_stream(self.heatmaps.device))
         return MergedMaps(heatmaps, tags, flipped, self.flip_index), arrived.synchronize
 
     def image(self, number: int) -> ImageMaps:

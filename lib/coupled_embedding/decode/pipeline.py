@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,8 +22,7 @@ from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
 from coupled_embedding.utils.errors import UserError
 
-# maps, and a function that waits until they are in the host's memory
-Transfer = tuple[MergedMaps, Callable[[], object]]
+Transfer = tuple[MergedMaps, Callable[[], object]]  # maps, and what waits until they are in the host's memory
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class InferencePipeline:
         times = times or StageTimes()
         pending: list[tuple[TestBatch, Future[list[list[Pose]]]]] = []
         source = iter(batches)
-        with ThreadPoolExecutor(max(1, self.threads)) as pool:
+        own_gpu = partial(torch.cuda.set_device, self.device) if self.device.type == "cuda" else None  # not the first
+        with ThreadPoolExecutor(max(1, self.threads), initializer=own_gpu) as pool:
             while True:
                 with times.measure("load"):
                     batch = next(source, None)

@@ -14,7 +14,7 @@ from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.recompute import recompute_blocks
 from coupled_embedding.networks.sync_batch_norm import synchronize_batch_norm
-from coupled_embedding.utils.distributed import DistEnv
+from coupled_embedding.utils.distributed import TIMEOUT, DistEnv
 
 
 def place(
@@ -33,9 +33,9 @@ def place(
         recompute_blocks(network)
     if env.world_size > 1 and sync_bn:
         # in the gradients' group its messages would wait for theirs
-        group = dist.new_group()
+        group = dist.new_group(timeout=TIMEOUT)
         assert isinstance(group, dist.ProcessGroup)
-        synchronize_batch_norm(network, group.group_name, env.world_size)
+        synchronize_batch_norm(network, group.group_name, env.world_size, native=env.device.type == "cuda")
     return network
 
 

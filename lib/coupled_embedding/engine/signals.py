@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from coupled_embedding.utils.distributed import DistEnv
+from coupled_embedding.utils.distributed import TIMEOUT, DistEnv
 from coupled_embedding.utils.errors import StoppedBySignal
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -36,7 +36,8 @@ class StopSignal:
         self._interruptible = False
         self._before: dict[signal.Signals, object] = {}
         # on the host, in a group of its own: a GPU has nothing to wait for
-        self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if env.world_size > 1 else None  # type: ignore[assignment]
+        group = dist.new_group(backend="gloo", timeout=TIMEOUT) if env.world_size > 1 else None
+        self._group = group if isinstance(group, dist.ProcessGroup) else None
         self._answer = torch.zeros((), dtype=torch.int64)
         self._question: dist.Work | None = None
 

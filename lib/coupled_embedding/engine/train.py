@@ -273,7 +273,7 @@ def validate(run: TrainRun, logger: Logger, stop: StopSignal) -> None:
 
 def bare_steps(run: TrainRun, count: int) -> Iterator[int]:
     """Do optimizer steps without log, validation or checkpoint; yield each step's number of images, of all ranks."""
-    with closing(run.open_loader(0, count)) as loader:
+    with closing(run.open_loader(0, count)) as loader, tuned_convolutions(True):
         for step in range(count):
             meter = Meter(run.env)
             forward_backward(run, loader, meter)

@@ -115,11 +115,11 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     tags = _size(weights, 0, "head.tms_pred_layers.weight")
     fed, width = (_size(weights, place, "head.deconv_layers.0.weight") for place in (0, 1))
     higher = "head.hms_pred_layers.0.weight" in weights
-    stacks = _numbers(weights, "backbone.outs.")
+    stacks, trunk = (_numbers(weights, f"backbone.{part}.") for part in ("outs", "trunk"))
     modules = [_numbers(weights, f"backbone.stage{stage}.") for stage in (2, 3, 4)]
     return {
         JOINTS: joints,
-        "MODEL.BACKBONE": "hrnet" if modules[0] else "hourglass" if stacks else None,
+        "MODEL.BACKBONE": "hrnet" if modules[0] else "hourglass" if stacks else "mobilenet_fpn" if trunk else None,
         "MODEL.HEAD": None if joints is None else "higher" if higher else "plain",
         "MODEL.TAG_DIM": tags // joints if joints and tags and not tags % joints else None,
         MAPS: _size(weights, 0, _HOURGLASS_MAPS),

@@ -22,7 +22,9 @@ class _Recomputed(nn.Module):
         """Return the block's output."""
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x)
-        output: Tensor = checkpoint(super().forward, x, use_reentrant=False, context_fn=partial(_contexts, self))
+        output: Tensor = checkpoint(
+            super().forward, x, use_reentrant=False, context_fn=partial(_contexts, self), preserve_rng_state=False
+        )
         return output
 
 

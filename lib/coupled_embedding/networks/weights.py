@@ -19,6 +19,7 @@ from coupled_embedding.networks.mismatch import (
     fitting_config,
     misfits,
 )
+from coupled_embedding.networks.mobilenet_fpn import MobileNetFPN
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
 from coupled_embedding.networks.torch_files import read_weight_file
@@ -100,10 +101,11 @@ def _own_schema(content: Mapping[str, Any], path: str | Path) -> KeypointSchema 
 
 
 def load_backbone(network: PoseNetwork, path: str | Path, notes: list[str] | None = None) -> list[str]:
-    """Load an ImageNet-trained HRNet into the backbone; its names may begin with ``backbone.``.
+    """Load pretrained weights into the backbone; their names may begin with ``backbone.``.
 
     Returns:
-        The file's keys that are not used: classification layers and the last fusion's lower branches.
+        The file's keys that are not used: of an ImageNet-trained HRNet classification layers and the last fusion's
+        lower branches, of MoveNet MultiPose its heads.
 
     Raises:
         CheckpointError: the file is missing or any other key does not fit.
@@ -113,6 +115,10 @@ def load_backbone(network: PoseNetwork, path: str | Path, notes: list[str] | Non
         raise CheckpointError(f"{path}: is a whole network, not a backbone; MODEL.INIT_FROM starts from such a file")
     if not weights.keys() & own.keys():
         weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
+    if isinstance(network.backbone, MobileNetFPN):
+        adapted, left = network.backbone.adapt_pretrained(weights)
+        load_strictly(network.backbone, adapted, path)
+        return left
     last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
     classification = r"(incre_modules|downsamp_modules|final_layer|classifier)\."
     unused = re.compile(rf"{classification}|stage4\.{last}\.fuse_layers\.[123]\.")

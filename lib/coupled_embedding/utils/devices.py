@@ -37,7 +37,7 @@ def choose_device(name: str, local_rank: int, ranks: int) -> torch.device:
         )
     device = torch.device("cuda", local_rank)
     capability, built_for = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
-    if not has_kernels(capability, built_for):
+    if not torch.version.hip and not has_kernels(capability, built_for):
         raise UserError(
             f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} (sm_{capability[0]}"
             f"{capability[1]}), only for {', '.join(built_for)}; install a torch built for an older CUDA "
@@ -48,6 +48,8 @@ def choose_device(name: str, local_rank: int, ranks: int) -> torch.device:
 
 def why_no_gpu(driver: Path = _DRIVER) -> str:
     """Return what torch was built for and which driver there is; ``driver`` is the kernel module's own file."""
+    if torch.version.hip:
+        return f"torch {torch.__version__} was built for ROCm {torch.version.hip}, and finds no GPU of that kind"
     if not torch.version.cuda:
         return f"torch {torch.__version__} was built without CUDA"
     built = f"torch {torch.__version__} was built for CUDA {torch.version.cuda}"
@@ -64,12 +66,13 @@ def why_no_gpu(driver: Path = _DRIVER) -> str:
 def has_kernels(capability: tuple[int, int], built_for: Iterable[str]) -> bool:
     """Whether a GPU of this compute capability runs kernels built for architectures such as ``"sm_90"``.
 
-    Machine code runs on its own major version, from its own minor version on; ``"compute_90"`` on anything newer.
+    Machine code runs on its own major version, from its own minor version on; ``"compute_90"`` on anything newer, but
+    ``"compute_90a"`` on its own version only.
     """
     for name in built_for:
         kind, _, digits = name.partition("_")
         major, minor = divmod(int(re.sub(r"\D", "", digits)), 10)
-        if (kind == "compute" or major == capability[0]) and (major, minor) <= capability:
+        if ((kind == "compute" and digits.isdigit()) or major == capability[0]) and (major, minor) <= capability:
             return True
     return False
 

@@ -64,15 +64,18 @@ def process_group(device: str = "") -> Iterator[DistEnv]:
         torch.cuda.set_device(chosen)
     if size > 1:
         _connect(rank, size, chosen, restarts)
+    has_failed = False
     try:
         # each machine's torchrun counts its own failures only, yet all processes must agree on what to do
         restarts = max(gather(restarts, DistEnv(rank, size, chosen)))
         yield DistEnv(rank, size, chosen, restarts, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     except (Exception, KeyboardInterrupt) as error:
         leave_report(error)  # now: the others fail as soon as this process leaves the group
+        has_failed = True
         raise
     finally:
-        if size > 1:
+        # NCCL would wait for ranks that wait for this one; they notice when the process ends
+        if size > 1 and not (has_failed and chosen.type == "cuda"):
             dist.destroy_process_group()
 
 
