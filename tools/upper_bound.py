@@ -60,8 +60,8 @@ def main() -> None:
     strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
     rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}
     choices = {
-        "maps and tags, all candidates": replace(options, peaks=replace(options.peaks, limit=UNLIMITED)),
-        f"maps and tags, {options.peaks.limit} candidates": options,
+        "maps and tags, all candidates": replace(options, peaks=replace(options.peaks, max_candidates=UNLIMITED)),
+        f"maps and tags, {options.peaks.max_candidates} candidates": options,
     }
     for label, chosen in choices.items():
         progress = tqdm(records, desc=label, unit="image")

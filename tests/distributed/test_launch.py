@@ -60,7 +60,8 @@ def launched(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.M
 
 def test_what_all_ranks_print_and_end_with_stays(tmp_path, capfd) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import os, sys\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'], sys.argv[1:], __name__)\n")
+    line = "{os.environ['RANK']} {os.environ['WORLD_SIZE']} {sys.argv[1:]} {__name__}"
+    script.write_text(f'import os, sys\nsys.stdout.write(f"{line}\\n")\n')  # at once: the ranks share their output
     assert launch(2, [str(script), "--option", "a b"]) == 0
     printed = capfd.readouterr()
     assert sorted(printed.out.splitlines()) == [f"{rank} 2 ['--option', 'a b'] __main__" for rank in (0, 1)]

@@ -147,25 +147,21 @@ def test_statistics_of_half_precision_are_those_of_its_values_in_full(together: 
         assert torch.allclose(first[name], module.state_dict()[name], rtol=2e-6), name
 
 
-def traced(file: str) -> tuple[int, int, list[str], dict[str, int]]:
-    """Graphs and breaks of a network as it trains, its layers' kinds, and what its forward pass waits for on a GPU."""
+def waits_on_a_gpu(file: str) -> dict[str, int]:
+    """What a network's forward pass in training waits for on a GPU."""
     with process_group("cpu") as env:
         cfg, group = load_config(file), dist.new_group().group_name
-        network = build_model(cfg, 14).train()
-        synchronize_batch_norm(network, group, env.world_size)
-        found = torch._dynamo.explain(network)(torch.zeros(2, 3, 64, 64))
-        kinds = sorted({type(m).__name__ for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)})
         with host_traffic.fake_cuda() as device, device:
-            on_gpu = build_model(cfg, 14).train()
-            synchronize_batch_norm(on_gpu, group, env.world_size)
+            network = build_model(cfg, 14).train()
+            synchronize_batch_norm(network, group, env.world_size)
             images = torch.zeros(2, 3, 64, 64)
             with host_traffic.HostTraffic() as traffic:
-                on_gpu(images)
-        return found.graph_count, found.graph_break_count, kinds, dict(traffic.seen)
+                network(images)
+        return dict(traffic.seen)
 
 
-def test_a_network_stays_one_graph_and_never_waits(together: Together, tiny_file) -> None:
-    assert together(2, traced, str(tiny_file)) == [(1, 0, ["SyncBatchNorm2d"], {})] * 2
+def test_a_network_never_waits(together: Together, tiny_file) -> None:
+    assert together(2, waits_on_a_gpu, str(tiny_file)) == [{}] * 2
 
 
 def compiled_training(file: str, compiled: bool) -> tuple[list[float], int, int]:
@@ -184,7 +180,9 @@ def compiled_training(file: str, compiled: bool) -> tuple[list[float], int, int]
 @pytest.mark.slow
 def test_ranks_train_with_one_compiled_graph(together: Together, tiny, as_file) -> None:
     options = ("TRAIN.LOG_EVERY", "1", "TRAIN.IMAGES_PER_GPU", "2", "TRAIN.EPOCHS", "1", "DATASET.VAL", "''")
-    file = as_file(tiny("ranks", *options, "TRAIN.VISUALIZE_EVERY", "0"))
+    # fewer layers than HRNet's
+    small = ("MODEL.BACKBONE", "mobilenet_fpn", "MODEL.MOBILENET_FACTOR", "0.25", "MODEL.MOBILENET_NORM", "batch")
+    file = as_file(tiny("ranks", *options, *small, "MODEL.HEAD", "plain", "TRAIN.VISUALIZE_EVERY", "0"))
     eager = together(2, compiled_training, file, False)
     for (losses, graphs, breaks), (expected, *_) in zip(together(2, compiled_training, file, True), eager, strict=True):
         assert (graphs, breaks) == (1, 0)

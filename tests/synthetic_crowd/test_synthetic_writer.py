@@ -94,7 +94,7 @@ def test_a_strange_annotation_file_is_not_overwritten(tmp_path):
     target = tmp_path / "json" / "synthetic_val.json"
     target.parent.mkdir()
     target.write_text("notes")
-    with pytest.raises(DatasetError, match="no annotation file"):
+    with pytest.raises(DatasetError, match="not an annotation file"):
         write_dataset(tmp_path, "val", SMALL, 0, 1)
     assert target.read_text() == "notes"
 

@@ -107,7 +107,7 @@ def test_records_say_that_the_split_of_the_results_chose_the_checkpoint(tiny, sa
     records = [record_of_test(spec, info, HERE, weights, "test", 5, {}, 1) for weights in (best, last)]
     trained = record_of_training(spec, info, HERE, {}, 1, False)
     assert [record.notes for record in (*records, trained)] == ["selected on test", "", "selected on test"]
-    assert "| train → best by test → test (selected on test) |" in records_table(records[:1])
+    assert "| train → best on test → test (selected on test) |" in records_table(records[:1])
     assert records[0].protocol.kind == "selected on the tested split"
 
 

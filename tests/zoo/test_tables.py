@@ -122,7 +122,7 @@ def test_all_our_scores_are_listed_with_their_origin():
     assert row[:6] == [f"`{MODEL}`", "train → best on val → test", "AP 70.0", "8000", "1", "0123456789"]
     assert row[6:] == ["8 x some GPU", "0.00", "2026-11-20"]
     chosen = replace(record(protocol=("trainval", "test", "test")), notes="selected on test")
-    assert cells(all_tables(CARDS, [chosen])["ours"], MODEL)[1] == "trainval → best by test → test (selected on test)"
+    assert cells(all_tables(CARDS, [chosen])["ours"], MODEL)[1] == "trainval → best on test → test (selected on test)"
     assert all_tables(CARDS, [replace(chosen, kind="train")])["ours"].startswith("None yet")
 
 

@@ -205,7 +205,7 @@ def initialize(
             raise CheckpointError(f"{option}: {path} is missing{_MISSING[option]}")
         if option == "MODEL.PRETRAINED":
             unused = load_backbone(network, path, notes)
-            done = f"backbone from {path} ({len(unused)} classification and lower-branch tensors not used)"
+            done = f"backbone from {path} ({len(unused)} tensors not used: classification, lower branches or heads)"
         else:
             reinitialized = load_other_joints(network, schema, path, init_schema, notes)
             done = f"weights from {path}; reinitialized head channels: {', '.join(reinitialized) or 'none'}"

@@ -46,7 +46,7 @@ class Protocol:
         return "validated" if self.selected_on else "last weights"
 
     def __str__(self) -> str:
-        chosen = {None: "unknown choice", "": "last weights"}.get(self.selected_on, f"best by {self.selected_on}")
+        chosen = {None: "unknown choice", "": "last weights"}.get(self.selected_on, f"best on {self.selected_on}")
         return f"{self.trained_on or 'unknown training'} → {chosen} → {self.tested_on}"
 
 

@@ -17,7 +17,7 @@ _SECTION = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _OURS = {
     "coco": (
         ("ours, test-dev", "test-dev2017", VALIDATED),
-        ("ours, val2017, best by it", "val2017", VALIDATED),
+        ("ours, val2017, best on it", "val2017", VALIDATED),
         ("ours, test-dev, float32", "test-dev2017", PAPER),
         ("ours, val2017, float32", "val2017", PAPER),
     ),
