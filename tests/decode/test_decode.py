@@ -12,7 +12,7 @@ from coupled_embedding.config import load_config
 from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.decode.aggregate import ImageMaps
-from coupled_embedding.decode.decode import decode
+from coupled_embedding.decode.decode import check_finite, decode
 from coupled_embedding.decode.fast.views import TagView
 from coupled_embedding.decode.options import PRESETS, DecodeOptions, PeakOptions, with_preset
 from coupled_embedding.decode.reference import decode_reference, upsample
@@ -319,3 +319,15 @@ def test_the_config_may_name_another_grouping_order():
     for wrong in (names[1:], [*names[1:], "nose"], [*names[1:], names[1]]):
         with pytest.raises(ConfigError, match=r"TEST\.GROUPING_ORDER: data set 'crowdpose': must name each joint once"):
             build_decode_options(load_config(None, ["TEST.GROUPING_ORDER", str(wrong)]), schema)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 8])
+def test_a_wrong_value_is_noticed_wherever_it_is(size, wrong):
+    for place in range(size):
+        heatmaps = np.full((1, 1, size), 3e38, np.float32)  # whose sum overflows
+        maps = ImageMaps(heatmaps, ())
+        check_finite(maps)
+        heatmaps[0, 0, place] = wrong
+        with pytest.raises(NonFiniteError):
+            check_finite(maps)
