@@ -13,8 +13,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.mobilenetv2 import InvertedResidual, _make_divisible
-from torchvision.ops.misc import Conv2dNormActivation
 
 # expansion, channels at width factor 1, blocks, stride of the first one (MobileNetV2, table 2)
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -75,6 +73,10 @@ class MobileNetFPN(nn.Module):
     """Maps images to features at stride 4."""
 
     def __init__(self, settings: MobileNetFPNSettings) -> None:
+        # here, as this import takes as long as torch's, and every command would wait for it
+        from torchvision.models.mobilenetv2 import InvertedResidual, _make_divisible
+        from torchvision.ops.misc import Conv2dNormActivation
+
         super().__init__()
         norm = nn.BatchNorm2d if settings.batch_norm else ChannelBias
         activated = partial(Conv2dNormActivation, norm_layer=norm, activation_layer=nn.ReLU6)
