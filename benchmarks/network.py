@@ -90,7 +90,7 @@ class Case:
     task: str
     stem: str
     images: int
-    passes: int = 1  # of so many images each, in a training step
+    passes: int = 1  # in a training step, of `images` images each
     size: str = "full"
 
     def __str__(self) -> str:
@@ -133,7 +133,7 @@ class Way:
         return ", ".join(parts + ([COMPILED[self.compile_mode]] if self.compile_mode else []))
 
     def ready(self, network: PoseNetwork, env: DistEnv, images: int) -> nn.Module:
-        """Return what a forward pass of so many images calls."""
+        """Return what a forward pass calls."""
         network = place(network, env, channels_last=True, sync_bn=self.sync_bn)
         if self.compile_mode == "reduce-overhead":
             return torch.compile(network, mode=self.compile_mode)
@@ -330,12 +330,12 @@ def time_ours(case: Case, way: Way, runs: int) -> Timing:
     gc.collect()
     torch.cuda.empty_cache()  # for the ranks
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    told = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(time_rank, (store.port, told, case, way, runs), way.ranks)
-    return pickle.loads(told.get())
+    timings = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(time_rank, (store.port, timings, case, way, runs), way.ranks)
+    return pickle.loads(timings.get())
 
 
-def time_rank(rank: int, port: int, tells: SimpleQueue, case: Case, way: Way, runs: int) -> None:
+def time_rank(rank: int, port: int, timings: SimpleQueue, case: Case, way: Way, runs: int) -> None:
     """Time a training step of several ranks in one of them."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": way.ranks, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()}, TORCHELASTIC_USE_AGENT_STORE="True")
@@ -343,7 +343,7 @@ def time_rank(rank: int, port: int, tells: SimpleQueue, case: Case, way: Way, ru
     with process_group(DEVICE.type) as env:
         timing = timed(partial(our_training, case, way, env), runs)
         if env.is_rank0:
-            tells.put(pickle.dumps(timing))
+            timings.put(pickle.dumps(timing))
 
 
 def measure(case: Case, ways: Sequence[Way], runs: int) -> list[Record]:

@@ -125,7 +125,7 @@ def train_batches(
 
 
 def check_shared_memory(needed: int, folder: str = "/dev/shm") -> None:
-    """Raise DatasetError if loader processes cannot hand over so many bytes, for which a kernel would kill them."""
+    """Raise DatasetError if loader processes cannot hand over that many bytes, where the kernel would kill them."""
     if not os.path.isdir(folder):
         return
     free = shutil.disk_usage(folder).free
