@@ -101,10 +101,15 @@ def record(
 
 def arguments(description: str | None) -> argparse.Namespace:
     """Read the command line that all benchmarks share."""
+    return argument_parser(description).parse_args()
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few cases, few runs")
     parser.add_argument("--json", type=Path, help="write the records here")
-    return parser.parse_args()
+    return parser
 
 
 def report(records: Sequence[Record], path: Path | None) -> None:

@@ -1,6 +1,6 @@
 """Time training steps and tests of whole networks against float32, NCHW, loop losses and the plain decode.
 
-python benchmarks/network.py [--quick] [--json PATH]
+python benchmarks/network.py [--quick] [--only TEXT] [--json PATH]
 
 Ours: channels-last, fused Adam, our losses; batch norm folded and our decode in tests. On a processor in float32 and
 bf16. On a GPU in bf16, also compiled and with CUDA graphs; and trained on all GPUs, each with a batch of its own, with
@@ -27,7 +27,7 @@ import torch
 import torch._dynamo
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from common import ROOT, Record, arguments, report
+from common import ROOT, Record, argument_parser, report
 from made_up import DEVICE, JOINTS, Inputs, made_up_crowd, made_up_inputs, made_up_network, made_up_targets
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit
@@ -412,11 +412,14 @@ def gpu_cases(quick: bool) -> list[tuple[Case, Sequence[Way]]]:
 
 def main() -> None:
     """Measure and print."""
-    args = arguments(__doc__)
+    parser = argument_parser(__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this text in it")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     on_gpu = DEVICE.type == "cuda"
+    cases = (gpu_cases if on_gpu else processor_cases)(args.quick)
     records = []
-    for case, ways in (gpu_cases if on_gpu else processor_cases)(args.quick):
+    for case, ways in [(case, ways) for case, ways in cases if args.only in str(case)]:
         records += measure(case, ways, runs=20 if on_gpu else 2)
     print()
     report(records, args.json)
