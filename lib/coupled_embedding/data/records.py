@@ -47,6 +47,7 @@ class ImageRecord:
     crowds: tuple[bool, ...] = ()
     num_keypoints: tuple[int, ...] = ()
     areas: tuple[float, ...] = ()
+    confidence: NDArray[np.float32] | None = None  # (N, K) loss weights of the joints in [0, 1]; None: all 1
 
     def valid_mask(self) -> NDArray[np.uint8]:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.
