@@ -137,6 +137,7 @@ def build_copy_paste(cfg: CfgNode, schema: KeypointSchema) -> CopyPaste | None:
         most=node.PASTE_PEOPLE,
         size=(node.PASTE_SIZE[0], node.PASTE_SIZE[1]),
         rotation=node.PASTE_ROTATION,
+        full_score=cfg.DATASET.FULL_SCORE or 1.0,
     )
 
 
@@ -192,7 +193,6 @@ def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
         heatmap_bias=model.HEATMAP_BIAS,
         feed_tags=model.FEED_TAGS,
         with_scales=model.SCALE_MAPS,
-        sigmoid=model.HEATMAP_SIGMOID,
         spatial_tags=model.SPATIAL_TAGS,
     )
 

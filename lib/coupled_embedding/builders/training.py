@@ -40,7 +40,7 @@ from coupled_embedding.engine.run_folder import find_start, set_final_aside
 from coupled_embedding.engine.state import TrainState
 from coupled_embedding.engine.train import Evaluate, TrainOptions, TrainRun
 from coupled_embedding.evaluation import load_ground_truth
-from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.pose_network import PoseNetwork, freeze
 from coupled_embedding.networks.weights import initialize
 from coupled_embedding.optim.ema import MovingAverage
 from coupled_embedding.utils.atomic import atomic_write
@@ -96,6 +96,7 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     messages = _split_warnings(cfg, schema)
     if initial_weights:
         messages += initialize(model, schema, cfg.MODEL.PRETRAINED, cfg.MODEL.INIT_FROM, cfg.MODEL.INIT_SCHEMA)
+    messages += freeze(model, cfg.TRAIN.FREEZE)
     policy = build_policy(cfg, training=True)
     records, mixed = build_train_records(cfg, schema, policy), build_mixed_data(cfg, schema, policy)
     source = annotations_of(cfg, schema, cfg.DATASET.TRAIN)
@@ -181,6 +182,7 @@ def assemble_train_run(
             clip_grad=train.CLIP_GRAD,
             precision=precision,
             pixels=cfg.MODEL.PIXELS,
+            beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
             log_every=train.LOG_EVERY,
             visualize_every=train.VISUALIZE_EVERY,
             eval_every=train.EVAL_EVERY,

@@ -61,6 +61,7 @@ MIX = Rule(
 NAME = Rule(lambda v: not name_error(v), "a single name of a folder, without '/' or '..', of up to 100 bytes")
 CATEGORIES = Rule(lambda v: all(type(name) in (str, int) for name in v), "a list of names or ids")
 JOINTS = Rule(lambda v: all(type(name) is str for name in v), "a list of joint names")
+PREFIXES = Rule(lambda v: all(type(name) is str and name for name in v), "a list of beginnings of names")
 IDS = Rule(lambda v: all(type(i) is int and abs(i) < 2**63 for i in v), "a list of whole numbers of up to 64 bits")
 INPUT_SIDE = Rule(lambda v: 64 <= v <= 4096 and v % 32 == 0, "a multiple of 32 from 64 to 4096")
 ODD = Rule(lambda v: v % 2 == 1 and 1 <= v <= 63, "an odd number from 1 to 63")

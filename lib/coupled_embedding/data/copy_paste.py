@@ -43,6 +43,7 @@ class CopyPaste:
         most: people pasted into an image at most; their number is uniform from 1.
         size: range of a pasted person's height, as a share of the image's short side.
         rotation: largest rotation of a person, ± degrees.
+        full_score: a cut-out's joint counts by its score as a share of this, at most whole.
     """
 
     source: CutoutSource
@@ -51,6 +52,7 @@ class CopyPaste:
     most: int
     size: tuple[float, float]
     rotation: float
+    full_score: float = 1.0
 
     def __call__(
         self, rng: np.random.Generator, record: ImageRecord, pixels: NDArray[np.uint8], reduction: int
@@ -77,6 +79,7 @@ class CopyPaste:
         pixels = pixels.copy()
         for _ in range(rng.integers(1, self.most, endpoint=True)):
             cutout = self.source.load(int(rng.integers(len(self.source))))
+            cutout = replace(cutout, confidence=(cutout.confidence / self.full_score).clip(max=1))
             flip = bool(rng.random() < 0.5)
             placed = self._place(rng, record, neighbors, cutout, flip)
             if placed is not None:

@@ -101,11 +101,10 @@ class TrainBatch:
         """Return the batch in page-locked memory (called by torch's loader)."""
         return self._map(lambda x: x.pin_memory())
 
-    def targets(self) -> Targets:
-        """Build the targets on the batch's device."""
-        return build_targets(
-            self.joints, self.masks, self.scales, confidence=self.confidence, annotated=self.annotated
-        )
+    def targets(self, beta: float = 0.0) -> Targets:
+        """Build the targets on the batch's device; ``beta`` as for `build_targets`."""
+        weights = {"confidence": self.confidence, "annotated": self.annotated}
+        return build_targets(self.joints, self.masks, self.scales, beta=beta, **weights)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":
         joints, masks = (tuple(move(x) for x in tensors) for tensors in (self.joints, self.masks))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SIGMA = 2.0  # cells, at every resolution
+WIDTHS = (0.3, 1.5)  # factors of it that a person's scale may mean: less misses cells, more leaves the window
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,13 @@ def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor
 
 
 def gaussian_heatmaps(
-    cells: Tensor, visible: Tensor, height: int, width: int, sigma: float = SIGMA, peaks: Tensor | None = None
+    cells: Tensor,
+    visible: Tensor,
+    height: int,
+    width: int,
+    sigma: float = SIGMA,
+    peaks: Tensor | None = None,
+    widths: Tensor | None = None,
 ) -> Tensor:
     """Draw a Gaussian at each visible joint's cell; where people overlap the larger value stays.
 
@@ -58,6 +65,7 @@ def gaussian_heatmaps(
         visible: (B, M, K) bool.
         sigma: cells; the Gaussian is cut at a (6σ + 3)² window.
         peaks: (B, M, K) heights; None: all 1.
+        widths: (B, M) factors of σ for each person's Gaussians, in the same window; None: all 1.
 
     Returns:
         (B, K, height, width) float32.
@@ -73,6 +81,8 @@ def gaussian_heatmaps(
     # what lies beyond the map brings a 0 to the nearest cell, where it changes nothing
     column, row = x.clamp(0, width - 1), y.clamp(0, height - 1)
     inside = ((y == row) & visible[..., None])[..., None] & (x == column)[..., None, :]
+    if widths is not None:
+        patch = patch ** widths.float()[:, :, None, None, None] ** -2  # (B, M, 1, 2r+1, 2r+1)
     values = patch * inside  # (B, M, K, 2r+1, 2r+1)
     if peaks is not None:
         values = values * peaks[..., None, None].float()
@@ -90,6 +100,7 @@ def build_targets(
     sigma: float = SIGMA,
     confidence: Tensor | None = None,
     annotated: Tensor | None = None,
+    beta: float = 0.0,
 ) -> Targets:
     """Build a batch's targets.
 
@@ -99,15 +110,17 @@ def build_targets(
         scales: (B, M).
         confidence: (B, M, K), weights of the joints.
         annotated: (B, K) bool: whether an image's data set labels a joint, whose heatmap is ignored otherwise.
+        beta: above 0: a Gaussian is as wide as its person's scale is of this one, within `WIDTHS`.
     """
     heatmaps, weights = [], []
+    widths = (scales / beta).clamp(*WIDTHS) if beta else None
     encoded = [joint_cells(j, *mask.shape[-2:]) for j, mask in zip(joints, masks, strict=True)]
     for (cells, visible), mask in zip(encoded, masks, strict=True):
         size = mask.shape[-2:]
-        heatmaps.append(gaussian_heatmaps(cells, visible, *size, sigma))
+        heatmaps.append(gaussian_heatmaps(cells, visible, *size, sigma, widths=widths))
         weight = mask if confidence is None and annotated is None else mask[:, None].float()
         if confidence is not None:
-            weighted = gaussian_heatmaps(cells, visible, *size, sigma, confidence)
+            weighted = gaussian_heatmaps(cells, visible, *size, sigma, confidence, widths)
             # of a cell: that of the joint whose Gaussian reaches it
             weight = weight * torch.where(heatmaps[-1] > 0, weighted / heatmaps[-1], 1)
         if annotated is not None:

@@ -43,6 +43,7 @@ class TrainOptions:
     clip_grad: float = 0.0
     precision: str = "fp32"
     pixels: str = "imagenet"
+    beta: float = 0.0
     log_every: int = 50
     visualize_every: int = 0
     eval_every: int = 0
@@ -206,7 +207,7 @@ def forward(run: TrainRun, batch: TrainBatch) -> tuple[PoseOutput, Targets, dict
     with record_function("network"), torch.autocast(run.env.device.type, dtype, enabled=dtype is not None):
         output = run.model(normalize(batch.images, run.options.pixels))
     with record_function("losses"):
-        targets = batch.targets()
+        targets = batch.targets(run.options.beta)
         return output, targets, run.criterion(output, targets, run.state.step)
 
 

@@ -1,6 +1,6 @@
 """The pose network: backbone and head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SeparableHead, SplitHead, initialize_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
+from coupled_embedding.utils.errors import ConfigError
 
 # TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,9 +55,7 @@ class PoseNetwork(nn.Module):
         heatmap_bias: initial value of the heatmap convolutions' bias.
         feed_tags: see `HigherHead`.
         with_scales: whether the head outputs scale maps.
-        sigmoid: whether heatmaps go through a sigmoid.
-        spatial_tags: above 0: two further tag dimensions, see `add_places`, with this many units across the input's
-            short side.
+        spatial_tags: above 0: two further tag dimensions, see `add_places`, with this many units per cell.
 
     Raises:
         ValueError: hourglasses with another head or with scale maps, a separable head with scale maps, or an unknown
@@ -73,11 +72,10 @@ class PoseNetwork(nn.Module):
         heatmap_bias: float = 0.0,
         feed_tags: bool = False,
         with_scales: bool = False,
-        sigmoid: bool = False,
         spatial_tags: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_joints, self.sigmoid, self.spatial_tags = num_joints, sigmoid, spatial_tags
+        self.num_joints, self.spatial_tags = num_joints, spatial_tags
         self.tag_dim = tag_dim = tag_dim + (SPATIAL_DIMS if spatial_tags else 0)
         self.backbone: nn.Module
         self.head: PlainHead | HigherHead | SeparableHead | SplitHead
@@ -132,8 +130,29 @@ class PoseNetwork(nn.Module):
         tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
         if self.spatial_tags:
             tags = add_places(tags, self.spatial_tags)
-        heatmaps = [maps.sigmoid() for maps in heatmaps] if self.sigmoid else heatmaps
         return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
+
+
+def freeze(network: PoseNetwork, prefixes: Sequence[str]) -> list[str]:
+    """Keep the parameters whose names begin with a prefix from training; return a line that says how many.
+
+    Running statistics of batch norms go on.
+
+    Raises:
+        ConfigError: a prefix is that of no parameter, or of all of them.
+    """
+    parameters = dict(network.named_parameters())
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in parameters):
+            parts = sorted({".".join(name.split(".")[:2]) for name in parameters})
+            raise ConfigError(f"TRAIN.FREEZE: no parameter begins with '{prefix}'; there are {', '.join(parts)}")
+    frozen = [parameter for name, parameter in parameters.items() if name.startswith(tuple(prefixes))]
+    if len(frozen) == len(parameters):
+        raise ConfigError(f"TRAIN.FREEZE: {list(prefixes)} leaves nothing to train")
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    counts = (sum(p.numel() for p in group) for group in (frozen, parameters.values()))
+    return ["frozen: {:,} of {:,} parameters".format(*counts)] if frozen else []
 
 
 def add_places(tags: Tensor, units: float) -> Tensor:
@@ -144,14 +163,14 @@ def add_places(tags: Tensor, units: float) -> Tensor:
 
     Args:
         tags: (B, K, h, w, D).
-        units: across the shorter of h and w.
+        units: per cell.
 
     Returns:
         (B, K, h, w, D) in float32 or better: half precision would round places to several cells.
     """
     height, width = tags.shape[2:4]
     kind = {"device": tags.device, "dtype": torch.promote_types(tags.dtype, torch.float32)}
-    rows, columns = (torch.arange(count, **kind) * (units / min(height, width)) for count in (height, width))
+    rows, columns = (torch.arange(count, **kind) * units for count in (height, width))
     places = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), -1)
     return tags + F.pad(places, (tags.shape[-1] - SPATIAL_DIMS, 0))
 

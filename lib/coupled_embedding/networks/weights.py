@@ -137,6 +137,8 @@ def load_backbone(
 def _load_heatmap_branch(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
     """Load a file's heatmap branch into a separable head; return the names that are still left."""
     branch = movenet_heatmaps(weights) if isinstance(network.head, SeparableHead) else {}
+    # its last layer outputs logits, and a sigmoid after it saturates: trained by squared errors, it ends at 0 everywhere
+    branch = {name: other for name, other in branch.items() if not name.startswith("hms_pred_layers.")}
     if branch:
         network.head.load_state_dict({name: weights[other] for name, other in branch.items()}, strict=False)
     return [name for name in left if name not in branch.values()]
