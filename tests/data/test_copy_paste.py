@@ -63,7 +63,7 @@ def around(pixels, joint):
 
 def test_joints_are_hidden_where_the_pixels_are_covered(letter):
     hidden = shown = 0
-    for seed in range(60):
+    for seed in range(120):
         rng = np.random.default_rng(seed)
         size, places = rng.uniform(0.2, 1.5), rng.uniform(0, np.array(SIZE) - 1, (20, 3, 2))
         keypoints = np.concatenate((places, rng.integers(0, 3, (20, 3, 1))), 2)
@@ -79,7 +79,7 @@ def test_joints_are_hidden_where_the_pixels_are_covered(letter):
                 assert new[2] == old[2]
                 shown += old[2] == 2
         np.testing.assert_array_equal(after.boxes[:20], before.boxes)
-    assert min(hidden, shown) > 50
+    assert min(hidden, shown) > 40
 
 
 @given(seed=SEEDS, size=st.floats(0.2, 1.5), rotation=st.floats(0, 180))
