@@ -32,7 +32,7 @@ class CopyPaste:
     """Pastes people into an image.
 
     A pasted person is as high as ``size`` says or, in half of the images with people, about as high as one of these,
-    and is at most twice as large as its cut-out. It stands next to that one or anywhere, at least half inside the image;
+    but at most twice as large as its cut-out. It stands next to that one or anywhere, at least half inside the image;
     where no such place is found, it is left out. Later people hide earlier ones. Regions that training ignores stay
     ignored where a person is pasted over them.
 

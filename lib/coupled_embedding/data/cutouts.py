@@ -116,7 +116,8 @@ class _Files:
     confidence: NDArray[np.float32]
 
     def load(self) -> Cutout:
-        pixels, mask = self._read(self.image, "file_name"), self._read(self.mask, "mask")[..., 0]
+        pixels = self._read(self.image, "file_name")
+        mask = np.ascontiguousarray(self._read(self.mask, "mask")[..., 0])  # OpenCV would copy it at every step
         if not (mask > FOREGROUND).any():
             raise DataError(DataIssue(str(self.mask), f"the 'mask' of {self.where} is empty", "mask"))
         return Cutout(pixels, mask, self.keypoints, self.confidence)
