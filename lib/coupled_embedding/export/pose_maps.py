@@ -1,0 +1,219 @@
+"""Maps of an exported model: upsampling, local maxima, and where a person's missing joints are. NumPy alone.
+
+Everything rounds as the library's decode does, and equal values are ordered as there.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_EPS = np.float32(2e-6)  # covers the last digits of float32 in bounds
+_TILE = 8  # blocks along a tile's side
+_CHUNK = 256  # blocks whose pixels are computed at a time
+
+
+class _Axis(NamedTuple):
+    first: Ints  # (n,) cell before each of n pixels
+    second: Ints  # and after it
+    weight: Floats  # of the second one
+    edges: Ints  # first pixels of blocks, which lie between the same two cells, and n
+
+
+@lru_cache(maxsize=64)
+def _axis(cells: int, pixels: int) -> _Axis:
+    ratio = np.float32(cells) / np.float32(pixels)
+    source = ratio * (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    edges = np.append(np.flatnonzero(np.diff(np.floor(source), prepend=-2)), pixels)
+    source = np.maximum(source, np.float32(0))
+    first = np.minimum(source.astype(np.int64), cells - 1)
+    weight = np.clip(source - first.astype(np.float32), np.float32(0), np.float32(1))
+    return _Axis(first, np.minimum(first + 1, cells - 1), weight, edges)
+
+
+def _lerp(a: Floats, b: Floats, weight: Floats) -> Floats:
+    return (np.float32(1) - weight) * a + weight * b
+
+
+def upsample(heatmap: Floats, size: tuple[int, int]) -> Floats:
+    """Upsample a map (h, w) bilinearly to (H, W)."""
+    rows, columns = _axis(heatmap.shape[0], size[0]), _axis(heatmap.shape[1], size[1])
+    wide = _lerp(heatmap[:, columns.first], heatmap[:, columns.second], columns.weight)
+    return _lerp(wide[rows.first], wide[rows.second], rows.weight[:, None])
+
+
+def sample(maps: Floats, size: tuple[int, int], y: Ints, x: Ints) -> Floats:
+    """Return pixels y, x (...) of maps (..., h, w) upsampled to (H, W)."""
+    rows, columns = _axis(maps.shape[-2], size[0]), _axis(maps.shape[-1], size[1])
+    up, down, left, right = rows.first[y], rows.second[y], columns.first[x], columns.second[x]
+    across = columns.weight[x]
+    above = _lerp(maps[..., up, left], maps[..., up, right], across)
+    below = _lerp(maps[..., down, left], maps[..., down, right], across)
+    return _lerp(above, below, rows.weight[y])
+
+
+def local_maxima(whole: Floats, kernel: int, dedup_plateaus: bool) -> NDArray[np.bool_]:
+    """Return where a map (H, W) is not exceeded in a window of kernel² pixels; of a flat top the first pixel, if so."""
+    radius = kernel // 2
+    padded = np.pad(whole, radius, constant_values=-np.inf)
+    views = np.lib.stride_tricks.sliding_window_view
+    across = views(padded, kernel, 1).max(-1)
+    kept = views(across, kernel, 0).max(-1) == whole
+    if dedup_plateaus and radius:
+        above = views(across[: len(whole) + radius - 1], radius, 0).max(-1)
+        before = views(padded[radius:-radius, : whole.shape[1] + radius - 1], radius, 1).max(-1)
+        kept &= (above < whole) & (before < whole)
+    return np.asarray(kept)
+
+
+def torch_topk(values: Floats, count: int) -> Ints:
+    """Return the indices that `torch.topk` returns on the CPU: those of C++'s partial_sort of libstdc++.
+
+    Of fewer than 64 · count values torch takes another algorithm; equal values are then in another order.
+    """
+    count = min(count, len(values))
+    heap = [(float(values[i]), i) for i in range(count)]  # the least on top
+
+    def sift(hole: int, length: int, item: tuple[float, int]) -> None:
+        top, child = hole, hole
+        while child < (length - 1) // 2:
+            child = 2 * (child + 1)
+            child -= heap[child][0] > heap[child - 1][0]
+            heap[hole], hole = heap[child], child
+        if length % 2 == 0 and child == (length - 2) // 2:
+            child = 2 * child + 1
+            heap[hole], hole = heap[child], child
+        while hole > top and heap[(hole - 1) // 2][0] > item[0]:
+            heap[hole], hole = heap[(hole - 1) // 2], (hole - 1) // 2
+        heap[hole] = item
+
+    for parent in range((count - 2) // 2, -1, -1):
+        sift(parent, count, heap[parent])
+    for start in range(count, len(values), 4096):
+        part = values[start : start + 4096]
+        for i in np.flatnonzero(part > heap[0][0]):
+            if part[i] > heap[0][0]:
+                sift(0, count, (float(part[i]), start + int(i)))
+    for last in range(count - 1, 0, -1):
+        item, heap[last] = heap[last], heap[0]
+        sift(0, last, item)
+    return np.array([i for _, i in heap], np.int64)
+
+
+# ---- missing joints
+
+
+class _Blocks(NamedTuple):
+    """Bounds of blocks of pixels: the largest heatmap value (B,), the least and largest tags (T, B)."""
+
+    heights: Floats
+    low: Floats
+    high: Floats
+
+    def upper(self, mean: Floats, step: np.float32, chosen: Any = slice(None)) -> Floats:
+        """Return the most that heatmap − round(‖tag − mean‖ / step) can be in some of the blocks."""
+        low, high, center = self.low[:, chosen], self.high[:, chosen], mean[:, None]
+        gaps = np.maximum(np.maximum(low - center, center - high), 0)
+        distances = np.sqrt(np.einsum("tb,tb->b", gaps, gaps))
+        return np.asarray(self.heights[chosen] - np.rint(distances / step * np.float32(0.99999)))
+
+
+def best_pixels(heatmap: Floats, tags: Floats, means: Floats, size: tuple[int, int], step: np.float32) -> Ints:
+    """Return for each mean tag the first pixel y·W + x that maximizes heatmap − round(‖tag − mean‖ / step).
+
+    The cells around a block of pixels bound both terms, and so do those around a tile of blocks: the pixels of few
+    blocks are computed.
+
+    Args:
+        heatmap: (h', w') of one joint.
+        tags: (T, h, w) of the same.
+        means: (P, T) of people.
+        size: (H, W) to which both are upsampled.
+        step: tag distance that counts as 1.
+    """
+    rows, columns = _axis(tags.shape[1], size[0]), _axis(tags.shape[2], size[1])
+    heights, (low, high) = _heights(heatmap, rows.edges, columns.edges, size), _ranges(tags, rows, columns)
+    tiles = _Blocks(_tiles(np.maximum, heights), _tiles(np.minimum, low), _tiles(np.maximum, high))
+    down, across = heights.shape
+    tile_of = (np.arange(down)[:, None] // _TILE * -(-across // _TILE) + np.arange(across) // _TILE).reshape(-1)
+    blocks = _Blocks(heights.reshape(-1), low.reshape(len(low), -1), high.reshape(len(high), -1))
+    found = []
+    for mean in means:
+        tile_bounds = tiles.upper(mean, step)
+        inside = np.flatnonzero(tile_of == tile_bounds.argmax())
+        start = inside[[blocks.upper(mean, step, inside).argmax()]]
+        best, place = _search(start, heatmap, tags, mean, size, step)
+        left = np.flatnonzero((tile_bounds >= best)[tile_of])
+        bounds = blocks.upper(mean, step, left)
+        order = np.argsort(-bounds, kind="stable")
+        for chunk in np.split(order, range(_CHUNK, len(order), _CHUNK)):
+            chunk = chunk[bounds[chunk] >= best]
+            if not len(chunk):
+                break
+            value, pixel = _search(left[chunk], heatmap, tags, mean, size, step)
+            if value > best or (value == best and pixel < place):
+                best, place = value, pixel
+        found.append(place)
+    return np.array(found, np.int64)
+
+
+def _search(
+    blocks: Ints, heatmap: Floats, tags: Floats, mean: Floats, size: tuple[int, int], step: np.float32
+) -> tuple[np.float32, int]:
+    """Return the largest value in the pixels of blocks, and its first pixel."""
+    rows, columns = _axis(tags.shape[1], size[0]), _axis(tags.shape[2], size[1])
+    down, across = np.divmod(blocks, len(columns.edges) - 1)
+    y, x = _pixels(rows.edges, down), _pixels(columns.edges, across)  # (B, m), (B, n)
+    above, below, left, right = (
+        rows.first[y[:, 0]],
+        rows.second[y[:, 0]],
+        columns.first[x[:, 0]],
+        columns.second[x[:, 0]],
+    )
+    weight = columns.weight[x]
+    over = _lerp(tags[:, above, left, None], tags[:, above, right, None], weight)  # (T, B, n)
+    under = _lerp(tags[:, below, left, None], tags[:, below, right, None], weight)
+    inside = _lerp(over[:, :, None], under[:, :, None], rows.weight[y][..., None])  # (T, B, m, n)
+    y, x = y[:, :, None], x[:, None]
+    squared = ((inside - mean[:, None, None, None]) ** 2).sum(0)
+    values = sample(heatmap, size, y, x) - np.rint(np.sqrt(squared) / step)
+    best = values.max()
+    return best, int((y * size[1] + x)[values == best].min())
+
+
+def _pixels(edges: Ints, blocks: Ints) -> Ints:
+    """Return the pixels (B, m) of blocks along an axis; those of smaller blocks are repeated."""
+    longest = np.diff(edges).max()
+    return np.minimum(edges[blocks][:, None] + np.arange(longest), edges[blocks + 1][:, None] - 1)
+
+
+def _heights(heatmap: Floats, y: Ints, x: Ints, size: tuple[int, int]) -> Floats:
+    """Return the largest cell under each block, with edges y and x, and a little for rounding."""
+    bounds = heatmap
+    for edges, pixels in ((y, size[0]), (x, size[1])):
+        axis = _axis(bounds.shape[0], pixels)
+        first, last = axis.first[edges[:-1]], axis.second[edges[1:] - 1]
+        spread = [bounds[np.minimum(first + shift, last)] for shift in range((last - first).max() + 1)]
+        bounds = np.maximum.reduce(spread).T  # and then the other axis
+    return bounds + np.abs(heatmap).max() * _EPS
+
+
+def _ranges(tags: Floats, rows: _Axis, columns: _Axis) -> tuple[Floats, Floats]:
+    """Return the least and the largest of tags (T, h, w) at the cells around each block, and a little for rounding."""
+    y, x = rows.edges[:-1], columns.edges[:-1]
+    above, below = tags[:, rows.first[y]], tags[:, rows.second[y]]
+    low, high = np.minimum(above, below), np.maximum(above, below)
+    low = np.minimum(low[:, :, columns.first[x]], low[:, :, columns.second[x]])
+    high = np.maximum(high[:, :, columns.first[x]], high[:, :, columns.second[x]])
+    return low - np.abs(low) * _EPS, high + np.abs(high) * _EPS
+
+
+def _tiles(extreme: np.ufunc, blocks: Floats) -> Floats:
+    """Return the extremes of blocks (..., down, across) inside each tile, (..., tiles)."""
+    for axis in (-2, -1):
+        blocks = extreme.reduceat(blocks, np.arange(0, blocks.shape[axis], _TILE), axis)
+    return blocks.reshape(*blocks.shape[:-2], -1)
