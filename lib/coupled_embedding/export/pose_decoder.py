@@ -123,8 +123,8 @@ def _candidates(
     kept = peaks.scores > threshold
     scores = peaks.scores[kept]
     if not (scores[1:] == scores[:-1]).any():
-        kept = np.flatnonzero(kept)[: options.max_candidates]
-        return _Candidates(peaks.pixels[kept], peaks.scores[kept], peaks.tags[kept])
+        best = np.flatnonzero(kept)[: options.max_candidates]
+        return _Candidates(peaks.pixels[best], peaks.scores[best], peaks.tags[best])
     # which of the equal peaks the model returns, and in which order, depends on what runs it
     whole = upsample(heatmaps[joint], size)
     suppressed = np.where(local_maxima(whole, options.kernel, options.dedup_plateaus), whole, np.float32(0)).reshape(-1)
