@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 _EPS = np.float32(2e-6)  # covers the last digits of float32 in bounds
 _TILE = 8  # blocks along a tile's side
-_CHUNK = 256  # blocks whose pixels are computed at a time
+_CHUNK = 2048  # pixels whose tags are computed at a time
 
 
 class _Axis(NamedTuple):
@@ -107,26 +107,38 @@ def torch_topk(values: Floats, count: int) -> Ints:
 # ---- missing joints
 
 
-class _Blocks(NamedTuple):
-    """Bounds of blocks of pixels: the largest heatmap value (B,), the least and largest tags (T, B)."""
+class _Bounds(NamedTuple):
+    """Of B blocks or tiles: the largest heatmap value (B,), the least and the largest tags (T, B)."""
 
     heights: Floats
     low: Floats
     high: Floats
 
-    def upper(self, mean: Floats, step: np.float32, chosen: Any = slice(None)) -> Floats:
-        """Return the most that heatmap − round(‖tag − mean‖ / step) can be in some of the blocks."""
-        low, high, center = self.low[:, chosen], self.high[:, chosen], mean[:, None]
-        gaps = np.maximum(np.maximum(low - center, center - high), 0)
-        distances = np.sqrt(np.einsum("tb,tb->b", gaps, gaps))
-        return np.asarray(self.heights[chosen] - np.rint(distances / step * np.float32(0.99999)))
+    def steps(self, mean: Floats, step: np.float32, chosen: Any = slice(None)) -> Floats:
+        """Return the least round(‖tag − mean‖ / step) in some of them."""
+        center = mean[:, None]
+        gaps = np.maximum(self.low[:, chosen] - center, center - self.high[:, chosen])
+        np.maximum(gaps, 0, out=gaps)
+        return np.asarray(np.rint(np.sqrt(np.einsum("tb,tb->b", gaps, gaps)) / step * np.float32(0.99999)))
+
+
+class _Joint(NamedTuple):
+    """One joint's maps: heatmap (H, W) as upsampled, tags (T, h, w), and bounds of blocks and of tiles of them."""
+
+    whole: Floats
+    tags: Floats
+    rows: _Axis
+    columns: _Axis
+    blocks: _Bounds
+    tiles: _Bounds
+    tile_of: Ints  # of each block
 
 
 def best_pixels(heatmap: Floats, tags: Floats, means: Floats, size: tuple[int, int], step: np.float32) -> Ints:
     """Return for each mean tag the first pixel y·W + x that maximizes heatmap − round(‖tag − mean‖ / step).
 
-    The cells around a block of pixels bound both terms, and so do those around a tile of blocks: the pixels of few
-    blocks are computed.
+    The cells around a block of pixels bound its tags, and so do those around a tile of blocks: the tags of few pixels
+    are upsampled.
 
     Args:
         heatmap: (h', w') of one joint.
@@ -136,70 +148,63 @@ def best_pixels(heatmap: Floats, tags: Floats, means: Floats, size: tuple[int, i
         step: tag distance that counts as 1.
     """
     rows, columns = _axis(tags.shape[1], size[0]), _axis(tags.shape[2], size[1])
-    heights, (low, high) = _heights(heatmap, rows.edges, columns.edges, size), _ranges(tags, rows, columns)
-    tiles = _Blocks(_tiles(np.maximum, heights), _tiles(np.minimum, low), _tiles(np.maximum, high))
-    down, across = heights.shape
-    tile_of = (np.arange(down)[:, None] // _TILE * -(-across // _TILE) + np.arange(across) // _TILE).reshape(-1)
-    blocks = _Blocks(heights.reshape(-1), low.reshape(len(low), -1), high.reshape(len(high), -1))
-    found = []
-    for mean in means:
-        tile_bounds = tiles.upper(mean, step)
-        inside = np.flatnonzero(tile_of == tile_bounds.argmax())
-        start = inside[[blocks.upper(mean, step, inside).argmax()]]
-        best, place = _search(start, heatmap, tags, mean, size, step)
-        left = np.flatnonzero((tile_bounds >= best)[tile_of])
-        bounds = blocks.upper(mean, step, left)
-        order = np.argsort(-bounds, kind="stable")
-        for chunk in np.split(order, range(_CHUNK, len(order), _CHUNK)):
-            chunk = chunk[bounds[chunk] >= best]
-            if not len(chunk):
-                break
-            value, pixel = _search(left[chunk], heatmap, tags, mean, size, step)
-            if value > best or (value == best and pixel < place):
-                best, place = value, pixel
-        found.append(place)
-    return np.array(found, np.int64)
+    whole = upsample(heatmap, size)
+    heights = np.maximum.reduceat(np.maximum.reduceat(whole, rows.edges[:-1], 0), columns.edges[:-1], 1)
+    low, high = _ranges(tags, rows, columns)
+    tiles = _Bounds(_tiles(np.maximum, heights), _tiles(np.minimum, low), _tiles(np.maximum, high))
+    blocks = _Bounds(heights.reshape(-1), low.reshape(len(low), -1), high.reshape(len(high), -1))
+    down, across = (np.arange(length) // _TILE for length in heights.shape)
+    tile_of = (down[:, None] * (across[-1] + 1) + across).reshape(-1)
+    joint = _Joint(whole, tags, rows, columns, blocks, tiles, tile_of)
+    return np.array([_best_pixel(joint, mean, step) for mean in means], np.int64)
+
+
+def _best_pixel(joint: _Joint, mean: Floats, step: np.float32) -> int:
+    """Return the best pixel of one mean tag (T,)."""
+    bounds = joint.tiles.heights - joint.tiles.steps(mean, step)
+    inside = np.flatnonzero(joint.tile_of == bounds.argmax())
+    best, place = _search(joint, inside, mean, step, np.float32(-np.inf), 0)
+    left = np.flatnonzero((bounds >= best)[joint.tile_of])
+    return _search(joint, left, mean, step, best, place)[1]
 
 
 def _search(
-    blocks: Ints, heatmap: Floats, tags: Floats, mean: Floats, size: tuple[int, int], step: np.float32
+    joint: _Joint, blocks: Ints, mean: Floats, step: np.float32, best: np.float32, place: int
 ) -> tuple[np.float32, int]:
-    """Return the largest value in the pixels of blocks, and its first pixel."""
-    rows, columns = _axis(tags.shape[1], size[0]), _axis(tags.shape[2], size[1])
-    down, across = np.divmod(blocks, len(columns.edges) - 1)
-    y, x = _pixels(rows.edges, down), _pixels(columns.edges, across)  # (B, m), (B, n)
-    above, below, left, right = (
-        rows.first[y[:, 0]],
-        rows.second[y[:, 0]],
-        columns.first[x[:, 0]],
-        columns.second[x[:, 0]],
-    )
-    weight = columns.weight[x]
-    over = _lerp(tags[:, above, left, None], tags[:, above, right, None], weight)  # (T, B, n)
-    under = _lerp(tags[:, below, left, None], tags[:, below, right, None], weight)
-    inside = _lerp(over[:, :, None], under[:, :, None], rows.weight[y][..., None])  # (T, B, m, n)
-    y, x = y[:, :, None], x[:, None]
-    squared = ((inside - mean[:, None, None, None]) ** 2).sum(0)
-    values = sample(heatmap, size, y, x) - np.rint(np.sqrt(squared) / step)
-    best = values.max()
-    return best, int((y * size[1] + x)[values == best].min())
+    """Return the largest value, and its first pixel, of those so far and those in some blocks."""
+    size = joint.whole.shape
+    steps = joint.blocks.steps(mean, step, blocks)
+    bounds = joint.blocks.heights[blocks] - steps
+    kept = bounds >= best
+    if best == -np.inf:
+        kept[:] = False
+        kept[bounds.argmax()] = True
+    blocks, steps = blocks[kept], steps[kept]
+    down, across = np.divmod(blocks, len(joint.columns.edges) - 1)
+    y, x = _pixels(joint.rows.edges, down)[:, :, None], _pixels(joint.columns.edges, across)[:, None]
+    pixels = y * size[1] + x  # (B, m, n)
+    heights = joint.whole.reshape(-1)[pixels]
+    bounds = heights - steps[:, None, None]
+    inside = bounds >= best
+    pixels, heights, bounds = pixels[inside], heights[inside], bounds[inside]
+    order = np.argsort(-bounds, kind="stable") if len(bounds) > _CHUNK else np.arange(len(bounds))
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        if bounds[chunk[0]] < best and start:
+            break
+        tags = sample(joint.tags, size, pixels[chunk] // size[1], pixels[chunk] % size[1])
+        values = heights[chunk] - np.rint(np.sqrt(((tags - mean[:, None]) ** 2).sum(0)) / step)
+        largest = values.max()
+        first = int(pixels[chunk][values == largest].min())
+        if largest > best or (largest == best and first < place):
+            best, place = largest, first
+    return best, place
 
 
 def _pixels(edges: Ints, blocks: Ints) -> Ints:
     """Return the pixels (B, m) of blocks along an axis; those of smaller blocks are repeated."""
     longest = np.diff(edges).max()
     return np.minimum(edges[blocks][:, None] + np.arange(longest), edges[blocks + 1][:, None] - 1)
-
-
-def _heights(heatmap: Floats, y: Ints, x: Ints, size: tuple[int, int]) -> Floats:
-    """Return the largest cell under each block, with edges y and x, and a little for rounding."""
-    bounds = heatmap
-    for edges, pixels in ((y, size[0]), (x, size[1])):
-        axis = _axis(bounds.shape[0], pixels)
-        first, last = axis.first[edges[:-1]], axis.second[edges[1:] - 1]
-        spread = [bounds[np.minimum(first + shift, last)] for shift in range((last - first).max() + 1)]
-        bounds = np.maximum.reduce(spread).T  # and then the other axis
-    return bounds + np.abs(heatmap).max() * _EPS
 
 
 def _ranges(tags: Floats, rows: _Axis, columns: _Axis) -> tuple[Floats, Floats]:
