@@ -14,7 +14,8 @@ Ints = NDArray[np.int64]
 
 _EPS = np.float32(2e-6)  # covers the last digits of float32 in bounds
 _TILE = 8  # blocks along a tile's side
-_CHUNK = 2048  # pixels whose tags are computed at a time
+_FIRST = 8  # blocks that are searched before the others
+_CHUNK = 4096  # pixels whose tags are computed at a time
 
 
 class _Axis(NamedTuple):
@@ -36,7 +37,9 @@ def _axis(cells: int, pixels: int) -> _Axis:
 
 
 def _lerp(a: Floats, b: Floats, weight: Floats) -> Floats:
-    return (np.float32(1) - weight) * a + weight * b
+    result = (np.float32(1) - weight) * a
+    result += weight * b
+    return result
 
 
 def upsample(heatmap: Floats, size: tuple[int, int]) -> Floats:
@@ -163,35 +166,39 @@ def _best_pixel(joint: _Joint, mean: Floats, step: np.float32) -> int:
     """Return the best pixel of one mean tag (T,)."""
     bounds = joint.tiles.heights - joint.tiles.steps(mean, step)
     inside = np.flatnonzero(joint.tile_of == bounds.argmax())
-    best, place = _search(joint, inside, mean, step, np.float32(-np.inf), 0)
+    best, place = _search_blocks(joint, inside, mean, step, np.float32(-np.inf), 0)
     left = np.flatnonzero((bounds >= best)[joint.tile_of])
-    return _search(joint, left, mean, step, best, place)[1]
+    return _search_blocks(joint, left, mean, step, best, place)[1]
 
 
-def _search(
+def _search_blocks(
     joint: _Joint, blocks: Ints, mean: Floats, step: np.float32, best: np.float32, place: int
 ) -> tuple[np.float32, int]:
     """Return the largest value, and its first pixel, of those so far and those in some blocks."""
-    size = joint.whole.shape
     steps = joint.blocks.steps(mean, step, blocks)
     bounds = joint.blocks.heights[blocks] - steps
-    kept = bounds >= best
-    if best == -np.inf:
-        kept[:] = False
-        kept[bounds.argmax()] = True
-    blocks, steps = blocks[kept], steps[kept]
+    # the most promising ones first, after which few of the others are left
+    order = np.argpartition(-bounds, _FIRST) if len(blocks) > _FIRST else np.arange(len(blocks))
+    for part in (order[:_FIRST], order[_FIRST:]):
+        part = part[bounds[part] >= best]
+        if len(part):
+            best, place = _search_pixels(joint, blocks[part], steps[part], mean, step, best, place)
+    return best, place
+
+
+def _search_pixels(
+    joint: _Joint, blocks: Ints, steps: Floats, mean: Floats, step: np.float32, best: np.float32, place: int
+) -> tuple[np.float32, int]:
+    """Do the same in all pixels of blocks whose tags are some steps away at least."""
+    size = joint.whole.shape
     down, across = np.divmod(blocks, len(joint.columns.edges) - 1)
     y, x = _pixels(joint.rows.edges, down)[:, :, None], _pixels(joint.columns.edges, across)[:, None]
     pixels = y * size[1] + x  # (B, m, n)
     heights = joint.whole.reshape(-1)[pixels]
-    bounds = heights - steps[:, None, None]
-    inside = bounds >= best
-    pixels, heights, bounds = pixels[inside], heights[inside], bounds[inside]
-    order = np.argsort(-bounds, kind="stable") if len(bounds) > _CHUNK else np.arange(len(bounds))
-    for start in range(0, len(order), _CHUNK):
-        chunk = order[start : start + _CHUNK]
-        if bounds[chunk[0]] < best and start:
-            break
+    inside = heights - steps[:, None, None] >= best
+    pixels, heights = pixels[inside], heights[inside]
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
         tags = sample(joint.tags, size, pixels[chunk] // size[1], pixels[chunk] % size[1])
         values = heights[chunk] - np.rint(np.sqrt(((tags - mean[:, None]) ** 2).sum(0)) / step)
         largest = values.max()
