@@ -208,32 +208,36 @@ def munkres_columns(cost: NDArray[np.floating[Any]]) -> Ints:
     c -= c.min(1, keepdims=True)
     zeros = c == 0
     star = np.full(n, -1)  # column of each row's star
+    unused = np.ones(n, bool)
     for i in range(n):
-        free = np.flatnonzero(zeros[i] & ~np.isin(np.arange(n), star[:i]))
-        star[i] = free[0] if len(free) else -1
+        column = int(np.argmax(zeros[i] & unused))
+        if zeros[i, column] and unused[column]:
+            star[i], unused[column] = column, False
     while (star < 0).any():
         open_rows, open_columns = np.ones(n, bool), np.ones(n, bool)
         open_columns[star[star >= 0]] = False
         prime = np.full(n, -1)
         row = column = 0
+        count = np.count_nonzero(zeros & open_columns, axis=1)  # of each row's zeros in open columns
         while True:
-            free = zeros & open_rows[:, None] & open_columns
-            places = np.flatnonzero(free.any(1))
+            places = np.flatnonzero((count > 0) & open_rows)
             if not len(places):
                 least = c[np.ix_(open_rows, open_columns)].min()
                 c[~open_rows] += least
                 c[:, open_columns] -= least
                 zeros = c == 0
+                count = np.count_nonzero(zeros & open_columns, axis=1)
                 row = column = 0
                 continue
             row = places[np.searchsorted(places, row) % len(places)]  # the next one, cyclically
-            inside = np.flatnonzero(free[row])
+            inside = np.flatnonzero(zeros[row] & open_columns)
             column = inside[np.searchsorted(inside, column) - 1]  # the last one, cyclically
             prime[row] = column
             if star[row] < 0:
                 break
             column = star[row]
             open_rows[row], open_columns[column] = False, True
+            count += zeros[:, column]
         while row >= 0:  # prime, star, prime, ...: stars of the path go, its primes become stars
             column = prime[row]
             holder = np.flatnonzero(star == column)

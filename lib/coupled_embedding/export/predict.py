@@ -135,7 +135,7 @@ def as_json(name: str, image: Image, people: People, info: dict[str, Any]) -> st
     return json.dumps({"image": name, "width": width, "height": height, "joints": info["joints"], "people": found})
 
 
-def best_of(people: People, share: float = 0.4, least: float = 0.1) -> People:
+def best_of(people: People, least: float, share: float = 0.4) -> People:
     """Return the people scored at least ``share`` of the best one and ``least``."""
     kept = people.scores >= max(share * people.scores.max(initial=0.0), least)
     return People(people.keypoints[kept], people.scores[kept], people.tags[kept])
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--out", default=Path("."), type=Path, help="folder to write to")
     parser.add_argument("--model", default="model.onnx", help="file beside this program, such as model.int8.onnx")
-    parser.add_argument("--min-score", default=0.1, type=float, help="of the joints drawn")
+    parser.add_argument("--min-score", default=0.1, type=float, help="of people, and of the joints that are drawn")
     parser.add_argument("--threads", default=0, type=int, help="default: a thread for each core")
     args = parser.parse_args()
     model = ExportedModel(Path(__file__).resolve().parent, args.model, args.threads)
@@ -160,7 +160,7 @@ def main() -> None:
         if decoded is None:
             sys.exit(f"{path}: not an image that OpenCV can read")
         image = np.asarray(decoded, np.uint8)
-        people = best_of(model.run(image))
+        people = best_of(model.run(image), args.min_score)
         files[0].write_text(as_json(path.name, image, people, model.info), encoding="utf-8")
         cv2.imwrite(str(files[1]), draw(image, people, model.info, args.min_score))
         print(f"{path}: {len(people.scores)} people; {files[0]}, {files[1]}")
