@@ -51,7 +51,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> LoadedMo
     torch.manual_seed(1)
     network = build_model(cfg, schema.num_joints)
     for layer in network.head.output_layers():
-        torch.nn.init.normal_(layer.weight, std=0.2)
+        torch.nn.init.normal_(layer.weight, std=0.05)
     with torch.no_grad():  # batch norm's statistics
         for _ in range(20):
             network(torch.randn(4, 3, 64, 64))

@@ -4,7 +4,7 @@ Everything rounds as the library's decode does, and equal values are ordered as 
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ Ints = NDArray[np.int64]
 _EPS = np.float32(2e-6)  # covers the last digits of float32 in bounds
 _TILE = 8  # blocks along a tile's side
 _FIRST = 8  # blocks that are searched before the others
-_CHUNK = 4096  # pixels whose tags are computed at a time
+_CHUNK = 4096  # blocks that are searched at a time
+_PEOPLE = 32  # people whose joints are searched at a time
 
 
 class _Axis(NamedTuple):
@@ -117,13 +118,6 @@ class _Bounds(NamedTuple):
     low: Floats
     high: Floats
 
-    def steps(self, mean: Floats, step: np.float32, chosen: Any = slice(None)) -> Floats:
-        """Return the least round(‖tag − mean‖ / step) in some of them."""
-        center = mean[:, None]
-        gaps = np.maximum(self.low[:, chosen] - center, center - self.high[:, chosen])
-        np.maximum(gaps, 0, out=gaps)
-        return np.asarray(np.rint(np.sqrt(np.einsum("tb,tb->b", gaps, gaps)) / step * np.float32(0.99999)))
-
 
 class _Joint(NamedTuple):
     """One joint's maps: heatmap (H, W) as upsampled, tags (T, h, w), and bounds of blocks and of tiles of them."""
@@ -135,6 +129,63 @@ class _Joint(NamedTuple):
     blocks: _Bounds
     tiles: _Bounds
     tile_of: Ints  # of each block
+    step: np.float32  # tag distance that counts as 1
+
+
+class _Search:
+    """The best value so far of each of P people, and its first pixel.
+
+    Args:
+        joint: that they miss.
+        means: (P, T) their mean tags.
+    """
+
+    def __init__(self, joint: _Joint, means: Floats) -> None:
+        self.joint, self.means = joint, means
+        self.best = np.full(len(means), -np.inf, np.float32)
+        self.places = np.full(len(means), joint.whole.size)
+
+    def run(self) -> Ints:
+        """Return the pixels (P,)."""
+        joint = self.joint
+        bounds = joint.tiles.heights - _steps(joint.tiles.low, joint.tiles.high, self.means[..., None], joint.step)
+        most = bounds.argmax(1)
+        self._blocks(*np.nonzero(joint.tile_of == most[:, None]))
+        bounds[np.arange(len(most)), most] = -np.inf
+        self._blocks(*np.nonzero((bounds >= self.best[:, None])[:, joint.tile_of]))
+        return self.places
+
+    def _blocks(self, people: Ints, blocks: Ints) -> None:
+        """Search in pairs of person and block; people in order."""
+        bounds = self.joint.blocks
+        steps = _steps(bounds.low[:, blocks], bounds.high[:, blocks], self.means[people].T, self.joint.step)
+        most = bounds.heights[blocks] - steps
+        kept = np.flatnonzero(most >= self.best[people])
+        kept = kept[np.lexsort((-most[kept], people[kept]))]
+        # each person's most promising ones first, after which few of the others are left
+        rank = np.arange(len(kept)) - np.searchsorted(people[kept], people[kept])
+        for part in (kept[rank < _FIRST], kept[rank >= _FIRST]):
+            part = part[most[part] >= self.best[people[part]]]
+            for start in range(0, len(part), _CHUNK):
+                chunk = part[start : start + _CHUNK]
+                self._pixels(people[chunk], blocks[chunk], steps[chunk])
+
+    def _pixels(self, people: Ints, blocks: Ints, steps: Floats) -> None:
+        """Search all pixels of pairs of person and block, whose tags are some steps away at least."""
+        joint, (_, width) = self.joint, self.joint.whole.shape
+        down, across = np.divmod(blocks, len(joint.columns.edges) - 1)
+        y, x = _pixels(joint.rows.edges, down)[:, :, None], _pixels(joint.columns.edges, across)[:, None]
+        heights = joint.whole[y, x]  # (B, m, n)
+        inside = heights - steps[:, None, None] >= self.best[people][:, None, None]
+        heights, pixels = heights[inside], (y * width + x)[inside]
+        people = np.broadcast_to(people[:, None, None], inside.shape)[inside]
+        tags = sample(joint.tags, joint.whole.shape, pixels // width, pixels % width)
+        values = heights - np.rint(np.sqrt(((tags - self.means[people].T) ** 2).sum(0)) / joint.step)
+        before = self.best.copy()
+        np.maximum.at(self.best, people, values)
+        self.places[self.best > before] = joint.whole.size
+        first = values == self.best[people]
+        np.minimum.at(self.places, people[first], pixels[first])
 
 
 def best_pixels(heatmap: Floats, tags: Floats, means: Floats, size: tuple[int, int], step: np.float32) -> Ints:
@@ -158,54 +209,16 @@ def best_pixels(heatmap: Floats, tags: Floats, means: Floats, size: tuple[int, i
     blocks = _Bounds(heights.reshape(-1), low.reshape(len(low), -1), high.reshape(len(high), -1))
     down, across = (np.arange(length) // _TILE for length in heights.shape)
     tile_of = (down[:, None] * (across[-1] + 1) + across).reshape(-1)
-    joint = _Joint(whole, tags, rows, columns, blocks, tiles, tile_of)
-    return np.array([_best_pixel(joint, mean, step) for mean in means], np.int64)
+    joint = _Joint(whole, tags, rows, columns, blocks, tiles, tile_of, step)
+    parts = (means[start : start + _PEOPLE] for start in range(0, len(means), _PEOPLE))
+    return np.concatenate([_Search(joint, part).run() for part in parts])
 
 
-def _best_pixel(joint: _Joint, mean: Floats, step: np.float32) -> int:
-    """Return the best pixel of one mean tag (T,)."""
-    bounds = joint.tiles.heights - joint.tiles.steps(mean, step)
-    inside = np.flatnonzero(joint.tile_of == bounds.argmax())
-    best, place = _search_blocks(joint, inside, mean, step, np.float32(-np.inf), 0)
-    left = np.flatnonzero((bounds >= best)[joint.tile_of])
-    return _search_blocks(joint, left, mean, step, best, place)[1]
-
-
-def _search_blocks(
-    joint: _Joint, blocks: Ints, mean: Floats, step: np.float32, best: np.float32, place: int
-) -> tuple[np.float32, int]:
-    """Return the largest value, and its first pixel, of those so far and those in some blocks."""
-    steps = joint.blocks.steps(mean, step, blocks)
-    bounds = joint.blocks.heights[blocks] - steps
-    # the most promising ones first, after which few of the others are left
-    order = np.argpartition(-bounds, _FIRST) if len(blocks) > _FIRST else np.arange(len(blocks))
-    for part in (order[:_FIRST], order[_FIRST:]):
-        part = part[bounds[part] >= best]
-        if len(part):
-            best, place = _search_pixels(joint, blocks[part], steps[part], mean, step, best, place)
-    return best, place
-
-
-def _search_pixels(
-    joint: _Joint, blocks: Ints, steps: Floats, mean: Floats, step: np.float32, best: np.float32, place: int
-) -> tuple[np.float32, int]:
-    """Do the same in all pixels of blocks whose tags are some steps away at least."""
-    size = joint.whole.shape
-    down, across = np.divmod(blocks, len(joint.columns.edges) - 1)
-    y, x = _pixels(joint.rows.edges, down)[:, :, None], _pixels(joint.columns.edges, across)[:, None]
-    pixels = y * size[1] + x  # (B, m, n)
-    heights = joint.whole.reshape(-1)[pixels]
-    inside = heights - steps[:, None, None] >= best
-    pixels, heights = pixels[inside], heights[inside]
-    for start in range(0, len(pixels), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        tags = sample(joint.tags, size, pixels[chunk] // size[1], pixels[chunk] % size[1])
-        values = heights[chunk] - np.rint(np.sqrt(((tags - mean[:, None]) ** 2).sum(0)) / step)
-        largest = values.max()
-        first = int(pixels[chunk][values == largest].min())
-        if largest > best or (largest == best and first < place):
-            best, place = largest, first
-    return best, place
+def _steps(low: Floats, high: Floats, means: Floats, step: np.float32) -> Floats:
+    """Return the least round(‖tag − mean‖ / step) of tags between low and high (T, B), of means (..., T, B)."""
+    gaps = np.maximum(low - means, means - high)
+    np.maximum(gaps, 0, out=gaps)
+    return np.asarray(np.rint(np.sqrt((gaps * gaps).sum(-2)) / step * np.float32(0.99999)))
 
 
 def _pixels(edges: Ints, blocks: Ints) -> Ints:
