@@ -58,7 +58,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_text: str, tiny_cr
     network = build_model(cfg, schema.num_joints)
     torch.nn.init.normal_(network.head.hms_pred_layers.weight, std=0.05)
     torch.nn.init.constant_(network.head.hms_pred_layers.bias, -0.15)
-    torch.nn.init.normal_(network.head.tms_pred_layers.weight, std=0.01)
+    torch.nn.init.normal_(network.head.tms_pred_layers.weight, std=0.03)
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(4, 3, 64, 64))
@@ -80,7 +80,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_exports_checks_and_evaluates(checkpoint, images, tmp_path):
     out = tmp_path / "out"
     options = ["--images", images, "--int8", images, "--fp16", "--pt2", "--no-flip", "--evaluate", "val"]
-    printed = run("--weights", checkpoint, "--out", out, *options)
+    # by the nearer tag: which of equal costs munkres chooses depends on the last digits
+    printed = run("--weights", checkpoint, "--out", out, *options, "TEST.COMPAT", "clean")
     models = {"model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pt2"}
     programs = {"predict.py", "pose_decoder.py", "pose_maps.py"}
     texts = {"model.json", "requirements.txt", "README.md", "LICENSE"}
