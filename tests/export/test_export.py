@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 
 from coupled_embedding.data.geometry import resize_geometry as library_geometry
+from coupled_embedding.data.images import read_image
 from coupled_embedding.data.test_dataset import warp_to_input
 from coupled_embedding.export.check import compare
 from coupled_embedding.export.graph import OUTPUTS
@@ -190,3 +191,13 @@ def test_licenses_come_with_the_weights(tmp_path):
     expected = {"LICENSE": "Apache License 2.0", "NOTICE": "by its authors"}
     assert licenses_of(tmp_path / "model.safetensors") == expected
     assert licenses_of(tmp_path / "model.pth") == {"LICENSE": "of another file", "NOTICE": "by its authors"}
+
+
+@pytest.mark.photos
+def test_check_agrees_on_real_images(exported, pipeline, images_dir):
+    paths = sorted((images_dir / "coco" / "val2017").glob("*.jpg"))[:3]
+    comparison = compare(load_exported(exported, threads=1), pipeline, 64, [read_image(path) for path in paths])
+    assert comparison.people > 0
+    assert comparison.decode_pixels_off <= 1e-3
+    assert comparison.decode_score_off <= 1e-4
+    assert comparison.maps_off <= 1e-4

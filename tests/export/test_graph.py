@@ -68,3 +68,12 @@ def test_upsampling_rounds_as_the_library(factor):
 def test_several_scales_are_an_error(lively, pipeline):
     with pytest.raises(UserError, match=r"TEST\.SCALES.*one scale"):
         ExportGraph(lively.network, dataclasses.replace(pipeline.options, scales=(1.0, 2.0)))
+
+
+def test_half_precision_changes_the_maps_little(lively, pipeline, inputs):
+    exact = outputs(ExportGraph(lively.network, pipeline.options), inputs)
+    half = outputs(ExportGraph(lively.network, pipeline.options, half=True), inputs)
+    for name in ("heatmaps", "tags"):
+        assert half[name].dtype == torch.float32
+        assert 0 < (half[name] - exact[name]).abs().max() < 0.02 * exact[name].abs().max()
+    assert next(lively.network.parameters()).dtype == torch.float32  # the network stays as it is

@@ -162,9 +162,7 @@ def suppress(maps: Tensor, options: PeakOptions) -> Tensor:
     across = F.max_pool2d(maps, (1, kernel), 1, (0, radius))
     kept = F.max_pool2d(across, (kernel, 1), 1, (radius, 0)) == maps
     if options.dedup_plateaus and radius:
-        height, width = maps.shape[2:]
-        above = F.pad(across, (0, 0, radius, 0), value=-torch.inf)
-        left = F.pad(maps, (radius, 0), value=-torch.inf)
-        for shift in range(radius):
-            kept = kept & (above[:, :, shift : shift + height] < maps) & (left[..., shift : shift + width] < maps)
+        above = F.pad(across[:, :, :-1], (0, 0, radius, 0), value=-torch.inf)
+        left = F.pad(maps[..., :-1], (radius, 0), value=-torch.inf)
+        kept = kept & (F.max_pool2d(above, (radius, 1), 1) < maps) & (F.max_pool2d(left, (1, radius), 1) < maps)
     return torch.where(kept, maps, 0.0)
