@@ -112,11 +112,17 @@ def test_folder_predicts_without_the_library(exported, lively, pipeline, noise, 
     assert "exists" in again.stderr
 
 
-def test_folder_says_what_is_no_image(exported, tmp_path):
+def test_folder_says_what_it_cannot_use(exported, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     done = predict_alone(exported, tmp_path / "text.jpg", "--out", tmp_path)
     assert done.returncode == 1
     assert "text.jpg: not an image" in done.stderr
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((4, 400, 3), np.uint8))
+    done = predict_alone(exported, tmp_path / "long.png", "--out", tmp_path)
+    assert done.stderr.startswith(f"{tmp_path / 'long.png'}: the image is 400×4 pixels")
+    done = predict_alone(exported, tmp_path / "long.png", "--model", "model.int8.onnx", "--out", tmp_path)
+    assert "model.int8.onnx" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_folder_describes_itself(exported):

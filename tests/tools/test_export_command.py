@@ -79,7 +79,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_exports_checks_and_evaluates(checkpoint, images, tmp_path):
     out = tmp_path / "out"
-    options = ["--images", images, "--int8", images, "--fp16", "--pt2", "--no-flip", "--evaluate", "val"]
+    options = [
+        "--images",
+        images,
+        "--int8",
+        images,
+        "--fp16",
+        "--pt2",
+        "--no-flip",
+        "--input",
+        "float",
+        "--evaluate",
+        "val",
+    ]
     # by the nearer tag: which of equal costs munkres chooses depends on the last digits
     printed = run("--weights", checkpoint, "--out", out, *options, "TEST.COMPAT", "clean")
     models = {"model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pt2"}
@@ -87,6 +99,7 @@ def test_exports_checks_and_evaluates(checkpoint, images, tmp_path):
     texts = {"model.json", "requirements.txt", "README.md", "LICENSE"}
     assert {path.name for path in out.iterdir()} == models | programs | texts
     assert '"flip": false' in (out / "model.json").read_text()
+    assert "float32 RGB" in (out / "README.md").read_text()
     assert "model.onnx: 2 images" in printed
     assert printed.count("one thread each") == 3
     rows = [line for line in printed.splitlines() if line.startswith("|") and "AP" not in line and "-:" not in line]

@@ -150,6 +150,14 @@ def main() -> None:
     parser.add_argument("--min-score", default=0.1, type=float, help="of people, and of the joints that are drawn")
     parser.add_argument("--threads", default=0, type=int, help="default: a thread for each core")
     args = parser.parse_args()
+    try:
+        predict_files(args)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+
+
+def predict_files(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     model = ExportedModel(Path(__file__).resolve().parent, args.model, args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.images:
@@ -160,7 +168,10 @@ def main() -> None:
         if decoded is None:
             sys.exit(f"{path}: not an image that OpenCV can read")
         image = np.asarray(decoded, np.uint8)
-        people = best_of(model.run(image), args.min_score)
+        try:
+            people = best_of(model.run(image), args.min_score)
+        except ValueError as error:
+            sys.exit(f"{path}: {error}")
         files[0].write_text(as_json(path.name, image, people, model.info), encoding="utf-8")
         cv2.imwrite(str(files[1]), draw(image, people, model.info, args.min_score))
         print(f"{path}: {len(people.scores)} people; {files[0]}, {files[1]}")
