@@ -1,5 +1,7 @@
 from setuptools import find_packages, setup
 
+EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
+
 setup(
     name="coupled-embedding",
     version="0.2.0",
@@ -9,5 +11,8 @@ setup(
     package_data={"coupled_embedding": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[line for line in open("requirements.txt").read().splitlines() if line and line[0] != "#"],
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.100", "ruff==0.17.*", "mypy>=1.11", "faster-coco-eval>=1.6"]},
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff==0.17.*", "mypy>=1.11", "faster-coco-eval>=1.6", *EXPORT],
+        "export": EXPORT,
+    },
 )

@@ -17,6 +17,7 @@ LAYERS = (
     {"evaluation", "losses", "networks", "visualize"},
     {"decode", "optim"},
     {"engine"},
+    {"export"},
     {"predictor"},
     {"builders"},
     {"analysis", "zoo"},

@@ -114,7 +114,7 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
         else:
             check_script(rest[0], rest[1:])
     elif Path(program).name == "pip":
-        assert rest in (["install", "-e", "."], ["install", "-e", ".[test]"])
+        assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]"))
     else:
         assert program in ("git", "tensorboard") or (CHECKOUT / program).exists(), (
             f"{program} is not known to this test"

@@ -1,0 +1,66 @@
+"""What model.json says of an exported model."""
+
+from typing import Any
+
+from coupled_embedding.data.images import PIXELS
+from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.pipeline import PipelineOptions
+
+FORMAT = "coupled-embedding export"
+VERSION = 1
+DIVISOR = 64  # of the input's sides, see `data.geometry.resize_geometry`
+
+
+def decoder_options(options: DecodeOptions) -> dict[str, Any]:
+    """Return a pipeline's decode options as `pose_decoder.Options` names them."""
+    peaks = options.peaks
+    return {
+        "grouping_order": list(options.grouping_order),
+        "kernel": peaks.kernel,
+        "max_candidates": peaks.max_candidates,
+        "threshold": peaks.threshold,
+        "dedup_plateaus": peaks.dedup_plateaus,
+        "tie_order": peaks.tie_order,
+        "tag_threshold": options.tag_threshold,
+        "cost": options.cost,
+        "assignment": options.assignment,
+        "max_joined": options.max_joined,
+        "refine": options.refine != "none",
+        "missing_joints": options.missing_joints,
+    }
+
+
+def describe(
+    options: PipelineOptions, schema: KeypointSchema, input_size: int, name: str, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """Return model.json's content.
+
+    Args:
+        options: of the pipeline that was exported.
+        schema: its joints.
+        input_size: S: pixels of the input's short side.
+        name: of the model.
+        metrics: scores by name that its checkpoint holds.
+    """
+    mean, std = PIXELS[options.pixels]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "metrics": metrics,
+        "joints": list(schema.joints),
+        "skeleton": [list(pair) for pair in schema.skeleton],
+        "flip_pairs": [list(pair) for pair in schema.flip_pairs],
+        "sigmas": list(schema.sigmas),
+        "colors": [list(color) for color in schema.colors],
+        "input": {
+            "size": input_size,
+            "divisor": DIVISOR,
+            "layout": "RGB (batch, 3, height, width), values 0 to 255, normalized inside the model",
+            "mean": list(mean),
+            "std": list(std),
+            "flip": options.flip,
+        },
+        "decode": decoder_options(options.decode),
+    }
