@@ -9,5 +9,14 @@ setup(
     package_data={"coupled_embedding": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[line for line in open("requirements.txt").read().splitlines() if line and line[0] != "#"],
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.100", "ruff==0.17.*", "mypy>=1.11", "faster-coco-eval>=1.6"]},
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff==0.17.*",
+            "mypy>=1.11",
+            "faster-coco-eval>=1.6",
+            "trackeval>=1.3",
+        ]
+    },
 )

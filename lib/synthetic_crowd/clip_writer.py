@@ -16,7 +16,7 @@ import cv2
 
 from coupled_embedding.utils.errors import DatasetError
 from synthetic_crowd.clips import FPS, check_clip, render_clip
-from synthetic_crowd.settings import CrowdSettings
+from synthetic_crowd.settings import MOST_SCENES, CrowdSettings
 from synthetic_crowd.writer import (
     GENERATOR_VERSION,
     annotation,
@@ -56,6 +56,8 @@ def write_clips(
     """
     check_arguments(split, seed, count, workers)
     check_clip(seed, 0, frames, fps)
+    if count * frames > MOST_SCENES:
+        raise ValueError(f"count × frames is {count * frames}; it must be at most {MOST_SCENES}")
     root = Path(root)
     target, folder = root / "json" / f"clips_{split}.json", root / "clips" / split
     info = {
