@@ -95,7 +95,7 @@ def test_a_person_who_is_not_found_for_a_while_comes_back():
 
 
 def test_a_person_who_turned_round_out_of_sight_is_recognised_by_tags():
-    tags = {"a": np.array([0.0, 1.0]), "b": np.array([1.0, 0.0])}
+    tags = {"a": np.array([0.0, 3.0]), "b": np.array([3.0, 0.0])}
     leaving = [{"a": 150 - 5 * t} for t in range(25)]
     back = [{name: x} for name in ("a", "b") for x in (30, 35)]
     history = follow(Tracker(SIGMAS), leaving + [{}] * 12 + back[:2], tags)

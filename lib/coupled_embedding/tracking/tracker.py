@@ -28,9 +28,10 @@ class Tracker:
 
     Example::
 
-        tracker = Tracker(schema.sigmas)
-        for poses in predictor.stream("crowd.mp4"):
-            ids = tracker.update(keypoints, scores, boxes, tags)
+        tracker = Tracker([0.08] * 17)
+        for x in (10, 12, 14):  # three frames with one person
+            keypoints = np.full((1, 17, 3), x)  # (N, K, 3)
+            print(tracker.update(keypoints, scores=[0.9], boxes=[[x, x, 40, 90]]))  # [1]
 
     Attributes:
         frame: number of the last frame, from 1; 0 before the first.
@@ -41,7 +42,7 @@ class Tracker:
         window: observations of a person to compare with.
         memory: frames without a person after which the id is given up.
         min_affinity: in (0, 1]: a person less alike to a track is not the same.
-        tag_temperature: t of the similarity of tags, exp(-‖a - b‖² / 2t²).
+        tag_temperature: t of the similarity of tags, exp(-‖a - b‖² / 2t²); networks differ, see docs/experiments.md.
         ignored_tag_dims: trailing dimensions of the tags to leave out, such as those that move with the person.
 
     Raises:
@@ -55,7 +56,7 @@ class Tracker:
         window: int = 5,
         memory: int = 30,
         min_affinity: float = 0.1,
-        tag_temperature: float = 0.5,
+        tag_temperature: float = 1.5,
         ignored_tag_dims: int = 0,
     ) -> None:
         self.sigmas = np.asarray(sigmas, np.float64)
