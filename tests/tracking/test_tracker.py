@@ -174,6 +174,20 @@ def test_tags_may_be_missing_in_some_frames():
         assert tracker.update(*frame(two, np.array([0.9, 0.8]), own)).tolist() == [1, 2]
 
 
+def test_a_fast_person_is_known_again_in_the_second_frame():
+    """After one frame the velocity is unknown; later the same step would be a surprise."""
+    assert names_of(follow(Tracker(SIGMAS), [{"a": 100 + 40 * t} for t in range(6)])) == {"a": {1}}
+    assert names_of(follow(Tracker(SIGMAS), [{"a": 100}] * 5 + [{"a": 140}])) == {"a": {1, 2}}
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_no_more_than_the_window_is_kept(window):
+    tracker = Tracker(SIGMAS, window=window)
+    follow(tracker, [{"a": 100, "b": 300}] * 8)
+    assert [len(track.observations) for track in tracker.tracks] == [window, window]
+    assert [track.observations[-1].frame for track in tracker.tracks] == [8, 8]
+
+
 def test_updates_do_not_keep_the_callers_arrays():
     keypoints, scores, boxes, _ = frame([person(100)])
     tracker = Tracker(SIGMAS)
