@@ -12,7 +12,15 @@ setup(
     python_requires=">=3.11",
     install_requires=[line for line in open("requirements.txt").read().splitlines() if line and line[0] != "#"],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff==0.17.*", "mypy>=1.11", "faster-coco-eval>=1.6", *EXPORT],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff==0.17.*",
+            "mypy>=1.11",
+            "faster-coco-eval>=1.6",
+            "trackeval>=1.3",
+            *EXPORT,
+        ],
         "export": EXPORT,
     },
 )

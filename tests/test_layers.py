@@ -16,7 +16,7 @@ LAYERS = (
     {"data"},
     {"evaluation", "losses", "networks", "visualize"},
     {"decode", "optim"},
-    {"engine"},
+    {"engine", "tracking"},
     {"export"},
     {"predictor"},
     {"builders"},

@@ -25,19 +25,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the dataset (created; omit it to write a sheet only)")
     parser.add_argument("--split", default="train", help="name of the split: train, val, test, ... (%(default)s)")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another crowd (%(default)s)")
-    parser.add_argument("--size", default="192x192", help="width x height in pixels (%(default)s)")
-    parser.add_argument("--min-people", type=int, default=1, help="fewest people per scene (%(default)s)")
-    parser.add_argument("--max-people", type=int, default=10, help="most people per scene (%(default)s)")
-    parser.add_argument(
-        "--crowd-index", type=float, help="steer all scenes to this crowd index, 0 to 1 (default: mixed)"
-    )
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0 renders in this one (%(default)s)")
+    add_crowd_options(parser, size="192x192", people=(1, 10))
     parser.add_argument(
         "--sheet", type=Path, help=f"also write a contact sheet of the first {SHEET_SCENES} scenes here"
     )
     parser.add_argument("--sheet-labels", action="store_true", help="draw boxes and joints on the sheet")
     return parser.parse_args()
+
+
+def add_crowd_options(parser: argparse.ArgumentParser, size: str, people: tuple[int, int]) -> None:
+    """Add the options of a crowd, with the given defaults: width x height, and fewest and most people."""
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another crowd (%(default)s)")
+    parser.add_argument("--size", default=size, help="width x height in pixels (%(default)s)")
+    parser.add_argument("--min-people", type=int, default=people[0], help="fewest people per scene (%(default)s)")
+    parser.add_argument("--max-people", type=int, default=people[1], help="most people per scene (%(default)s)")
+    parser.add_argument(
+        "--crowd-index", type=float, help="steer all scenes to this crowd index, 0 to 1 (default: mixed)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 renders in this one (%(default)s)")
 
 
 def settings_from(arguments: argparse.Namespace) -> CrowdSettings:

@@ -100,10 +100,10 @@ def sample_people(settings: CrowdSettings, target: float, rng: np.random.Generat
     airborne = np.array([ACTIVITIES[a].airborne for a in activities])
     lift = np.where(airborne, rng.uniform(0, 0.25, count) ** 1.5, 0)
     seated = np.array([ACTIVITIES[a].seated for a in activities])
-    return People(bodies, posed.moved(_grounding(bodies, posed, lift)), angles[:, 0, 2], seated)
+    return People(bodies, posed.moved(grounding(bodies, posed, lift)), angles[:, 0, 2], seated)
 
 
-def _grounding(bodies: Bodies, posed: Posed, lift: np.ndarray) -> np.ndarray:
+def grounding(bodies: Bodies, posed: Posed, lift: np.ndarray) -> np.ndarray:
     """(P, 3) shift that puts the pelvis above the origin and the lowest flesh `lift` meters above the ground."""
     flesh = np.full(posed.points.shape[1], 0.03, np.float32)
     flesh[[POINT["left_toe"], POINT["right_toe"], POINT["left_heel"], POINT["right_heel"]]] = 0.01

@@ -62,6 +62,64 @@ def render_scene(settings: CrowdSettings, seed: int, index: int) -> Scene:
     raise RuntimeError(f"no person is visible in {_ATTEMPTS} attempts at scene {index} of seed {seed}: {settings}")
 
 
+@dataclass(frozen=True)
+class Studio:
+    """What does not move while images of P people are taken.
+
+    atlas: all textures, of the people in order and of the things; ground: the empty place, (height, width, 3)
+    uint8 BGR; tint: colors of shade and of full light.
+    """
+
+    camera: Camera
+    light: Light
+    outfits: list[Outfit]
+    clutter: list[Thing]
+    atlas: np.ndarray
+    ground: np.ndarray
+    tint: np.ndarray
+
+
+def furnish(
+    settings: CrowdSettings, people: People, stage: Stage, rngs: tuple[np.random.Generator, ...], paths: np.ndarray
+) -> Studio:
+    """Choose a place, its light and things, and dress the people.
+
+    rngs: of the stage, the looks and the image. paths: (N, 2) x and z in meters where no thing may stand.
+    """
+    stage_rng, looks_rng, image_rng = rngs
+    place = PLACES[stage_rng.integers(len(PLACES))]
+    light = _sample_light(place, stage_rng)
+    outfits = _dress(people, place, looks_rng)
+    clutter = _clutter(settings, people, stage, paths, stage_rng)
+    atlas, tint = _atlas(outfits, clutter, looks_rng), _tint(place, image_rng)
+    ground = paint_background(place, stage.camera, stage.backdrop, image_rng)
+    return Studio(stage.camera, light, outfits, clutter, atlas, ground, tint)
+
+
+def take(
+    studio: Studio, people: People, image_rng: np.random.Generator, remove_unnoticed: bool
+) -> tuple[Scene, np.ndarray]:
+    """Draw, label and develop one image; return it and the numbers (N,), from 0, of the labelled people.
+
+    remove_unnoticed: whoever can hardly be seen is not drawn either; otherwise only not labelled.
+    """
+    shown, noticed, drawn, quads, labels = _draw_labelled(people, studio, remove_unnoticed)
+    colors = render.shade(drawn, quads, studio.atlas, studio.tint)
+    shadow = _shadows(people.only(shown), studio.clutter, studio.camera, studio.light)
+    image = render.compose(colors, drawn, studio.ground, shadow, 0.25 + 0.4 * studio.light.sun)
+    numbers = np.zeros(len(shown) + 1, np.uint8)
+    numbers[1 + np.flatnonzero(noticed)] = np.arange(1, noticed.sum() + 1)
+    scene = Scene(
+        image=render.develop(image, image_rng),
+        keypoints=labels.keypoints[noticed],
+        boxes=labels.boxes[noticed],
+        areas=labels.areas[noticed],
+        person_map=numbers[labels.person_map],
+        crowd_index=crowd_index(labels.keypoints[noticed], labels.boxes[noticed]),
+    )
+    return scene, shown[noticed]
+
+
 def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     """Compose, draw, label and develop one scene; it may be empty."""
     stage_rng, people_rng, looks_rng, image_rng = map(np.random.default_rng, source.spawn(4))
@@ -69,23 +127,9 @@ def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     people = sample_people(settings, target, people_rng)
     stage = sample_stage(settings, target, len(people.yaw), stage_rng)
     people = arrange(people, stage, people_rng)
-    place = PLACES[stage_rng.integers(len(PLACES))]
-    light = _sample_light(place, stage_rng)
-    outfits = _dress(people, place, looks_rng)
-    clutter = _clutter(settings, people, stage, stage_rng)
-    people, drawn, quads, labels = _draw_labelled(people, outfits, clutter, stage.camera, light)
-    colors = render.shade(drawn, quads, _atlas(outfits, clutter, looks_rng), _tint(place, image_rng))
-    ground = paint_background(place, stage.camera, stage.backdrop, image_rng)
-    shadow = _shadows(people, clutter, stage.camera, light)
-    image = render.compose(colors, drawn, ground, shadow, 0.25 + 0.4 * light.sun)
-    return Scene(
-        image=render.develop(image, image_rng),
-        keypoints=labels.keypoints,
-        boxes=labels.boxes,
-        areas=labels.areas,
-        person_map=labels.person_map,
-        crowd_index=crowd_index(labels.keypoints, labels.boxes),
-    )
+    feet = people.posed.points[:, POINT["pelvis"], ::2]
+    studio = furnish(settings, people, stage, (stage_rng, looks_rng, image_rng), feet)
+    return take(studio, people, image_rng, remove_unnoticed=True)[0]
 
 
 def _sample_light(place: Place, rng: np.random.Generator) -> Light:
@@ -112,8 +156,10 @@ def _dress(people: People, place: Place, rng: np.random.Generator) -> list[Outfi
     ]
 
 
-def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.random.Generator) -> list[Thing]:
-    """Seats for the seated, and things that stand about."""
+def _clutter(
+    settings: CrowdSettings, people: People, stage: Stage, paths: np.ndarray, rng: np.random.Generator
+) -> list[Thing]:
+    """Seats for the seated, and things that stand about, none of them on the paths (N, 2)."""
     seats = []
     for number in np.flatnonzero(people.seated):
         pelvis = people.posed.points[number, POINT["pelvis"]]
@@ -123,9 +169,8 @@ def _clutter(settings: CrowdSettings, people: People, stage: Stage, rng: np.rand
     aside = stage.camera.width / stage.camera.focal / 2
     near = max(stage.distance * 0.55, 1.0)
     loose = things.scatter(rng, settings.clutter, near, stage.backdrop - 0.5, aside)
-    feet = people.posed.points[:, POINT["pelvis"], ::2]
     # no person stands inside a box
-    free = [t for t in loose if np.abs(feet - t.centers[0, ::2]).max(1).min() > t.radii.max() + 0.35]
+    free = [t for t in loose if np.abs(paths - t.centers[0, ::2]).max(1).min() > t.radii.max() + 0.35]
     return seats + free
 
 
@@ -141,23 +186,25 @@ def _canvas_camera(camera: Camera) -> Camera:
 
 
 def _draw_labelled(
-    people: People, outfits: list[Outfit], clutter: list[Thing], camera: Camera, light: Light
-) -> tuple[People, render.Drawn, Quads, Labels]:
-    """Draw and label; whoever can hardly be seen leaves, and the rest is drawn again."""
-    canvas = _canvas_camera(camera)
-    size = (canvas.width, canvas.image_height)
-    everyone, extents = _all_quads(people, outfits, clutter, canvas, light)
-    skirted = np.array(["skirt" in outfit.wears for outfit in outfits], bool)
+    people: People, studio: Studio, remove_unnoticed: bool
+) -> tuple[np.ndarray, np.ndarray, render.Drawn, Quads, Labels]:
+    """Draw and label; return who is drawn (their numbers), and of these who can be noticed (bool).
+
+    remove_unnoticed: whoever can hardly be seen leaves, and the rest is drawn again.
+    """
+    canvas = _canvas_camera(studio.camera)
+    everyone, extents = _all_quads(people, studio.outfits, studio.clutter, canvas, studio.light)
+    skirted = np.array(["skirt" in outfit.wears for outfit in studio.outfits], bool)
     flesh = flesh_before_joints(people.bodies.stature, skirted)
-    staying = np.arange(len(outfits))
+    staying = np.arange(len(studio.outfits))
     while True:
-        quads = everyone.renumbered(staying, len(outfits))
-        drawn = render.draw(quads, size)
-        places, depths = camera.project(people.posed.points[staying, :JOINT_COUNT])
+        quads = everyone.renumbered(staying, len(studio.outfits))
+        drawn = render.draw(quads, (canvas.width, canvas.image_height))
+        places, depths = studio.camera.project(people.posed.points[staying, :JOINT_COUNT])
         labels = label_people(places, depths, extents[staying], flesh[staying], drawn)
         noticed = worth_labelling(labels)
-        if noticed.all():
-            return people.only(staying), drawn, quads, labels
+        if noticed.all() or not remove_unnoticed:
+            return staying, noticed, drawn, quads, labels
         staying = staying[noticed]
 
 

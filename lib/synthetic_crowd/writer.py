@@ -46,7 +46,7 @@ def write_dataset(
     Raises ValueError for a bad split name, seed, count or workers, and DatasetError if the annotation file
     exists and describes another dataset, or if an image of it is already there.
     """
-    _check(split, seed, count, workers)
+    check_arguments(split, seed, count, workers)
     root = Path(root)
     target = root / "json" / f"synthetic_{split}.json"
     info = {
@@ -58,21 +58,22 @@ def write_dataset(
         "settings": asdict(settings),
     }
     if target.exists():
-        _check_same(target, info)
+        check_same(target, info)
         return target
     root.mkdir(parents=True, exist_ok=True)
-    with _scratch_folder(root, split) as scratch:
+    with scratch_folder(root, split) as scratch:
+        (scratch / "images").mkdir()
         images, annotations = [], []
         for image, people in _rendered(scratch, split, settings, seed, count, workers):
             images.append(image)
             annotations.extend(people)
-        document = {"info": info, "images": images, "annotations": annotations, "categories": [_category()]}
+        document = {"info": info, "images": images, "annotations": annotations, "categories": [category()]}
         (scratch / target.name).write_text(json.dumps(document))
         _publish(scratch, root, target)
     return target
 
 
-def _check(split: str, seed: int, count: int, workers: int) -> None:
+def check_arguments(split: str, seed: int, count: int, workers: int) -> None:
     """Raise ValueError naming the argument that is wrong."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
         raise ValueError(f"split is {split!r}; it must be letters, digits, '-' and '_'")
@@ -84,7 +85,7 @@ def _check(split: str, seed: int, count: int, workers: int) -> None:
         raise ValueError(f"workers is {workers}; it must be 0 (this process) or more")
 
 
-def _check_same(target: Path, info: dict[str, Any]) -> None:
+def check_same(target: Path, info: dict[str, Any]) -> None:
     """Raise DatasetError unless the annotation file holds the dataset that `info` describes."""
     try:
         present = json.loads(target.read_text()).get("info")
@@ -99,11 +100,10 @@ def _check_same(target: Path, info: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _scratch_folder(root: Path, split: str) -> Iterator[Path]:
+def scratch_folder(root: Path, split: str) -> Iterator[Path]:
     """A temporary folder in `root`, on the same file system, that is gone afterwards."""
     scratch = Path(tempfile.mkdtemp(prefix=f".synthetic_{split}_", dir=root))
     try:
-        (scratch / "images").mkdir()
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -146,16 +146,21 @@ def _render_one(scratch: Path, split: str, settings: CrowdSettings, seed: int, i
     scene = render_scene(settings, seed, index)
     image_id = first_image_id(split) + index
     path = scratch / "images" / f"{image_id}.jpg"
-    if not cv2.imwrite(str(path), scene.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-        raise DatasetError(f"cannot write {path}: is the disk full?")
+    write_image(path, scene.image)
     height, width = scene.image.shape[:2]
     image = {"file_name": path.name, "id": image_id, "height": height, "width": width}
     return image | {"crowdIndex": scene.crowd_index}, [
-        _annotation(scene, person, image_id) for person in range(len(scene.keypoints))
+        annotation(scene, person, image_id) for person in range(len(scene.keypoints))
     ]
 
 
-def _annotation(scene: Scene, person: int, image_id: int) -> dict[str, Any]:
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a JPEG; DatasetError if that fails."""
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
+        raise DatasetError(f"cannot write {path}: is the disk full?")
+
+
+def annotation(scene: Scene, person: int, image_id: int) -> dict[str, Any]:
     """One person's entry. Ids are image id · 100 + number, unique across splits too."""
     keypoints = np.round(scene.keypoints[person].astype(float), 2)
     return {
@@ -185,7 +190,7 @@ def _segmentation(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": np.diff(edges).tolist()}
 
 
-def _category() -> dict[str, Any]:
+def category() -> dict[str, Any]:
     """CrowdPose's category; its skeleton counts joints from 1."""
     edges = [[first + 1, second + 1] for first, second in SKELETON_EDGES]
     return {
