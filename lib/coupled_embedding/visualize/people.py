@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,20 @@ from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.visualize.canvas import Canvas, Points
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image, mixed, person_color
 
+AnyPose = TypeVar("AnyPose", bound=Pose)
+
 _HIDDEN = 1  # the annotation label of a joint that is there but out of sight
 _WHITE: Color = (255, 255, 255)
 _MIDDLE_SHADE, _RIGHT_SHADE = 0.2, 0.48  # how much ink goes into the colors of the middle and the right
+
+# refinement gives every missing joint a place, however unlikely; visualizations leave those out
+MIN_DRAWN_SCORE = 0.1
+
+
+def filter_poses(poses: Sequence[AnyPose], share: float = 0.4, least: float = 0.1) -> list[AnyPose]:
+    """Return the poses worth drawing: scored at least ``share`` of the image's best and ``least``."""
+    best = max((pose.score for pose in poses), default=0.0)
+    return [pose for pose in poses if pose.score >= max(share * best, least)]
 
 
 def draw_poses(
@@ -24,6 +36,7 @@ def draw_poses(
     min_score: float = 0.0,
     person_colors: bool = True,
     boxes: bool = False,
+    ids: Sequence[int] | None = None,
 ) -> Image:
     """Draw people on a copy of an image, large ones first, so that small ones stay in sight.
 
@@ -41,12 +54,13 @@ def draw_poses(
         person_colors: one color a person, by the place in ``poses``; False: the schema's
             color of each joint.
         boxes: also draw the box around each person's joints.
+        ids: numbers from 0 that choose the people's colors instead of their places, such as those of a tracker.
     """
     result = checked_image(image)
     people = [_person(entry, min_score, schema) for entry in poses]
     for index in sorted(range(len(people)), key=lambda i: -people[i].size):
         if people[index].shown.any():
-            color = person_color(index) if person_colors else None
+            color = person_color(index if ids is None else ids[index]) if person_colors else None
             _draw_person(result, people[index], schema, _joint_colors(schema, color), boxes)
     return result
 
