@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.schema import KeypointSchema
-from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_camera, is_video, name_of, to_bgr
+from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_video, name_of, to_bgr
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
 from coupled_embedding.decode.batching import ImageInput, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
@@ -166,8 +166,8 @@ class Predictor:
         """Yield the poses of many images in order, in bounded memory; each has its ``source`` and ``frame``.
 
         Args:
-            source: a folder, a glob, a video file, the number of a camera such as "0", anything that a call takes, or
-                a list of these.
+            source: a folder, a glob, a video file, the number of a camera such as "0", a `Video`, anything that a call
+                takes, or a list of these.
             channels: of arrays: ``"bgr"`` or ``"rgb"``.
             tracker: gives people ids; None: none have.
             keep_frames: keep a video's frames in ``pixels``, to draw on.
@@ -183,7 +183,7 @@ class Predictor:
             else:
                 entries = (Entry(part, name_of(part)) for part in parts)
                 found = self._predict(entries, channels, _WINDOW * self.batch, on_error)
-            yield from (_tracked(poses, tracker) for poses in found)
+            yield from (assign_ids(poses, tracker) if tracker else poses for poses in found)
 
     def maps(self, image: ImageLike, channels: str = "bgr") -> tuple[Pixels, Pixels]:
         """Return what the network outputs for an image, drawn on it: heatmaps, and tags as colors (BGR both).
@@ -205,7 +205,7 @@ class Predictor:
 
     def _predict_video(self, source: Any, keep_frames: bool, on_error: OnError | None) -> Iterator[Poses]:
         try:
-            video = Video.open(source)
+            video = source if isinstance(source, Video) else Video.open(source)
         except DatasetError as error:
             if on_error is None:
                 raise
@@ -213,7 +213,7 @@ class Predictor:
             return
         entries = (Entry(pixels, video.name, number) for number, pixels in enumerate(video.frames()))
         # a camera's poses are wanted at once: none waits for another frame
-        window = 1 if is_camera(source) else _WINDOW * self.batch
+        window = 1 if video.is_live else _WINDOW * self.batch
         yield from self._predict(entries, "bgr", window, keep_frames=keep_frames)
 
     def _predict(
@@ -262,8 +262,7 @@ class Predictor:
         return size, ImageInput(tuple(scales), geometry, time.perf_counter() - start)
 
 
-def _tracked(poses: Poses, tracker: Tracker | None) -> Poses:
-    if tracker is None:
-        return poses
+def assign_ids(poses: Poses, tracker: Tracker) -> Poses:
+    """Return the poses of a video's next frame with the ids that a tracker gives them."""
     keypoints = np.concatenate([np.nan_to_num(poses.xy), poses.keypoint_scores[..., None]], 2)
     return poses.with_ids(tracker.update(keypoints, poses.scores, poses.boxes, poses.tags))

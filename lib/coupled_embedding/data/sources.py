@@ -76,7 +76,9 @@ def is_camera(source: Any) -> bool:
 
 def is_video(source: Any) -> bool:
     """Whether a source is a video, by its name's ending, or a camera."""
-    return is_camera(source) or (isinstance(source, str | Path) and Path(source).suffix.lower() in VIDEOS)
+    if isinstance(source, str | Path):
+        return Path(source).suffix.lower() in VIDEOS or is_camera(source)
+    return isinstance(source, Video) or is_camera(source)
 
 
 def expand(source: Any) -> list[Any]:
@@ -115,12 +117,14 @@ class Video:
         rate: frames per second; 25 where the video does not say.
         count: of its frames, as its header has it; 0: unknown.
         capture: OpenCV's reader.
+        is_live: whether it is a camera.
     """
 
     name: str
     rate: float
     count: int
     capture: cv2.VideoCapture
+    is_live: bool = False
 
     @classmethod
     def open(cls, source: str | int | Path) -> "Video":
@@ -142,6 +146,7 @@ class Video:
             float(rate) if 0 < rate < 1000 else _DEFAULT_RATE,
             int(count) if 0 < count < 1e9 and not camera else 0,
             capture,
+            camera,
         )
 
     def frames(self) -> Iterator[Pixels]:
