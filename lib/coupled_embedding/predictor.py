@@ -64,7 +64,7 @@ class Predictor:
         poses = predictor("crowd.jpg")  # best first
         print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
         print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
-        poses.save("crowd_poses.jpg")
+        poses.save("crowd_poses.png")
 
     Args:
         network: in evaluation mode, on the device to use.

@@ -25,8 +25,8 @@ class Recording:
     def pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(2)
 
-    def start(self, images, geometries, pool, times) -> Future:
-        numbers = [int(image[0, 0, 0]) for image in images[0]]
+    def start(self, batch, pool, times) -> Future:
+        numbers = [int(image[0, 0, 0]) for image in batch.images[0]]
         self.batches.append(numbers)
         times.seconds["network"] = 3.0 * len(numbers)
         return pool.submit(lambda: [[Pose(torch.zeros(1, 3).numpy(), number)] for number in numbers])

@@ -125,18 +125,23 @@ class Run:
     def report(self, seconds: float) -> str:
         """Return what was written where, a line each."""
         lines = [f"warning: {line}" for line in [*self.failed, *self.notes]]
-        count = self.done["images"] + self.done["frames"]
-        parts = []
-        if self.done["images"]:
-            endings = [] if self.args.json_only else [IMAGE]
-            endings += [JSON] + [HEATMAPS] * self.args.heatmaps + [TAGS] * self.args.tags
-            parts.append(f"{self.done['images']} images (NAME{', NAME'.join(endings)})")
-        if self.done["videos"]:
-            endings = [LINES] if self.args.json_only else [VIDEO, LINES]
-            parts.append(f"{self.done['videos']} videos of {self.done['frames']} frames (NAME{', NAME'.join(endings)})")
+        parts, is_drawn = [], not self.args.json_only
+        if images := self.done["images"]:
+            endings = [IMAGE] * is_drawn + [JSON] + [HEATMAPS] * self.args.heatmaps + [TAGS] * self.args.tags
+            parts.append(f"{counted(images, 'image')} (NAME{', NAME'.join(endings)})")
+        if videos := self.done["videos"]:
+            endings = [VIDEO] * is_drawn + [LINES]
+            frames = counted(self.done["frames"], "frame")
+            parts.append(f"{counted(videos, 'video')} of {frames} (NAME{', NAME'.join(endings)})")
+        count = images + self.done["frames"]
         speed = f"{count / seconds:.2g} images/s"
         lines.append(f"{self.outputs.folder}: {' and '.join(parts)}; {self.done['people']} people; {speed}")
         return "\n".join(lines)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def with_ending(stem: Path, ending: str) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.outputs import Pose
-from coupled_embedding.data.test_dataset import batch_limit
+from coupled_embedding.data.test_dataset import TestBatch, batch_limit
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.decode.stage_times import StageTimes
 
@@ -104,8 +104,9 @@ def predict_in_order(
 
 def _start(pipeline: InferencePipeline, batch: list[Numbered], pool: ThreadPoolExecutor) -> _Batch:
     times = StageTimes()
-    inputs = [torch.stack(images) for images in zip(*(image.scales for _, image in batch), strict=True)]
-    return batch, pipeline.start(inputs, [image.geometry for _, image in batch], pool, times), times
+    scales = tuple(torch.stack(images) for images in zip(*(image.scales for _, image in batch), strict=True))
+    geometries, numbers = tuple(image.geometry for _, image in batch), tuple(number for number, _ in batch)
+    return batch, pipeline.start(TestBatch(scales, geometries, numbers), pool, times), times
 
 
 def _finish(batch: list[Numbered], future: Future[list[list[Pose]]], times: StageTimes) -> dict[int, Detected]:
