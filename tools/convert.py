@@ -14,7 +14,8 @@ which --half makes half as large.
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor
 
 from coupled_embedding.builders import LoadedModel, build_model, build_schema, load_model, save_model
 from coupled_embedding.config import config_to_dict, load_config, override
@@ -47,9 +48,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_released(args: argparse.Namespace, content: dict[Any, Any], notes: list[str]) -> LoadedModel:
+def load_released(args: argparse.Namespace, weights: dict[str, Tensor]) -> LoadedModel:
     """Return the model of released weights; CheckpointError if they do not fit."""
-    weights = released_weights(content, args.file, notes)
     if args.cfg:
         cfg = load_config(args.cfg, args.options)
     else:
@@ -99,16 +99,17 @@ def main() -> None:
     content, notes = read_weight_file(args.file), list[str]()
     if is_own_checkpoint(content):
         model = load_own(args, as_model)
+        weights = model.network.state_dict()
     else:
-        model = load_released(args, content, notes)
+        weights = released_weights(content, args.file, notes)
+        model = load_released(args, weights)
     if args.license:
         model = replace(model, license=read_license(args.license))
-    weights = model.network.state_dict()
     if as_model:
         save_model(args.out, model, args.half)
     else:
         about = {"config": config_to_dict(model.cfg), "schema": model.schema.to_dict(), "metrics": {}, "step": 0}
-        write_checkpoint({"format": FORMAT, "model": weights, **about}, args.out)
+        write_checkpoint({"format": FORMAT, "model": model.network.state_dict(), **about}, args.out)
     print("\n".join([f"{args.out}: {len(weights)} tensors of {args.file} as {model.cfg.NAME}", *notes]))
 
 

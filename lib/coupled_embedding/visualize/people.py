@@ -16,6 +16,8 @@ AnyPose = TypeVar("AnyPose", bound=Pose)
 
 _HIDDEN = 1  # the annotation label of a joint that is there but out of sight
 _WHITE: Color = (255, 255, 255)
+_FAINTEST, _SURE = 0.4, 0.5  # the opacity of joints without confidence, and the score from which on one is opaque
+_LEVELS = 5  # of opacity
 _MIDDLE_SHADE, _RIGHT_SHADE = 0.2, 0.48  # how much ink goes into the colors of the middle and the right
 
 # refinement gives every missing joint a place, however unlikely; visualizations leave those out
@@ -40,8 +42,9 @@ def draw_poses(
 ) -> Image:
     """Draw people on a copy of an image, large ones first, so that small ones stay in sight.
 
-    Limbs and joints of a person's left are bright, those of the right darker. Line widths follow
-    the person's size and the image's. Joints at (0, 0) or at a place that is not finite are not
+    Limbs and joints of a person's left are bright, those of the right darker. The lower a detected
+    joint's score, the more the image shows through it and its limbs. Line widths follow the
+    person's size and the image's. Joints at (0, 0) or at a place that is not finite are not
     drawn, nor are limbs that end in them.
 
     Args:
@@ -70,6 +73,7 @@ class _Person:
     points: Points  # (K, 2) image pixels
     shown: NDArray[np.bool_]  # (K,)
     hidden: NDArray[np.bool_]  # (K,)
+    alpha: NDArray[np.float64]  # (K,) opacity
 
     @property
     def size(self) -> float:
@@ -85,8 +89,10 @@ def _person(entry: Pose | NDArray[np.floating], min_score: float, schema: Keypoi
     shown = (value > 0) & points.any(axis=1) & np.isfinite(points).all(axis=1)
     points = np.where(shown[:, None], points, 0)
     if isinstance(entry, Pose):
-        return _Person(points, shown & (value >= min_score), np.zeros_like(shown))
-    return _Person(points, shown, value == _HIDDEN)
+        sureness = np.rint(np.clip(np.where(shown, value, 0) / _SURE, 0, 1) * (_LEVELS - 1)) / (_LEVELS - 1)
+        alpha = _FAINTEST + (1 - _FAINTEST) * sureness
+        return _Person(points, shown & (value >= min_score), np.zeros_like(shown), alpha)
+    return _Person(points, shown, value == _HIDDEN, np.ones(len(points)))
 
 
 def _joint_colors(schema: KeypointSchema, color: Color | None) -> list[Color]:
@@ -143,10 +149,19 @@ def _draw_person(image: Image, person: _Person, schema: KeypointSchema, colors: 
         return
     if boxes:
         _draw_box(canvas, corners, colors[schema.flip_pairs[0][0] if schema.flip_pairs else 0], pen)
-    radii = _joint_radii(person, pen)
-    _draw_limbs(canvas, person, schema, colors, pen, radii)
-    _draw_joints(canvas, person, colors, pen, radii)
+    radii, limbs = _joint_radii(person, pen), _limbs(person, schema)
+    # faint ones first, so that sure ones are seen whole
+    for alpha in np.unique(person.alpha[person.shown]):
+        with canvas.transparent(float(alpha)):
+            _draw_limbs(
+                canvas, person, [limb for limb in limbs if person.alpha[list(limb)].min() == alpha], colors, pen, radii
+            )
+            _draw_joints(canvas, person, np.flatnonzero(person.shown & (person.alpha == alpha)), colors, pen, radii)
     canvas.paste()
+
+
+def _limbs(person: _Person, schema: KeypointSchema) -> list[tuple[int, int]]:
+    return [(first, second) for first, second in schema.skeleton if person.shown[first] and person.shown[second]]
 
 
 def _draw_box(canvas: Canvas, corners: Points, color: Color, pen: _Pen) -> None:
@@ -157,15 +172,20 @@ def _draw_box(canvas: Canvas, corners: Points, color: Color, pen: _Pen) -> None:
 
 
 def _draw_limbs(
-    canvas: Canvas, person: _Person, schema: KeypointSchema, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]
+    canvas: Canvas,
+    person: _Person,
+    chosen: list[tuple[int, int]],
+    colors: list[Color],
+    pen: _Pen,
+    radii: NDArray[np.float64],
 ) -> None:
     # a hollow joint shows the image inside, so limbs stop at its ring
     rings = np.where(person.hidden, radii, 0.0)
     limbs = []
-    for first, second in schema.skeleton:
+    for first, second in chosen:
         start, end = person.points[first], person.points[second]
         length = float(np.hypot(*(end - start)))
-        if person.shown[first] and person.shown[second] and length > rings[first] + rings[second]:
+        if length > rings[first] + rings[second]:
             along = (end - start) / length
             width = float(np.clip(0.25 * length, min(1.0, pen.width), pen.width))
             color = mixed(colors[first], colors[second], 0.5)
@@ -177,9 +197,16 @@ def _draw_limbs(
         canvas.line(*limb)
 
 
-def _draw_joints(canvas: Canvas, person: _Person, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]) -> None:
+def _draw_joints(
+    canvas: Canvas,
+    person: _Person,
+    chosen: NDArray[np.intp],
+    colors: list[Color],
+    pen: _Pen,
+    radii: NDArray[np.float64],
+) -> None:
     stroke = 0.5 * pen.width
-    for joint in np.flatnonzero(person.shown):
+    for joint in chosen:
         point, color, radius = person.points[joint], colors[joint], radii[joint]
         if person.hidden[joint]:
             canvas.ring(point, INK, radius, stroke + 1.6 * pen.outline)
