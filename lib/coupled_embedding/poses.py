@@ -49,7 +49,8 @@ class Poses(Sequence[Person]):
         image_size: (width, height) in pixels.
         ids: (N,) int64 of people in a video, where they were tracked; else None.
         tags: (N, T) float32: mean tags, with flip of both views; None: unknown.
-        time: seconds: ``load`` (reading and resizing), ``network``, ``decode``; of an image in a batch its share.
+        time: seconds: ``load`` (reading and resizing), ``network``, ``decode``; of an image in a batch its share, and
+            on a GPU the network's start alone, as it runs on during the decode of others.
         source: the file, or ``camera 0``, or ``image``.
         frame: number of the frame in a video, from 0; None: it is an image.
         pixels: (height, width, 3) uint8 BGR, for frames of videos if asked for: `draw` and `save` use them.

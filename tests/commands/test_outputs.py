@@ -82,3 +82,14 @@ def test_a_video_without_frames_leaves_no_file(tmp_path):
     with VideoFile(tmp_path / "clip.mp4", 10):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_leaves_no_part_of_a_video(tmp_path):
+    def fail() -> None:
+        with VideoFile(tmp_path / "clip.mp4", 10) as video:
+            video.write(np.zeros((64, 96, 3), np.uint8))
+            raise ValueError("late")
+
+    with pytest.raises(ValueError, match="late"):
+        fail()
+    assert not list(tmp_path.iterdir())

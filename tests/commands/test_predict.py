@@ -130,6 +130,32 @@ def test_people_get_ids_of_a_tracker_of_each_video(predict, images, write_video,
         assert ids == list(range(0, 2 * len(ids), 2))
 
 
+class Camera:
+    """A camera that the user stops with Ctrl-C after three frames."""
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self.frames, self.released = list(frames), False
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        if not self.frames:
+            raise KeyboardInterrupt
+        return True, self.frames.pop(0)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_camera_is_read_until_it_is_stopped(predict, images, tmp_path, monkeypatch):
+    camera = Camera([cv2.imread(str(image)) for image in images[:3]])
+    monkeypatch.setattr(Video, "open", lambda source: Video(f"camera {source}", 25.0, 0, camera, is_live=True))
+    printed = predict("0", "--out", "out", *ALL)
+    assert listed(tmp_path / "out") == ["camera_0.mp4", "camera_0.predictions.jsonl"]
+    assert len((tmp_path / "out/camera_0.predictions.jsonl").read_text().splitlines()) == 3
+    assert len(list(Video("", 25, 0, cv2.VideoCapture(str(tmp_path / "out/camera_0.mp4"))).frames())) == 3
+    assert camera.released
+    assert "1 video of 3 frames" in printed
+
+
 # ---- errors
 
 

@@ -39,7 +39,7 @@ class OutputFolder:
 class VideoFile:
     """Writes an MP4 file; with ffmpeg on the PATH as H.264, which browsers show, and with its source's sound.
 
-    A context manager: the file appears when it ends, whole.
+    A context manager: the file appears when it ends, whole; with an error it does not.
 
     Args:
         path: of the file.
@@ -78,9 +78,10 @@ class VideoFile:
         if self._writer is None:
             return
         self._writer.release()
-        program = shutil.which("ffmpeg")
-        mixed = bool(program) and self._mix(str(program))
-        (self._mixed if mixed else self._part).replace(self.path)
+        if error is None:
+            program = shutil.which("ffmpeg")
+            mixed = bool(program) and self._mix(str(program))
+            (self._mixed if mixed else self._part).replace(self.path)
         for path in (self._part, self._mixed):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
