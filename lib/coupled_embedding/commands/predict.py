@@ -120,7 +120,7 @@ class Run:
         return chosen
 
     def _tracker(self) -> Tracker | None:
-        return new_tracker(self.predictor.schema.sigmas) if self.args.track else None
+        return tracker_class()(sigmas=self.predictor.schema.sigmas) if self.args.track else None
 
     def report(self, seconds: float) -> str:
         """Return what was written where, a line each."""
@@ -158,14 +158,14 @@ def new_file(path: Path) -> TextIO:
         raise UserError(f"{path}: cannot write this file ({error.strerror})") from error
 
 
-def new_tracker(sigmas: Sequence[float]) -> Tracker:
-    """Return a tracker of people with these joints; UserError where there is none."""
+def tracker_class() -> Callable[..., Tracker]:
+    """Return the class of trackers; UserError where there is none."""
     try:
         # by name, as the package is optional here
-        tracking: Callable[..., Tracker] = import_module("coupled_embedding.tracking").Tracker
+        found: Callable[..., Tracker] = import_module("coupled_embedding.tracking").Tracker
     except ModuleNotFoundError as error:
         raise UserError(f"--track: this version has no tracker ({error})") from error
-    return tracking(sigmas=sigmas)
+    return found
 
 
 @command
@@ -174,7 +174,7 @@ def main() -> None:
     args = parse()
     inputs = expand(args.inputs)
     if args.track:
-        new_tracker(())  # an error comes before the work
+        tracker_class()  # an error comes before the work
     if args.heatmaps or args.tags:
         refuse_videos(inputs)
     predictor = Predictor.from_pretrained(
