@@ -15,6 +15,8 @@ from runs import CPU, eval_job, untrained_checkpoint
 from coupled_embedding import predictor as predictor_module
 from coupled_embedding.builders import load_model, save_model
 from coupled_embedding.data.coco import load_records
+from coupled_embedding.data.geometry import apply_affine, resize_geometry
+from coupled_embedding.decode.aggregate import MergedMaps
 from coupled_embedding.engine.evaluate import evaluate
 from coupled_embedding.networks import model_file
 from coupled_embedding.poses import Poses
@@ -228,6 +230,23 @@ def test_maps_are_drawn_on_the_image(predictor, images):
     for drawn in predictor.maps(image):
         assert drawn.shape == image.shape
         assert drawn.std() > 0
+
+
+@pytest.mark.parametrize("size", [(120, 90), (90, 120), (400, 130)])
+def test_maps_lie_where_the_network_saw_them(predictor, size, monkeypatch):
+    """A peak of a network that finds one joint at a known place of the input is drawn at that place of the image."""
+    image = np.full((size[1], size[0], 3), 60, np.uint8)
+    geometry = resize_geometry(size, predictor.input_size)
+    width, height = (side // 4 for side in geometry.base_size)
+    heatmaps, tags = torch.zeros(1, 14, height, width), torch.zeros(1, 14, height, width, 4)
+    row, column = height // 3, width // 2
+    heatmaps[0, 5, row - 1 : row + 2, column - 1 : column + 2] = 1.0
+    monkeypatch.setattr(predictor.pipeline, "forward", lambda *_: MergedMaps(heatmaps, tags))
+    expected = apply_affine(geometry.to_image(), np.array([[4 * column + 1.5, 4 * row + 1.5]]))[0]
+    for drawn in predictor.maps(image):
+        change = np.abs(drawn.astype(float) - drawn[0, 0]).sum(axis=2)
+        rows, columns = np.nonzero(change > 0.5 * change.max())
+        assert [columns.mean(), rows.mean()] == pytest.approx(expected, abs=2.5)
 
 
 def test_a_first_call_that_compiles_says_so(predictor, images, monkeypatch, caplog):
