@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import supervision
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -149,7 +150,8 @@ def test_coco_results_keep_the_unlikely_places_of_a_decode_that_guesses():
 
 
 def test_supervision_gets_the_same_numbers(poses):
-    points = pytest.importorskip("supervision") and poses.with_ids([4, 9]).to_supervision()
+    points = poses.with_ids([4, 9]).to_supervision()
+    assert isinstance(points, supervision.KeyPoints)
     assert len(points) == 2
     assert points.xy.dtype == np.float32
     assert np.array_equal(points.xy, poses.xy.astype(np.float32), equal_nan=True)

@@ -190,12 +190,13 @@ class Predictor:
 
         Errors as for a call.
         """
-        size, read = self._read(Entry(image, name_of(image)), channels, 0.0)
+        pixels = to_bgr(image, channels)
+        size, read = self._read(Entry(pixels, name_of(image)), "bgr", 0.0)
         merged = self.pipeline.forward([scale[None] for scale in read.scales], read.geometry.base_size).cpu()
         heatmaps, tags = merged.heatmaps[0].numpy(), merged.tags[0].float().numpy()  # (K, h, w), (K, h', w', D)
         cells = (tags.shape[2], tags.shape[1])
         at_tags = np.stack([cv2.resize(one, cells, interpolation=cv2.INTER_AREA) for one in heatmaps])
-        base = read.scales[self.pipeline.options.scales.index(1.0)].numpy()[..., ::-1]
+        base = warp_to_input(pixels, read.geometry)[..., ::-1]
         drawn = (heatmap_overlay(base, heatmaps), draw_tags(base, at_tags, tags))
         back = read.geometry.to_image()
         first, second = (np.asarray(cv2.warpAffine(one, back, size), np.uint8) for one in drawn)

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from coupled_embedding.data.sources import Video
 @pytest.fixture
 def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """ffmpeg on the PATH."""
-    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    program = imageio_ffmpeg.get_ffmpeg_exe()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/ffmpeg").symlink_to(program)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
