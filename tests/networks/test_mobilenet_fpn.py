@@ -117,7 +117,7 @@ def test_features_have_stride_four_and_batch_norms_fold(norm):
         assert network.backbone(images).shape == (2, 24, 16, 24)
         expected, folded = network(images), fold_batch_norm(network)
         assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-        torch.testing.assert_close(folded(images).tags, expected.tags, rtol=1e-3, atol=1e-6)
+        assert (folded(images).tags - expected.tags).abs().max() <= 1e-4 * expected.tags.abs().max()
 
 
 def test_symmetric_pixels_go_from_minus_one_to_one():

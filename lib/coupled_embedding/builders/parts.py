@@ -1,16 +1,20 @@
 """From options to the parts of a training or a test: schema, data, network, loss, optimizer, decode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from yacs.config import CfgNode
 
 from coupled_embedding.data.coco import annotation_file, load_records
+from coupled_embedding.data.copy_paste import CopyPaste, CutoutSource
 from coupled_embedding.data.dataset import TrainDataset
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
+from coupled_embedding.data.io.entries import PseudoLabels
 from coupled_embedding.data.loader import training_records
+from coupled_embedding.data.mixing import map_records
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
@@ -23,10 +27,11 @@ from coupled_embedding.losses.scale_maps import ScaleMapLoss
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
-from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
+from coupled_embedding.networks.pose_network import SPATIAL_DIMS, Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
+from coupled_embedding.utils.paths import resolve
 
 # ---- data
 
@@ -51,6 +56,35 @@ def build_records(
     return load_records(schema, split, cfg.DATASET.ROOT, cfg.DATASET.IMAGE_IDS, policy)
 
 
+def build_train_records(cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPolicy) -> list[ImageRecord]:
+    """Read the images of DATASET.TRAIN, with weights of people and joints by the scores of pseudo labels."""
+    node = cfg.DATASET
+    labels = PseudoLabels(node.MIN_SCORE, node.FULL_SCORE)
+    return load_records(schema, node.TRAIN, node.ROOT, node.IMAGE_IDS, policy, labels)
+
+
+@dataclass(frozen=True)
+class MixedData:
+    """A further data set of a training: its records in the joints of the first, and how often they are in an epoch."""
+
+    schema: KeypointSchema
+    split: str
+    records: list[ImageRecord]
+    weight: float
+
+
+def build_mixed_data(cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPolicy) -> list[MixedData]:
+    """Read the data sets of DATASET.MIX."""
+    labels = PseudoLabels(cfg.DATASET.MIN_SCORE, cfg.DATASET.FULL_SCORE)
+    mixed = []
+    for entry in cfg.DATASET.MIX:
+        own, split = load_schema(entry["schema"]), entry["split"]
+        records = load_records(own, split, entry.get("root", ""), (), policy, labels)
+        records = map_records(training_records(records, cfg.DATASET.TRAIN_IMAGES), own, schema)
+        mixed.append(MixedData(own, split, records, entry.get("weight", 1.0)))
+    return mixed
+
+
 def annotations_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> Path:
     """Return the annotation file of a split."""
     return annotation_file(schema, split, cfg.DATASET.ROOT)
@@ -69,10 +103,15 @@ def build_train_dataset(
     schema: KeypointSchema,
     strides: Sequence[int],
     policy: DataErrorPolicy | None = None,
+    mixed: Sequence[MixedData] = (),
 ) -> TrainDataset:
-    """Return the training samples of records."""
+    """Return the training samples of records and of further data sets."""
+    records = training_records(records, cfg.DATASET.TRAIN_IMAGES)
+    weights = None
+    if any(part.weight != 1 for part in mixed):
+        weights = np.repeat([1.0, *(part.weight for part in mixed)], [len(records), *(len(p.records) for p in mixed)])
     return TrainDataset(
-        training_records(records, cfg.DATASET.TRAIN_IMAGES),
+        [*records, *(record for part in mixed for record in part.records)],
         schema.flip_index,
         build_augmentation(cfg),
         input_size=cfg.DATASET.INPUT_SIZE,
@@ -81,6 +120,23 @@ def build_train_dataset(
         seed=cfg.SEED,
         reduced_decode=cfg.AUGMENT.REDUCED_DECODE,
         policy=policy,
+        copy_paste=build_copy_paste(cfg, schema),
+        weights=weights,
+    )
+
+
+def build_copy_paste(cfg: CfgNode, schema: KeypointSchema) -> CopyPaste | None:
+    """Return what pastes people into images; None: AUGMENT.PASTE names no cut-outs."""
+    node = cfg.AUGMENT
+    if not node.PASTE:
+        return None
+    return CopyPaste(
+        CutoutSource(resolve(node.PASTE), schema.joints),
+        schema.flip_index,
+        probability=node.PASTE_PROBABILITY,
+        most=node.PASTE_PEOPLE,
+        size=(node.PASTE_SIZE[0], node.PASTE_SIZE[1]),
+        rotation=node.PASTE_ROTATION,
     )
 
 
@@ -112,6 +168,7 @@ def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
         factor=model.MOBILENET_FACTOR,
         batch_norm=model.MOBILENET_NORM == "batch",
         same_padding=model.MOBILENET_PADDING == "same",
+        tag_width=model.MOBILENET_TAG_WIDTH,
     )
 
 
@@ -135,6 +192,8 @@ def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
         heatmap_bias=model.HEATMAP_BIAS,
         feed_tags=model.FEED_TAGS,
         with_scales=model.SCALE_MAPS,
+        sigmoid=model.HEATMAP_SIGMOID,
+        spatial_tags=model.SPATIAL_TAGS,
     )
 
 
@@ -149,7 +208,7 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
-    return PoseCriterion(heatmap_loss, weights, ramp)
+    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if cfg.MODEL.SPATIAL_TAGS else 0)
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ from coupled_embedding.builders.parts import (
     annotations_of,
     build_criterion,
     build_decode_options,
+    build_mixed_data,
     build_model,
     build_optimizer,
     build_policy,
@@ -20,6 +21,7 @@ from coupled_embedding.builders.parts import (
     build_schedule,
     build_schema,
     build_train_dataset,
+    build_train_records,
     run_folder,
 )
 from coupled_embedding.config import config_to_dict, config_to_yaml
@@ -95,13 +97,17 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     if initial_weights:
         messages += initialize(model, schema, cfg.MODEL.PRETRAINED, cfg.MODEL.INIT_FROM, cfg.MODEL.INIT_SCHEMA)
     policy = build_policy(cfg, training=True)
-    records = build_records(cfg, schema, cfg.DATASET.TRAIN, policy)
+    records, mixed = build_train_records(cfg, schema, policy), build_mixed_data(cfg, schema, policy)
     source = annotations_of(cfg, schema, cfg.DATASET.TRAIN)
     people = cfg.DATASET.MAX_PEOPLE
     found = training_warnings(records, schema, source, people, cfg.AUGMENT.FLIP > 0, policy.issues)
     messages += [f"warning: {line}" for line in policy.warnings + found]
-    dataset = build_train_dataset(cfg, records, schema, model.strides, policy)
+    dataset = build_train_dataset(cfg, records, schema, model.strides, policy, mixed)
     labelled = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
+    for part in mixed:
+        held_out = ", which results are reported on" if part.split in part.schema.held_out else ""
+        messages.append(f"mixed in: {part.schema.name} {part.split}, {len(part.records)} images, weight {part.weight:g}")
+        messages[-1] += held_out
     about = f"{cfg.NAME}: {len(dataset)} images with {labelled} labelled people"
     run = assemble_train_run(cfg, env, schema, model, dataset)
     return replace(run, messages=messages + run.messages, about=about)
@@ -142,7 +148,7 @@ def assemble_train_run(
 
     def sampler(first_step: int, last_step: int) -> StepBatchSampler:
         sizes = (len(dataset), train.IMAGES_PER_GPU, train.ACCUMULATE, env.rank, env.world_size)
-        return StepBatchSampler(*sizes, cfg.SEED, first_step, last_step, train.DROP_LAST)
+        return StepBatchSampler(*sizes, cfg.SEED, first_step, last_step, train.DROP_LAST, dataset.weights)
 
     steps_per_epoch = sampler(0, 0).steps_per_epoch
     checkpointer = Checkpointer(

@@ -97,5 +97,7 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
         yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
     if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if model.HEAD == "separable" and model.SCALE_MAPS:
+        yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":
         yield f"MODEL.FEED_TAGS: needs MODEL.HEAD higher, not '{model.HEAD}'"

@@ -45,6 +45,19 @@ def _is_rising(values: Iterable[float]) -> bool:
     return all(v > 0 for v in values) and all(a < b for a, b in itertools.pairwise(values))
 
 
+def _is_mix(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not {"schema", "split"} <= entry.keys() <= {"schema", "split", "root", "weight"}:
+        return False
+    weight = entry.get("weight", 1.0)
+    texts = all(type(value) is str for key, value in entry.items() if key != "weight")
+    return texts and type(weight) in (int, float) and 0 < weight <= 1000
+
+
+MIX = Rule(
+    lambda v: all(map(_is_mix, v)),
+    "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root: a folder}, of which "
+    "weight and root may be left out",
+)
 NAME = Rule(lambda v: not name_error(v), "a single name of a folder, without '/' or '..', of up to 100 bytes")
 CATEGORIES = Rule(lambda v: all(type(name) in (str, int) for name in v), "a list of names or ids")
 JOINTS = Rule(lambda v: all(type(name) is str for name in v), "a list of joint names")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coupled_embedding.data.io.data_errors import DataError, DataErrorPolicy, DataIssue
-from coupled_embedding.data.io.entries import AnnotationEntry, EntryReader
+from coupled_embedding.data.io.entries import AnnotationEntry, EntryReader, PseudoLabels
 from coupled_embedding.data.people import category_warnings, person_categories
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
@@ -52,6 +53,7 @@ def load_records(
     root: str = "",
     image_ids: Sequence[int] = (),
     policy: DataErrorPolicy | None = None,
+    pseudo_labels: PseudoLabels | None = None,
 ) -> list[ImageRecord]:
     """Read the images of a split, in the file's order.
 
@@ -63,23 +65,29 @@ def load_records(
         image_ids: keep only these images, in this order; empty: all.
         policy: what happens to invalid entries; None: they are errors. Skipping leaves out invalid images with their
             annotations, and makes ignore regions of invalid annotations, where at least their region is valid.
+        pseudo_labels: what scores of annotations mean; None: nothing.
 
     Raises:
         DatasetError: the file is missing or malformed, an id is not in it, or no image is valid.
     """
-    images = read_split(schema, split, root, image_ids, policy or DataErrorPolicy())
+    images = read_split(schema, split, root, image_ids, policy or DataErrorPolicy(), pseudo_labels)
     return [record_of(image, entries, schema) for image, entries in images]
 
 
 def read_split(
-    schema: KeypointSchema, split: str, root: str, image_ids: Sequence[int], policy: DataErrorPolicy
+    schema: KeypointSchema,
+    split: str,
+    root: str,
+    image_ids: Sequence[int],
+    policy: DataErrorPolicy,
+    pseudo_labels: PseudoLabels | None = None,
 ) -> Iterator[tuple[ImageRecord, list[tuple[Any, AnnotationEntry]]]]:
     """Yield each image without its people, and its annotations as in the file and as read; see `load_records`."""
     path, folder = annotation_file(schema, split, root), dataset_root(schema, root)
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     categories = person_categories(content, schema, path)
     policy.warnings += category_warnings(content.get("annotations", []), categories, path)
-    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories)
+    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories, pseudo_labels)
     images, known = _images(content["images"], reader, policy)
     by_image = _by_image(content.get("annotations", []), known, reader, policy)
     missing = [i for i in image_ids if i not in known]
@@ -170,7 +178,15 @@ def record_of(
         crowds=tuple(entry.is_crowd for _, entry in people),
         num_keypoints=tuple(entry.num_keypoints for _, entry in people),
         areas=tuple(entry.area for _, entry in people),
+        confidence=_confidence([entry for _, entry in people], schema.num_joints),
     )
+
+
+def _confidence(people: Sequence[AnnotationEntry], num_joints: int) -> NDArray[np.float32] | None:
+    if all(entry.confidence is None for entry in people):
+        return None
+    whole = np.ones(num_joints, np.float32)
+    return np.stack([whole if entry.confidence is None else entry.confidence for entry in people])
 
 
 def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from coupled_embedding.data.copy_paste import CopyPaste
 from coupled_embedding.data.images import orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
@@ -36,11 +37,13 @@ class SampleKey(NamedTuple):
         epoch: seeds the augmentation together with the image.
         image: position of the image in the data set.
         step_images: images in the whole optimizer step, over all ranks.
+        copy: how often the image was in the epoch before.
     """
 
     epoch: int
     image: int
     step_images: int
+    copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Sample:
         step_images: see `SampleKey`.
         skipped: images that could not be read, in whose place this one is.
         oriented: this image, if it has an EXIF orientation.
+        confidence: (M, K) float32, weights of the joints; None: all 1.
+        annotated: (K,) bool, the joints that the image's data set labels; None: all.
     """
 
     image: NDArray[np.uint8]
@@ -68,6 +73,8 @@ class Sample:
     step_images: int
     skipped: tuple[DataIssue, ...] = ()
     oriented: tuple[DataIssue, ...] = ()
+    confidence: NDArray[np.float32] | None = None
+    annotated: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class TrainBatch:
     step_images: int
     skipped: list[DataIssue] = field(default_factory=list)
     oriented: list[DataIssue] = field(default_factory=list)
+    confidence: Tensor | None = None  # (B, M, K)
+    annotated: Tensor | None = None  # (B, K)
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
@@ -94,11 +103,15 @@ class TrainBatch:
 
     def targets(self) -> Targets:
         """Build the targets on the batch's device."""
-        return build_targets(self.joints, self.masks, self.scales)
+        return build_targets(
+            self.joints, self.masks, self.scales, confidence=self.confidence, annotated=self.annotated
+        )
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":
         joints, masks = (tuple(move(x) for x in tensors) for tensors in (self.joints, self.masks))
-        return replace(self, images=move(self.images), joints=joints, masks=masks, scales=move(self.scales))
+        optional = {"confidence": self.confidence, "annotated": self.annotated}
+        moved = {name: None if value is None else move(value) for name, value in optional.items()}
+        return replace(self, images=move(self.images), joints=joints, masks=masks, scales=move(self.scales), **moved)
 
 
 class TrainDataset(Dataset[Sample | DatasetError]):
@@ -117,6 +130,8 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         policy: what happens to images that cannot be read; None: they are errors. Where they are skipped, the next
             readable image of the data set takes the place, so that every step has its number of images on every
             rank, and the same key gives the same sample.
+        copy_paste: puts further people into an image before the warp; None: nothing does.
+        weights: how often each image is in an epoch, on average; None: once.
     """
 
     def __init__(
@@ -130,7 +145,10 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         seed: int = 0,
         reduced_decode: bool = True,
         policy: DataErrorPolicy | None = None,
+        copy_paste: CopyPaste | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
+        self.copy_paste, self.weights = copy_paste, None if weights is None else np.asarray(weights)
         self.records, self.flip_index = list(records), tuple(flip_index)
         self.augmentation, self.reduced_decode, self.seed = augmentation, reduced_decode, seed
         self.input_size, self.strides, self.max_people = input_size, tuple(strides), max_people
@@ -180,11 +198,14 @@ class TrainDataset(Dataset[Sample | DatasetError]):
     def _augmented(self, record: ImageRecord, key: SampleKey) -> Sample:
         size = (record.width, record.height)
         # by the key, not the record: an image in the place of another is augmented as the other one
-        rng = np.random.default_rng((self.seed, key.epoch, key.image))
+        rng = np.random.default_rng((self.seed, key.epoch, key.image, *([key.copy] if key.copy else [])))
         params = self.augmentation.sample(rng, size)
         shrink = params.side(size) / self.input_size if self.reduced_decode else 1.0
         decoded = read_image_for_warp(record, shrink)
-        pixels = self.augmentation.jitter_color(rng, decoded.pixels)  # before the warp, whose border stays black
+        pixels = decoded.pixels
+        if self.copy_paste:
+            record, pixels = self.copy_paste(rng, record, pixels, decoded.reduction)
+        pixels = self.augmentation.jitter_color(rng, pixels)  # before the warp, whose border stays black
         warped = warp_image(pixels, params, self.input_size, size, decoded.reduction)
         warped = np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
         sample = self.build_sample(record, params, warped, key.step_images)
@@ -209,7 +230,14 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         scales = np.zeros(self.max_people)
         scales[:count] = person_scales(boxes, params.matrix(size, self.input_size), self.input_size)
         dropped = len(record.keypoints) - count
-        return Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
+        sample = Sample(image, tuple(joints), tuple(masks), scales, record.image_id, dropped, step_images)
+        if record.confidence is None and record.annotated is None:
+            return sample
+        order = list(self.flip_index) if params.flip else slice(None)
+        confidence = np.zeros((self.max_people, len(self.flip_index)), np.float32)
+        confidence[:count] = 1 if record.confidence is None else record.confidence[kept][:, order]
+        annotated = None if record.annotated is None else record.annotated[order]
+        return replace(sample, confidence=confidence, annotated=annotated)
 
 
 def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetError:
@@ -226,7 +254,15 @@ def collate(samples: Sequence[Sample | DatasetError]) -> TrainBatch | DatasetErr
     def stack(arrays: Iterable[NDArray[Any]]) -> Tensor:
         return torch.from_numpy(np.stack(list(arrays)))
 
+    def stack_any(arrays: list[NDArray[Any] | None], default: NDArray[Any]) -> Tensor | None:
+        given = any(array is not None for array in arrays)
+        return stack(default if array is None else array for array in arrays) if given else None
+
+    joints = good[0].joints[0].shape[1]
+    confidence = [None if s.confidence is None else s.confidence[:people] for s in good]
     return TrainBatch(
+        confidence=stack_any(confidence, np.ones((people, joints), np.float32)),
+        annotated=stack_any([s.annotated for s in good], np.ones(joints, np.bool_)),
         images=stack(s.image for s in good),
         joints=tuple(stack(j[:people] for j in joints) for joints in zip(*(s.joints for s in good), strict=True)),
         masks=tuple(map(stack, zip(*(s.masks for s in good), strict=True))),

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, collate
@@ -38,6 +39,7 @@ class StepBatchSampler(Sampler[list[SampleKey]]):
         seed: of the random order.
         first_step, last_step: steps to plan: ``first_step`` to ``last_step - 1``.
         drop_last: whether an epoch's last, partial step is left out.
+        weights: (num_images,) how often each image is in an epoch, on average; None: once.
 
     Raises:
         DatasetError: there are fewer images than ranks times passes.
@@ -58,33 +60,49 @@ class StepBatchSampler(Sampler[list[SampleKey]]):
         first_step: int = 0,
         last_step: int = 0,
         drop_last: bool = False,
+        weights: NDArray[np.floating] | None = None,
     ) -> None:
-        self.num_images, self.images, self.accumulate = num_images, images, accumulate
+        self.images, self.accumulate, self.weights = images, accumulate, weights
+        # the small number is for sums of shares such as 0.1, which end just below a whole number
+        self.num_images = num_images if weights is None else int(weights.sum() + 1e-6)
         self.rank, self.ranks, self.seed = rank, ranks, seed
         self.parts = ranks * accumulate
         self.step_size = self.parts * images
-        self.steps_per_epoch, left = divmod(num_images, self.step_size)
+        self.steps_per_epoch, left = divmod(self.num_images, self.step_size)
         if left >= self.parts and not (drop_last and self.steps_per_epoch):
             self.steps_per_epoch += 1
         if not self.steps_per_epoch:
             sizes = f"{ranks} ranks with {accumulate} forward passes a step"
-            raise DatasetError(f"{num_images} images are too few for {sizes}: each needs one image at least")
+            raise DatasetError(f"{self.num_images} images are too few for {sizes}: each needs one image at least")
         self.first_step, self.last_step = first_step, last_step
 
     def __len__(self) -> int:
         return (self.last_step - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch, order = -1, np.arange(0)
+        epoch, order, copies = -1, np.arange(0), np.arange(0)
         for step in range(self.first_step, self.last_step):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+                order, copies = self._order(epoch)
             start = step % self.steps_per_epoch * self.step_size
-            images = order[start : start + self.step_size]
-            for together in np.array_split(images, self.accumulate):
+            places = np.arange(start, min(start + self.step_size, len(order)))
+            for together in np.array_split(places, self.accumulate):
                 part = np.array_split(together, self.ranks)[self.rank]
-                yield [SampleKey(epoch, int(index), len(images)) for index in part]
+                yield [SampleKey(epoch, int(order[i]), len(places), int(copies[i])) for i in part]
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return an epoch's images, and how often each was there before."""
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.weights is None:
+            return rng.permutation(self.num_images), np.zeros(self.num_images, np.intp)
+        # along a random order, an image is taken each time that the sum of the weights passes a whole number
+        order = rng.permutation(len(self.weights))
+        passed = np.floor(np.cumsum(self.weights[order]) + 1e-6).astype(np.intp)
+        times = np.diff(passed, prepend=0)
+        taken, copies = np.repeat(order, times), np.concatenate([np.arange(n) for n in times])
+        shuffled = rng.permutation(len(taken))
+        return taken[shuffled], copies[shuffled]
 
 
 def training_records(records: list[ImageRecord], which: str) -> list[ImageRecord]:

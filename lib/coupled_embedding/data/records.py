@@ -31,6 +31,8 @@ class ImageRecord:
         annotations: of people, crowd regions and what could not be read, in the file.
         orientation: how an EXIF orientation is read: see `schema.ORIENTATIONS`.
         ids, crowds, num_keypoints, areas: of each person, as the file has them; empty: not known.
+        confidence: (N, K) float32 in [0, 1], how much each joint counts in training; None: all count alike.
+        annotated: (K,) bool, which joints the data set labels; None: all.
     """
 
     image_id: int
@@ -47,6 +49,8 @@ class ImageRecord:
     crowds: tuple[bool, ...] = ()
     num_keypoints: tuple[int, ...] = ()
     areas: tuple[float, ...] = ()
+    confidence: NDArray[np.float32] | None = None
+    annotated: NDArray[np.bool_] | None = None
 
     def valid_mask(self) -> NDArray[np.uint8]:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.

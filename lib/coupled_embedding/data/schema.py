@@ -48,6 +48,7 @@ class KeypointSchema:
         categories: names or ids of the annotation file's categories that count as people, where it has
             several with these joints; empty: all of them.
         orientation: how an EXIF orientation is read, a key of `ORIENTATIONS`.
+        midpoints: joints of other data sets that lie in the middle of two of these joints, by name.
     """
 
     name: str
@@ -64,6 +65,7 @@ class KeypointSchema:
     held_out: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     orientation: str = "auto"
+    midpoints: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def num_joints(self) -> int:
@@ -93,6 +95,7 @@ class KeypointSchema:
             named[key] = [[self.joints[i] for i in pair] for pair in getattr(self, key)]
         named["grouping_order"] = [self.joints[i] for i in self.grouping_order]
         named["colors"] = [list(color) for color in self.colors]
+        named["midpoints"] = {name: list(pair) for name, pair in self.midpoints.items()}
         return named | {key: list(named[key]) for key in ("joints", "sigmas", "held_out", "categories")}
 
 
@@ -118,7 +121,7 @@ def load_schema(path: str | Path) -> KeypointSchema:
 _FIELDS = {
     **{"name": str, "joints": list, "flip_pairs": list, "skeleton": list, "sigmas": list},
     **{"grouping_order": list, "colors": list, "evaluator": str, "root": str, "splits": dict, "synthetic": bool},
-    **{"held_out": list, "categories": list, "orientation": str},
+    **{"held_out": list, "categories": list, "orientation": str, "midpoints": dict},
 }
 _REQUIRED = {"name", "joints", "flip_pairs", "skeleton", "sigmas"}
 
@@ -155,6 +158,7 @@ def schema_from_dict(content: Any, source: str) -> KeypointSchema:
         held_out=_strings(fields.get("held_out", []), f"{source}: held_out"),
         categories=_strings([str(c) for c in fields.get("categories", [])], f"{source}: categories"),
         orientation=_one_of(fields.get("orientation", "auto"), ORIENTATIONS, f"{source}: orientation"),
+        midpoints=_midpoints(fields.get("midpoints", {}), joints, f"{source}: midpoints"),
     )
 
 
@@ -200,6 +204,14 @@ def _pairs(values: Sequence[Any], joints: Sequence[str], where: str) -> tuple[tu
         if not isinstance(value, list) or len(value) != 2:
             raise DatasetError(f"{where}: expected pairs of joint names, got {short_repr(value)}")
     return tuple((a, b) for a, b in (_numbers(pair, joints, where) for pair in values))
+
+
+def _midpoints(content: dict[Any, Any], joints: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
+    for name in _strings(list(content), where):
+        if name in joints:
+            raise DatasetError(f"{where}: '{name}' is one of the joints itself")
+    pairs = _pairs(list(content.values()), joints, where)
+    return {name: (joints[a], joints[b]) for name, (a, b) in zip(content, pairs, strict=True)}
 
 
 def _sigmas(values: Sequence[Any], count: int, source: str) -> tuple[float, ...]:

@@ -16,10 +16,11 @@ class Targets:
 
     Attributes:
         heatmaps: (B, K, h, w) in [0, 1], one entry a resolution, lowest first.
-        masks: (B, h, w) a resolution; 0 where errors are ignored.
+        masks: (B, h, w) a resolution; 0 where errors are ignored. Where joints have weights: (B, K, h, w) in [0, 1].
         cells: (B, M, K, 2) int64 (x, y) joint cells of the lowest resolution, 0 where invisible.
         visible: (B, M, K) bool: labelled and inside the lowest resolution's map.
         scales: (B, M) person scales in units of the input's side.
+        confidence: (B, M, K) in [0, 1], weights of the joints; None: all 1.
     """
 
     heatmaps: tuple[Tensor, ...]
@@ -27,6 +28,7 @@ class Targets:
     cells: Tensor
     visible: Tensor
     scales: Tensor
+    confidence: Tensor | None = None
 
 
 def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -46,13 +48,16 @@ def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor
     return cells * visible[..., None], visible
 
 
-def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, sigma: float = SIGMA) -> Tensor:
+def gaussian_heatmaps(
+    cells: Tensor, visible: Tensor, height: int, width: int, sigma: float = SIGMA, peaks: Tensor | None = None
+) -> Tensor:
     """Draw a Gaussian at each visible joint's cell; where people overlap the larger value stays.
 
     Args:
         cells: (B, M, K, 2) int64 (x, y).
         visible: (B, M, K) bool.
         sigma: cells; the Gaussian is cut at a (6σ + 3)² window.
+        peaks: (B, M, K) heights; None: all 1.
 
     Returns:
         (B, K, height, width) float32.
@@ -69,6 +74,8 @@ def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, s
     column, row = x.clamp(0, width - 1), y.clamp(0, height - 1)
     inside = ((y == row) & visible[..., None])[..., None] & (x == column)[..., None, :]
     values = patch * inside  # (B, M, K, 2r+1, 2r+1)
+    if peaks is not None:
+        values = values * peaks[..., None, None].float()
     plane = torch.arange(batch, device=cells.device)[:, None, None] * joints + torch.arange(joints, device=cells.device)
     places = ((plane[..., None] * height + row) * width)[..., None] + column[..., None, :]
     canvas = torch.zeros(batch * joints * height * width, device=cells.device)
@@ -76,17 +83,34 @@ def gaussian_heatmaps(cells: Tensor, visible: Tensor, height: int, width: int, s
     return canvas.view(batch, joints, height, width)
 
 
-def build_targets(joints: Sequence[Tensor], masks: Sequence[Tensor], scales: Tensor, sigma: float = SIGMA) -> Targets:
+def build_targets(
+    joints: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    scales: Tensor,
+    sigma: float = SIGMA,
+    confidence: Tensor | None = None,
+    annotated: Tensor | None = None,
+) -> Targets:
     """Build a batch's targets.
 
     Args:
         joints: (B, M, K, 3) a resolution, lowest first: x, y in that map's cells, label.
         masks: (B, h, w) a resolution.
         scales: (B, M).
+        confidence: (B, M, K), weights of the joints.
+        annotated: (B, K) bool: whether an image's data set labels a joint, whose heatmap is ignored otherwise.
     """
-    heatmaps = []
+    heatmaps, weights = [], []
     encoded = [joint_cells(j, *mask.shape[-2:]) for j, mask in zip(joints, masks, strict=True)]
     for (cells, visible), mask in zip(encoded, masks, strict=True):
-        height, width = mask.shape[-2:]
-        heatmaps.append(gaussian_heatmaps(cells, visible, height, width, sigma))
-    return Targets(tuple(heatmaps), tuple(masks), *encoded[0], scales)
+        size = mask.shape[-2:]
+        heatmaps.append(gaussian_heatmaps(cells, visible, *size, sigma))
+        weight = mask if confidence is None and annotated is None else mask[:, None].float()
+        if confidence is not None:
+            weighted = gaussian_heatmaps(cells, visible, *size, sigma, confidence)
+            # of a cell: that of the joint whose Gaussian reaches it
+            weight = weight * torch.where(heatmaps[-1] > 0, weighted / heatmaps[-1], 1)
+        if annotated is not None:
+            weight = weight * annotated[:, :, None, None]
+        weights.append(weight)
+    return Targets(tuple(heatmaps), tuple(weights), *encoded[0], scales, confidence)

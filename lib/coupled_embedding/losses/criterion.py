@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.losses.embedding import EmbeddingLoss
+from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
@@ -42,6 +42,7 @@ class PoseCriterion(nn.Module):
         weights: of the terms by name.
         pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are equal; a
             gentle pull at the start lets tags leave it.
+        spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class PoseCriterion(nn.Module):
         heatmap_loss: HeatmapLoss | ScaleMapLoss,
         weights: Mapping[str, float] = WEIGHTS,
         pull_ramp: Ramp = Ramp(),
+        spatial_dims: int = 0,
     ) -> None:
         super().__init__()
         self.heatmap_loss = heatmap_loss
-        self.embedding_loss = EmbeddingLoss()
+        self.embedding_loss = EmbeddingLoss(spatial_dims)
         self.weights = dict(weights)
         self.ramps = {"pull": pull_ramp}
 
@@ -72,9 +74,10 @@ class PoseCriterion(nn.Module):
 
     def terms(self, output: PoseOutput, targets: Targets) -> dict[str, Tensor]:
         """Return one stage's terms without weights, scalars, in float32 or better."""
-        widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else output.tags
+        scale_tags = without_places(output.tags, self.embedding_loss.spatial_dims)
+        widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else scale_tags
         heatmap = self.heatmap_loss(output.heatmaps, targets.heatmaps, targets.masks, widths)
-        embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales)
+        embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales, targets.confidence)
         return {"heatmap": heatmap, **embedding}
 
     def _weighted(self, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:

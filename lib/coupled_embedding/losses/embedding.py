@@ -23,16 +23,31 @@ def tags_at_joints(tags: Tensor, cells: Tensor) -> Tensor:
     return tags[batch, joint, cells[..., 1], cells[..., 0]]
 
 
-def mean_tags(joint_tags: Tensor, visible: Tensor) -> Tensor:
-    """Return each person's mean tag (B, M, D); zeros for a person without a joint."""
-    weight = visible.to(joint_tags.dtype)[..., None]
-    return (joint_tags * weight).sum(2) / weight.sum(2).clamp_min(1)
+def without_places(tags: Tensor, spatial_dims: int) -> Tensor:
+    """Return tags (..., D) without their last dimensions, which hold places."""
+    return tags[..., : tags.shape[-1] - spatial_dims]
+
+
+def mean_tags(joint_tags: Tensor, weight: Tensor) -> Tensor:
+    """Return each person's mean tag (B, M, D), weighted by joint (B, M, K); zeros for a person without a joint."""
+    weight = weight.to(joint_tags.dtype)[..., None]
+    return (joint_tags * weight).sum(2) / _divisor(weight.sum(2))
 
 
 class EmbeddingLoss(nn.Module):
-    """Pull each person's tags together, push people apart, couple mean tags to scales."""
+    """Pull each person's tags together, push people apart, couple mean tags to scales.
 
-    def forward(self, tags: Tensor, cells: Tensor, visible: Tensor, scales: Tensor) -> dict[str, Tensor]:
+    Args:
+        spatial_dims: a tag's last dimensions that hold places and are not coupled.
+    """
+
+    def __init__(self, spatial_dims: int = 0) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+
+    def forward(
+        self, tags: Tensor, cells: Tensor, visible: Tensor, scales: Tensor, confidence: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the terms ``pull``, ``push`` and ``coupling``: scalars without weights, means over the batch's images.
 
         Args:
@@ -40,32 +55,43 @@ class EmbeddingLoss(nn.Module):
             cells: (B, M, K, 2) int64 (x, y) of each person's joints, any cell where invisible.
             visible: (B, M, K) bool; a person without a visible joint does not count.
             scales: (B, M) person scales in units of the input's side.
+            confidence: (B, M, K) in [0, 1], weights of the joints; a person's weight is that of the surest one. None:
+                all count alike.
         """
         joint_tags = at_least_float32(tags_at_joints(tags, cells))  # (B, M, K, D)
-        present = visible.any(-1)
-        means = mean_tags(joint_tags, visible)  # (B, M, D)
+        weight = visible.to(joint_tags.dtype)
+        if confidence is not None:
+            weight = weight * confidence.to(weight.dtype)
+        people = weight.amax(-1)  # (B, M)
+        means = mean_tags(joint_tags, weight)  # (B, M, D)
+        coupled, scales = without_places(means, self.spatial_dims), scales.to(means.dtype)
         return {
-            "pull": _over_people(_pull(joint_tags, means, visible), present).mean(),
-            "push": _push(means, present).mean(),
-            "coupling": _over_people(_coupling(means, scales.to(means.dtype), present), present).mean(),
+            "pull": _over_people(_pull(joint_tags, means, weight), people).mean(),
+            "push": _push(means, people).mean(),
+            "coupling": _over_people(_coupling(coupled, scales, people > 0), people).mean(),
         }
 
 
-def _over_people(values: Tensor, present: Tensor) -> Tensor:
-    """Mean over an image's people of (B, M) values; 0 for an image without people."""
-    return (values * present).sum(1) / present.sum(1).clamp_min(1)
+def _divisor(weights: Tensor) -> Tensor:
+    """Return sums of weights, and 1 instead of 0."""
+    return torch.where(weights > 0, weights, 1)
 
 
-def _pull(joint_tags: Tensor, means: Tensor, visible: Tensor) -> Tensor:
-    distances = ((joint_tags - means[:, :, None]) ** 2).sum(-1) * visible  # (B, M, K)
-    return distances.sum(-1) / visible.sum(-1).clamp_min(1)
+def _over_people(values: Tensor, people: Tensor) -> Tensor:
+    """Mean of (B, M) values over an image's people, by their weights (B, M); 0 for an image without people."""
+    return (values * people).sum(1) / _divisor(people.sum(1))
 
 
-def _push(means: Tensor, present: Tensor) -> Tensor:
+def _pull(joint_tags: Tensor, means: Tensor, weight: Tensor) -> Tensor:
+    distances = ((joint_tags - means[:, :, None]) ** 2).sum(-1) * weight  # (B, M, K)
+    return distances.sum(-1) / _divisor(weight.sum(-1))
+
+
+def _push(means: Tensor, people: Tensor) -> Tensor:
     distances = ((means[:, :, None] - means[:, None]) ** 2).sum(-1)  # (B, M, M)
-    pairs = present[:, :, None] & present[:, None]
-    pairs = pairs & ~torch.eye(means.shape[1], dtype=torch.bool, device=means.device)
-    return 0.5 * (torch.exp(-distances) * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp_min(1)
+    pairs = people[:, :, None] * people[:, None]
+    pairs = pairs * ~torch.eye(means.shape[1], dtype=torch.bool, device=means.device)
+    return 0.5 * (torch.exp(-distances) * pairs).sum((1, 2)) / _divisor(pairs.sum((1, 2)))
 
 
 def _coupling(means: Tensor, scales: Tensor, present: Tensor) -> Tensor:

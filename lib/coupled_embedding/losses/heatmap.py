@@ -17,6 +17,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def by_joint(mask: Tensor) -> Tensor:
+    """Return a mask as (B, 1, h, w) or (B, K, h, w): one of (B, h, w) is for all joints."""
+    return mask[:, None] if mask.ndim == 3 else mask
+
+
 def bin_centers(tag_dim: int, like: Tensor) -> Tensor:
     """Return the D person scales (d + ½)/D that the tag dimensions represent."""
     return (torch.arange(tag_dim, device=like.device, dtype=like.dtype) + 0.5) / tag_dim
@@ -104,7 +109,7 @@ class _MaskedMean(torch.autograd.Function):
             error_there, slope_there = _error_and_slope(prediction.flatten()[places], chosen, focal)
             error.view(-1)[places] = error_there
             slope.view(-1)[places] = slope_there
-        mask = mask.to(prediction.dtype)[:, None]
+        mask = by_joint(mask).to(prediction.dtype)
         ctx.save_for_backward(slope.mul_(mask).div_(slope.numel()))
         return error.mul_(mask).mean()
 
@@ -135,7 +140,7 @@ class HeatmapLoss(nn.Module):
 
         Args:
             heatmaps, targets: (B, K, h, w) a resolution.
-            masks: (B, h, w) a resolution, 1 where the image is labelled.
+            masks: (B, h, w) or (B, K, h, w) a resolution, 1 where the image is labelled.
             tags: (B, K, h, w, D) of the lowest resolution.
         """
         scales = predicted_scales(tags).contiguous() if self.scale_adapted else None

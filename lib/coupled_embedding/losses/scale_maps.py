@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from coupled_embedding.losses.heatmap import at_least_float32, focal_weight
+from coupled_embedding.losses.heatmap import at_least_float32, by_joint, focal_weight
 
 WEIGHT_POWER = 0.01  # γ
 
@@ -55,7 +55,7 @@ class ScaleMapLoss(nn.Module):
 
         Args:
             heatmaps, targets: (B, K, h, w) a resolution.
-            masks: (B, h, w) a resolution, 1 where the image is labelled.
+            masks: (B, h, w) or (B, K, h, w) a resolution, 1 where the image is labelled.
             scale_maps: (B, K, h, w) a resolution, 1/s − 1.
 
         Raises:
@@ -65,7 +65,7 @@ class ScaleMapLoss(nn.Module):
         for heatmap, target, mask, scale_map in zip(heatmaps, targets, masks, scale_maps, strict=True):
             # one layout for all, as in `HeatmapLoss`
             heatmap, scale_map = (at_least_float32(maps).contiguous() for maps in (heatmap, scale_map))
-            target, mask = target.to(heatmap.dtype).contiguous(), mask.to(heatmap.dtype)[:, None]
+            target, mask = target.to(heatmap.dtype).contiguous(), by_joint(mask).to(heatmap.dtype)
             penalty = ((target > 0) * scale_map**2).mean()
             total = total + (mask * self._error(heatmap, target, scale_map)).mean() + self.penalty_weight * penalty
         return total

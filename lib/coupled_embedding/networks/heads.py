@@ -105,6 +105,47 @@ class HigherHead(nn.Module):
         return [*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers]
 
 
+class SeparableHead(nn.Module):
+    """Two branches of a depthwise 3×3 and two 1×1 convs at stride 4: K heatmaps, and K·D tags.
+
+    The heatmap branch is that of MoveNet MultiPose.
+
+    Args:
+        width: channels of the feature.
+        num_joints: K.
+        tag_dim: D.
+        tag_width: of these, the last, which the tag branch sees alone and the heatmap branch not at all; 0: both see
+            all.
+    """
+
+    HIDDEN = 96  # channels
+
+    def __init__(self, width: int, num_joints: int, tag_dim: int, tag_width: int = 0) -> None:
+        super().__init__()
+        self.widths = (width - tag_width, tag_width or width)
+        self.hms_hidden_layers, self.tms_hidden_layers = (self._hidden(inputs) for inputs in self.widths)
+        self.hms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints, 1)
+        self.tms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints * tag_dim, 1)
+
+    def _hidden(self, inputs: int) -> nn.Sequential:
+        depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+        return nn.Sequential(depthwise, nn.Conv2d(inputs, self.HIDDEN, 1), nn.ReLU(inplace=True))
+
+    def forward(self, feature: Tensor) -> HeadOutput:
+        """Map (B, W, h, w) to [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
+        for_heatmaps, for_tags = feature[:, : self.widths[0]], feature[:, -self.widths[1] :]
+        heatmaps = self.hms_pred_layers(self.hms_hidden_layers(for_heatmaps))
+        return [heatmaps], self.tms_pred_layers(self.tms_hidden_layers(for_tags)), []
+
+    def heatmap_layers(self) -> list[nn.Conv2d]:
+        """Return the convolution that outputs heatmaps."""
+        return [self.hms_pred_layers]
+
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return the convolutions that output maps."""
+        return [self.hms_pred_layers, self.tms_pred_layers]
+
+
 class SplitHead(nn.Module):
     """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels after them."""
 
@@ -122,9 +163,12 @@ class SplitHead(nn.Module):
         return []
 
 
-def initialize_head(head: PlainHead | HigherHead, heatmap_bias: float = 0.0) -> None:
-    """Start every conv of a head from normal(0, 0.001), biases 0, batch norm 1/0."""
-    for layer in head.modules():
+def initialize_head(head: PlainHead | HigherHead | SeparableHead, heatmap_bias: float = 0.0) -> None:
+    """Start the convs of a head from normal(0, 0.001), biases 0, batch norm 1/0.
+
+    Of a separable head only those that output maps: through three such layers in a row nothing would be learned.
+    """
+    for layer in head.output_layers() if isinstance(head, SeparableHead) else head.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=0.001)
             if layer.bias is not None:

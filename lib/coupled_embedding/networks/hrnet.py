@@ -28,6 +28,11 @@ class HRNetSettings:
     stage_modules: tuple[int, int, int] = (1, 4, 3)
     stage_blocks: int = 4
 
+    @property
+    def tag_width(self) -> int:
+        """No channels for tags alone."""
+        return 0
+
     def build(self) -> "HRNet":
         """Return the backbone."""
         return HRNet(self)
@@ -193,6 +198,7 @@ def initialize_backbone(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            layer.weight.data *= layer.groups**0.5  # each output belongs to one group alone
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)

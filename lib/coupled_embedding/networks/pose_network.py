@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from coupled_embedding.data.outputs import PoseOutput
-from coupled_embedding.networks.heads import HigherHead, PlainHead, SplitHead, initialize_head
+from coupled_embedding.networks.heads import HigherHead, PlainHead, SeparableHead, SplitHead, initialize_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
 
@@ -16,6 +17,10 @@ from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, in
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # unused output channels of a joint in the stacked hourglass, as in the released checkpoint
 SPARE_CHANNELS = 2
+
+
+# dimensions of a tag that hold places
+SPATIAL_DIMS = 2
 
 
 class Backbone(Protocol):
@@ -29,6 +34,10 @@ class Backbone(Protocol):
     def width(self) -> int:
         """Channels of the features."""
 
+    @property
+    def tag_width(self) -> int:
+        """Of these, the last, which are for tags alone; 0: all are for heatmaps and tags."""
+
     def build(self) -> nn.Module:
         """Return the backbone."""
 
@@ -40,14 +49,18 @@ class PoseNetwork(nn.Module):
         num_joints: K.
         tag_dim: D.
         backbone: sizes of the backbone, or of the hourglasses.
-        head: ``"plain"`` or ``"higher"``; hourglasses have outputs like the plain head.
+        head: ``"plain"``, ``"higher"`` or ``"separable"``; hourglasses have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
         heatmap_bias: initial value of the heatmap convolutions' bias.
         feed_tags: see `HigherHead`.
         with_scales: whether the head outputs scale maps.
+        sigmoid: whether heatmaps go through a sigmoid.
+        spatial_tags: above 0: two further tag dimensions, see `add_places`, with this many units across the input's
+            short side.
 
     Raises:
-        ValueError: hourglasses with the higher head or with scale maps, or an unknown head.
+        ValueError: hourglasses with another head or with scale maps, a separable head with scale maps, or an unknown
+            head.
     """
 
     def __init__(
@@ -60,12 +73,14 @@ class PoseNetwork(nn.Module):
         heatmap_bias: float = 0.0,
         feed_tags: bool = False,
         with_scales: bool = False,
+        sigmoid: bool = False,
+        spatial_tags: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_joints = num_joints
-        self.tag_dim = tag_dim
+        self.num_joints, self.sigmoid, self.spatial_tags = num_joints, sigmoid, spatial_tags
+        self.tag_dim = tag_dim = tag_dim + (SPATIAL_DIMS if spatial_tags else 0)
         self.backbone: nn.Module
-        self.head: PlainHead | HigherHead | SplitHead
+        self.head: PlainHead | HigherHead | SeparableHead | SplitHead
         if isinstance(backbone, HourglassSettings):
             if head != "plain":
                 raise ValueError(f"hourglasses output maps at stride 4: head must be 'plain', got '{head}'")
@@ -80,8 +95,10 @@ class PoseNetwork(nn.Module):
             self.head = HigherHead(backbone.width, num_joints, tag_dim, head_blocks, feed_tags, with_scales)
         elif head == "plain":
             self.head = PlainHead(backbone.width, num_joints, tag_dim, with_scales)
+        elif head == "separable" and not with_scales:
+            self.head = SeparableHead(backbone.width, num_joints, tag_dim, backbone.tag_width)
         else:
-            raise ValueError(f"head must be 'plain' or 'higher', got '{head}'")
+            raise ValueError(f"no head '{head}'{' with scale maps' if with_scales else ''}")
         initialize_backbone(self.backbone)
         initialize_head(self.head, heatmap_bias)
 
@@ -113,7 +130,30 @@ class PoseNetwork(nn.Module):
         batch, _, height, width = tags.shape
         tags = tags.view(batch, self.num_joints, self.tag_dim, height, width)  # channel k·D + d
         tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
+        if self.spatial_tags:
+            tags = add_places(tags, self.spatial_tags)
+        heatmaps = [maps.sigmoid() for maps in heatmaps] if self.sigmoid else heatmaps
         return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
+
+
+def add_places(tags: Tensor, units: float) -> Tensor:
+    """Add each cell's place to the last two dimensions of its tag, which a network then completes to its person's.
+
+    All joints of a person should have the same tag, so what the network adds is the offset from a joint to a point
+    that its person's joints agree on; people at different places have different tags from the first step on.
+
+    Args:
+        tags: (B, K, h, w, D).
+        units: across the shorter of h and w.
+
+    Returns:
+        (B, K, h, w, D) in float32 or better: half precision would round places to several cells.
+    """
+    height, width = tags.shape[2:4]
+    kind = {"device": tags.device, "dtype": torch.promote_types(tags.dtype, torch.float32)}
+    rows, columns = (torch.arange(count, **kind) * (units / min(height, width)) for count in (height, width))
+    places = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), -1)
+    return tags + F.pad(places, (tags.shape[-1] - SPATIAL_DIMS, 0))
 
 
 def build_on_meta(build: Callable[[], PoseNetwork]) -> PoseNetwork:

@@ -19,7 +19,8 @@ from coupled_embedding.networks.mismatch import (
     fitting_config,
     misfits,
 )
-from coupled_embedding.networks.mobilenet_fpn import MobileNetFPN
+from coupled_embedding.networks.heads import SeparableHead
+from coupled_embedding.networks.mobilenet_fpn import MobileNetFPN, movenet_heatmaps
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
 from coupled_embedding.networks.torch_files import read_weight_file
@@ -100,8 +101,15 @@ def _own_schema(content: Mapping[str, Any], path: str | Path) -> KeypointSchema 
     return schema_from_dict(content.get("schema"), f"{path}, its schema") if is_own_checkpoint(content) else None
 
 
-def load_backbone(network: PoseNetwork, path: str | Path, notes: list[str] | None = None) -> list[str]:
+def load_backbone(
+    network: PoseNetwork, path: str | Path, notes: list[str] | None = None, coco_joints: bool = False
+) -> list[str]:
     """Load pretrained weights into the backbone; their names may begin with ``backbone.``.
+
+    Args:
+        notes: as for `network_weights`.
+        coco_joints: whether the network's joints are COCO's: a separable head then takes MoveNet MultiPose's heatmap
+            branch too.
 
     Returns:
         The file's keys that are not used: of an ImageNet-trained HRNet classification layers and the last fusion's
@@ -118,12 +126,20 @@ def load_backbone(network: PoseNetwork, path: str | Path, notes: list[str] | Non
     if isinstance(network.backbone, MobileNetFPN):
         adapted, left = network.backbone.adapt_pretrained(weights)
         load_strictly(network.backbone, adapted, path)
-        return left
+        return _load_heatmap_branch(network, weights, left) if coco_joints else left
     last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
     classification = r"(incre_modules|downsamp_modules|final_layer|classifier)\."
     unused = re.compile(rf"{classification}|stage4\.{last}\.fuse_layers\.[123]\.")
     load_strictly(network.backbone, {name: w for name, w in weights.items() if not unused.match(name)}, path)
     return [name for name in weights if unused.match(name)]
+
+
+def _load_heatmap_branch(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
+    """Load a file's heatmap branch into a separable head; return the names that are still left."""
+    branch = movenet_heatmaps(weights) if isinstance(network.head, SeparableHead) else {}
+    if branch:
+        network.head.load_state_dict({name: weights[other] for name, other in branch.items()}, strict=False)
+    return [name for name in left if name not in branch.values()]
 
 
 def transfer_weights(
@@ -204,7 +220,8 @@ def initialize(
         if not path.exists():
             raise CheckpointError(f"{option}: {path} is missing{_MISSING[option]}")
         if option == "MODEL.PRETRAINED":
-            unused = load_backbone(network, path, notes)
+            coco_joints = schema.joints == load_schema("datasets/coco.yaml").joints
+            unused = load_backbone(network, path, notes, coco_joints)
             done = f"backbone from {path} ({len(unused)} tensors not used: classification, lower branches or heads)"
         else:
             reinitialized = load_other_joints(network, schema, path, init_schema, notes)

@@ -21,6 +21,19 @@ LABELS = {0, 1, 2}
 
 
 @dataclass(frozen=True)
+class PseudoLabels:
+    """How to train on annotations that a program made, with the scores that it gave them.
+
+    Attributes:
+        min_score: people of a lower ``score`` become regions that training ignores.
+        full_score: joints count by their ``keypoint_scores`` as a share of this, at most whole; 0: all count alike.
+    """
+
+    min_score: float = 0.0
+    full_score: float = 0.0
+
+
+@dataclass(frozen=True)
 class AnnotationEntry:
     """An annotation: a person, a region that training ignores, or both.
 
@@ -30,6 +43,7 @@ class AnnotationEntry:
         is_crowd: iscrowd.
         num_keypoints: as the file has it, else counted.
         area: square image pixels; NaN: the file has none.
+        confidence: (K,) float32 in [0, 1]; None: the joints have no scores, or none are wanted.
     """
 
     person: tuple[NDArray[np.float32], NDArray[np.float32]] | None
@@ -37,6 +51,7 @@ class AnnotationEntry:
     is_crowd: bool = False
     num_keypoints: int = 0
     area: float = math.nan
+    confidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ class EntryReader:
         folder: of the split's images, or a zip file.
         num_joints: K.
         categories: which of its annotations are people.
+        pseudo_labels: what scores of annotations mean; None: nothing.
     """
 
     path: Path
@@ -56,6 +72,7 @@ class EntryReader:
     folder: Path
     num_joints: int
     categories: PersonCategories
+    pseudo_labels: PseudoLabels | None = None
 
     def fault(self, entry: Any, field: str, text: str, kind: str = "annotation") -> DataError:
         """Return the error of an entry; its ids go before ``text``. Kinds: ``image``, ``annotation``."""
@@ -149,7 +166,27 @@ class EntryReader:
         if area is not None and not _is_finite(area):
             raise self.fault(entry, "area", f": area must be a finite number, got {short_repr(area)}")
         person = known if not crowd or count > 0 else None
-        return AnnotationEntry(person, ignored, bool(crowd), count, math.nan if area is None else float(area))
+        confidence = None
+        if person and self.pseudo_labels:
+            confidence = self._confidence(entry, self.pseudo_labels.full_score)
+            if count and self._score(entry) < self.pseudo_labels.min_score:
+                person, ignored = None, self.region_of_broken(entry, image)
+        area = math.nan if area is None else float(area)
+        return AnnotationEntry(person, ignored, bool(crowd), count, area, confidence)
+
+    def _score(self, entry: Any) -> float:
+        score = entry.get("score", math.inf)
+        if not _is_number(score) or math.isnan(score):
+            raise self.fault(entry, "score", f": score must be a number, got {short_repr(score)}")
+        return float(score)
+
+    def _confidence(self, entry: Any, full_score: float) -> NDArray[np.float32] | None:
+        if full_score <= 0 or entry.get("keypoint_scores") is None:
+            return None
+        scores = self._numbers(entry, "keypoint_scores", entry["keypoint_scores"], self.num_joints)
+        if (scores < 0).any():
+            raise self.fault(entry, "keypoint_scores", ": keypoint_scores: must not be below 0")
+        return (scores / full_score).clip(max=1).astype(np.float32)
 
     def region_of_broken(self, entry: Any, image: ImageRecord) -> Any:
         """Return what is known of where a broken annotation is: its segmentation, else its box as a polygon.
