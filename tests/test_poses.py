@@ -134,19 +134,22 @@ def test_ids_are_of_each_person(poses):
         poses.with_ids([1])
 
 
-def test_coco_results_are_those_of_a_test_apart_from_scores_of_missing_joints(poses, detected):
+def test_coco_results_are_those_of_a_test(poses, detected):
     expected = poses_to_results({5: sorted(detected, key=lambda pose: -pose.score)}, 3)
-    for entry in expected:
-        entry["keypoints"][2::3] = np.maximum(entry["keypoints"][2::3], 0).tolist()
     assert poses.to_coco(5, 3) == expected
     assert poses.with_ids([1, 2]).filtered(0.5).to_coco(5, 3) == expected[:1]
+    (best, _) = replace(poses, decoded=None).to_coco(5, 3)
+    scores = np.array(expected[0]["keypoints"][2::3])
+    assert best["keypoints"][2::3] == np.maximum(scores, 0).tolist()
 
 
-def test_coco_results_keep_the_unlikely_places_of_a_decode_that_guesses():
-    guessed = detection(0.4, np.full((K, 2), 33.0), [0.5] + [0.0] * (K - 1))
-    poses = Poses.from_detections([guessed], SCHEMA, SIZE)
+def test_joints_below_a_score_are_not_found_but_are_scored():
+    weak = detection(0.4, np.full((K, 2), 33.0), [0.5] + [0.09] * (K - 1))
+    poses = Poses.from_detections([weak], SCHEMA, SIZE, min_joint_score=0.1)
     assert np.isnan(poses.xy[0, 1:]).all()
-    assert poses.to_coco(1)[0]["keypoints"][:6] == [33.0, 33.0, 0.5, 33.0, 33.0, 0.0]
+    assert poses.keypoint_scores[0].tolist() == [0.5] + [0.0] * (K - 1)
+    assert poses.boxes.tolist() == [[33.0, 33.0, 0.0, 0.0]]
+    assert poses.to_coco(1)[0]["keypoints"] == weak.keypoints.reshape(-1).tolist()
 
 
 def test_supervision_gets_the_same_numbers(poses):

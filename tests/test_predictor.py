@@ -60,8 +60,6 @@ def test_the_poses_are_those_of_a_test_of_the_data_set(weights, tiny_crowd, opti
         entries = [entry for entry in result.results if entry["image_id"] == record.image_id]
         entries.sort(key=lambda entry: -entry["score"])
         assert len(expected) > 0
-        for entry in entries:
-            entry["keypoints"][2::3] = np.maximum(entry["keypoints"][2::3], 0).tolist()
         assert poses.to_coco(record.image_id, entries[0]["category_id"]) == entries
         assert np.array_equal(poses.tags, [pose.tag for pose in expected])
         assert poses.image_size == (record.width, record.height)
@@ -101,6 +99,17 @@ def test_people_below_a_score_are_left_out(weights, predictor, images):
     chosen = Predictor.from_pretrained(weights, heatmap_threshold=0.0, min_score=limit)(images[0])
     assert chosen.scores.tolist() == [score for score in found.scores if score >= limit]
     assert 0 < len(chosen) < len(found)
+
+
+def test_a_joint_is_found_where_the_heatmap_exceeds_the_threshold_of_peaks(weights, images):
+    scores = Predictor.from_pretrained(weights, heatmap_threshold=0.0)(images[0]).keypoint_scores
+    limit = float(np.quantile(scores[scores > 0], 0.8))
+    poses = Predictor.from_pretrained(weights, heatmap_threshold=limit)(images[0])
+    found = ~np.isnan(poses.xy[..., 0])
+    assert found.any(axis=1).all()
+    assert not found.all()
+    assert poses.keypoint_scores[found].min() > limit
+    assert (poses.decoded[..., 2][~found] <= limit).all()
 
 
 def test_arguments_are_the_options_of_the_config(weights):

@@ -54,8 +54,8 @@ class Poses(Sequence[Person]):
         source: the file, or ``camera 0``, or ``image``.
         frame: number of the frame in a video, from 0; None: it is an image.
         pixels: (height, width, 3) uint8 BGR, for frames of videos if asked for: `draw` and `save` use them.
-        unlikely_xy: (N, K, 2): where decode put also the joints that were not found; `to_coco` alone uses it, as scores
-            of a data set count every joint.
+        decoded: (N, K, 3): x, y, score as decode left them, also of joints that were not found; `to_coco` alone uses
+            it, as the scores of a data set count every joint.
     """
 
     xy: Floats
@@ -70,23 +70,29 @@ class Poses(Sequence[Person]):
     source: str = "image"
     frame: int | None = None
     pixels: Pixels | None = None
-    unlikely_xy: Floats | None = None
+    decoded: Floats | None = None
 
     @classmethod
     def from_detections(
-        cls, detected: Sequence[Pose], schema: KeypointSchema, image_size: tuple[int, int], **about: Any
+        cls,
+        detected: Sequence[Pose],
+        schema: KeypointSchema,
+        image_size: tuple[int, int],
+        min_joint_score: float = 0.0,
+        **about: Any,
     ) -> "Poses":
         """Return what decode found, best first.
 
         Args:
-            detected: of one image; a joint is found if its score is above 0.
+            detected: of one image.
             schema: the joints.
             image_size: (width, height) in pixels.
+            min_joint_score: a joint is found if its score is above, and above 0.
             about: ``time``, ``source``, ``frame``, ``pixels``.
         """
         best_first = sorted(detected, key=lambda pose: -pose.score)
         keypoints = np.array([pose.keypoints for pose in best_first], np.float64).reshape(-1, schema.num_joints, 3)
-        found = (keypoints[..., 2] > 0) & np.isfinite(keypoints).all(-1)
+        found = (keypoints[..., 2] > max(min_joint_score, 0.0)) & np.isfinite(keypoints).all(-1)
         xy = np.where(found[..., None], keypoints[..., :2], np.nan)
         tags = [pose.tag for pose in best_first if pose.tag is not None]
         return cls(
@@ -97,7 +103,7 @@ class Poses(Sequence[Person]):
             schema,
             image_size,
             tags=np.stack(tags) if tags and len(tags) == len(best_first) else None,
-            unlikely_xy=keypoints[..., :2],
+            decoded=keypoints,
             **about,
         )
 
@@ -134,7 +140,7 @@ class Poses(Sequence[Person]):
         )
 
     def _select(self, people: NDArray[np.intp]) -> "Poses":
-        names = ("xy", "keypoint_scores", "scores", "boxes", "ids", "tags", "unlikely_xy")
+        names = ("xy", "keypoint_scores", "scores", "boxes", "ids", "tags", "decoded")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: part[people] for name, part in parts.items() if part is not None})
 
@@ -156,10 +162,11 @@ class Poses(Sequence[Person]):
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """Return entries of a COCO results file: ``image_id``, ``category_id``, ``keypoints`` (3·K), ``score``.
 
-        A joint that was not found has score 0 and the place that decode gave it, (0, 0) by most presets.
+        A joint that was not found has the place and score that decode gave it, as in a test of a data set.
         """
-        places = np.nan_to_num(self.xy if self.unlikely_xy is None else self.unlikely_xy)
-        keypoints = np.concatenate([places, self.keypoint_scores[..., None]], 2)
+        keypoints = self.decoded
+        if keypoints is None:
+            keypoints = np.concatenate([np.nan_to_num(self.xy), self.keypoint_scores[..., None]], 2)
         poses = [Pose(person, float(score)) for person, score in zip(keypoints, self.scores, strict=True)]
         return poses_to_results({image_id: poses}, category_id)
 

@@ -115,7 +115,7 @@ class Predictor:
             flip: average with the flipped image: better, and takes twice the time.
             scales: scale factors, 1 among them; several find people of more sizes, and take longer.
             size: pixels of the input's short side.
-            heatmap_threshold: peaks at or below are dropped.
+            heatmap_threshold: peaks at or below are dropped; a joint whose best place is no better is not found.
             tag_threshold: tag distance from which on a joint starts another person.
             precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network.
             batch: images of equal shape in a forward pass, at most.
@@ -249,7 +249,8 @@ class Predictor:
             entry, size = read.popleft()
             pixels = entry.image if keep_frames and isinstance(entry.image, np.ndarray) else None
             about = {"time": found.time, "source": entry.name, "frame": entry.frame, "pixels": pixels}
-            poses = Poses.from_detections(found.poses, self.schema, size, **about)
+            threshold = self.pipeline.options.decode.peaks.threshold
+            poses = Poses.from_detections(found.poses, self.schema, size, threshold, **about)
             yield poses.filtered(self.min_score) if self.min_score else poses
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
