@@ -1,4 +1,33 @@
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+# what a wheel holds of the checkout besides lib/, in coupled_embedding/_checkout: see utils/paths.py
+CHECKOUT_FILES = (
+    "config/**/*.yaml",
+    "datasets/*.yaml",
+    "models/*.yaml",
+    "models/*.safetensors",
+    "pretrained/*.yaml",
+    "tools/*.py",
+)
+
+
+class BuildWithCheckout(build_py):
+    """Builds the packages, and copies configs, schemas, models and commands beside them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        root = Path(__file__).resolve().parent
+        for path in (path for pattern in CHECKOUT_FILES for path in root.glob(pattern)):
+            target = Path(self.build_lib, "coupled_embedding/_checkout", path.relative_to(root))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
 
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
@@ -9,6 +38,8 @@ setup(
     package_dir={"": "lib"},
     packages=find_packages("lib"),
     package_data={"coupled_embedding": ["py.typed"]},
+    cmdclass={"build_py": BuildWithCheckout},
+    entry_points={"console_scripts": ["coupled-embedding = coupled_embedding.cli:main"]},
     python_requires=">=3.11",
     install_requires=[line for line in open("requirements.txt").read().splitlines() if line and line[0] != "#"],
     extras_require={
@@ -19,8 +50,11 @@ setup(
             "mypy>=1.11",
             "faster-coco-eval>=1.6",
             "trackeval>=1.3",
+            "supervision>=0.29",
+            "imageio-ffmpeg>=0.5",
             *EXPORT,
         ],
         "export": EXPORT,
+        "supervision": ["supervision>=0.29"],
     },
 )

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from yacs.config import CfgNode
@@ -121,6 +124,22 @@ def checkout() -> Path:
 def host_traffic() -> ModuleType:
     """What makes a host wait for its device, see tests/helpers/host_traffic.py."""
     return importlib.import_module("host_traffic")
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> Callable[..., Path]:
+    """write_video(name, grays or frames, rate): a small video, of frames of one gray each or of given pixels."""
+
+    def write(name: str, frames: list[Any], rate: float = 10, size: tuple[int, int] = (96, 64)) -> Path:
+        pixels = [np.full((size[1], size[0], 3), one, np.uint8) if isinstance(one, int) else one for one in frames]
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(tmp_path / name), code, rate, pixels[0].shape[1::-1])
+        for one in pixels:
+            writer.write(one)
+        writer.release()
+        return tmp_path / name
+
+    return write
 
 
 TINY = """

@@ -15,12 +15,12 @@ LAYERS = (
     {"config"},
     {"data"},
     {"evaluation", "losses", "networks", "visualize"},
-    {"decode", "optim"},
+    {"decode", "optim", "poses"},
     {"engine", "tracking"},
     {"export"},
     {"predictor"},
     {"builders"},
-    {"analysis", "zoo"},
+    {"analysis", "cli", "commands", "zoo"},
 )
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 SATELLITES = LAYERS[-1]

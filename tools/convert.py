@@ -1,18 +1,24 @@
-"""Turn released weights into a checkpoint of this package, which test.py, demo.py and MODEL.INIT_FROM read.
+"""Turn weights into a checkpoint of this package, or a checkpoint into one small file.
 
 python tools/convert.py models/pose_higher_hrnet_w32_512.pth --out models/ae_hrhrnet_w32_512.pth
 python tools/convert.py FILE --out models/mine.pth --options DATASET.INPUT_SIZE 640
+python tools/convert.py outputs/synthetic_ce_small/best.pth --out models/mine.safetensors --half
 
-Reads the files of HigherHRNet, of mmpose 0.x's HigherHRNet, of associative embedding (stacked
-hourglass) and of coupled embedding. Without --cfg the config is that of the published experiment
-with such weights. Every tensor must fit.
+Reads checkpoints of this package, and the files of HigherHRNet, of mmpose 0.x's HigherHRNet, of
+associative embedding (stacked hourglass) and of coupled embedding, whose config without --cfg is
+that of the published experiment with such weights. Every tensor must fit. Everything that takes a
+checkpoint takes what is written: a .pth file, or a .safetensors file without a training's state,
+which --half makes half as large.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from coupled_embedding.builders import build_model, build_schema
-from coupled_embedding.config import config_to_dict, load_config
+from torch import Tensor
+
+from coupled_embedding.builders import LoadedModel, build_model, build_schema, load_model, save_model
+from coupled_embedding.config import config_to_dict, load_config, override
 from coupled_embedding.engine.checkpointer import write_checkpoint
 from coupled_embedding.networks.convert import (
     config_of_released,
@@ -21,6 +27,7 @@ from coupled_embedding.networks.convert import (
     released_weights,
     splits_of_released,
 )
+from coupled_embedding.networks.state_dict import is_own_checkpoint
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.networks.weights import FORMAT, load_strictly
 from coupled_embedding.utils.cli import command
@@ -30,24 +37,19 @@ from coupled_embedding.utils.errors import CheckpointError, UserError
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="released weights")
-    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write; must not exist")
+    parser.add_argument("file", type=Path, help="released weights, or a checkpoint of this package")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="the .pth or .safetensors file to write; must not exist"
+    )
+    parser.add_argument("--half", action="store_true", help="in half precision (.safetensors only)")
+    parser.add_argument("--license", type=Path, help="text file that goes into the .safetensors file")
     parser.add_argument("--cfg", help="config file (default: that of the published experiment)")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE", help="config options to change")
     return parser.parse_args()
 
 
-@command
-def main() -> None:
-    """Read, rename, load into the config's network, write."""
-    args = parse()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to convert again")
-    content = read_weight_file(args.file)
-    if content.get("format") == FORMAT:
-        raise UserError(f"{args.file}: is a checkpoint of this package already")
-    notes: list[str] = []
-    weights = released_weights(content, args.file, notes)
+def load_released(args: argparse.Namespace, weights: dict[str, Tensor]) -> LoadedModel:
+    """Return the model of released weights; CheckpointError if they do not fit."""
     if args.cfg:
         cfg = load_config(args.cfg, args.options)
     else:
@@ -62,9 +64,53 @@ def main() -> None:
         )
     network = build_model(cfg, schema.num_joints)
     load_strictly(network, convert_weights(weights, schema.num_joints), args.file)
-    about = {"config": config_to_dict(cfg), "schema": schema.to_dict(), "metrics": {}, "step": 0}
-    write_checkpoint({"format": FORMAT, "model": network.state_dict(), **about}, args.out)
-    print("\n".join([f"{args.out}: {len(weights)} tensors of {args.file} as {cfg.NAME}", *notes]))
+    return LoadedModel(network, cfg, schema, {})
+
+
+def load_own(args: argparse.Namespace, as_model: bool) -> LoadedModel:
+    """Return the model of a checkpoint, with changed options; UserError if nothing would change."""
+    if not as_model:
+        raise UserError(
+            f"{args.file}: is a checkpoint of this package already; --out NAME.safetensors makes it smaller"
+        )
+    if args.cfg:
+        raise UserError(f"--cfg: {args.file} has its own config, of which --options changes single options")
+    model = load_model(args.file)
+    return replace(model, cfg=override(model.cfg, args.options))
+
+
+def read_license(path: Path) -> str:
+    """Return a text; UserError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--license {path}: cannot read this text ({error})") from error
+
+
+@command
+def main() -> None:
+    """Read, rename, load into the config's network, write."""
+    args = parse()
+    as_model = args.out.suffix == ".safetensors"
+    if args.out.exists():
+        raise UserError(f"{args.out} exists; delete it first to convert again")
+    if (args.half or args.license) and not as_model:
+        raise UserError(f"--half and --license: {args.out} is no .safetensors file, which alone can be so written")
+    content, notes = read_weight_file(args.file), list[str]()
+    if is_own_checkpoint(content):
+        model = load_own(args, as_model)
+        weights = model.network.state_dict()
+    else:
+        weights = released_weights(content, args.file, notes)
+        model = load_released(args, weights)
+    if args.license:
+        model = replace(model, license=read_license(args.license))
+    if as_model:
+        save_model(args.out, model, args.half)
+    else:
+        about = {"config": config_to_dict(model.cfg), "schema": model.schema.to_dict(), "metrics": {}, "step": 0}
+        write_checkpoint({"format": FORMAT, "model": model.network.state_dict(), **about}, args.out)
+    print("\n".join([f"{args.out}: {len(weights)} tensors of {args.file} as {model.cfg.NAME}", *notes]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the people of images.
+"""Draw the people of images; tools/predict.py does more.
 
 python tools/demo.py --weights outputs/synthetic_ce_small/best.pth image.jpg folder_of_images --out outputs/demo
 
@@ -7,8 +7,10 @@ Writes NUMBER_NAME_people.jpg for each image and people.json with all keypoints.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from coupled_embedding.builders import build_policy, build_predictor, load_model
@@ -16,11 +18,10 @@ from coupled_embedding.config import override
 from coupled_embedding.data.images import read_image
 from coupled_embedding.data.io.data_errors import image_issue
 from coupled_embedding.data.outputs import Pose
-from coupled_embedding.engine.evaluate import MIN_DRAWN_SCORE, filter_poses
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import DatasetError, UserError
-from coupled_embedding.visualize import draw_poses, save_image
+from coupled_embedding.visualize import MIN_DRAWN_SCORE, draw_poses, filter_poses, save_image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -45,12 +46,14 @@ def find_images(paths: list[Path]) -> list[Path]:
     return images
 
 
-def as_json(poses: list[Pose], joints: tuple[str, ...]) -> list[dict[str, object]]:
+def as_json(poses: Sequence[Pose], joints: tuple[str, ...]) -> list[dict[str, object]]:
     """Return poses as plain values: score and name -> [x, y, score] in image pixels."""
     return [
         {
             "score": round(pose.score, 4),
-            "keypoints": {n: [round(float(v), 3) for v in k] for n, k in zip(joints, pose.keypoints, strict=True)},
+            "keypoints": {
+                n: [round(float(v), 3) for v in k] for n, k in zip(joints, np.nan_to_num(pose.keypoints), strict=True)
+            },
         }
         for pose in poses
     ]

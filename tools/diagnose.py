@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", help="config file (default: the checkpoint's own config)")
-    parser.add_argument("--weights", help="checkpoint, ours or a released one")
+    parser.add_argument("--weights", help="checkpoint, ours or a released one; a run's folder; a shipped model's name")
     parser.add_argument("--split", default="", help="split to analyze (default: DATASET.TEST)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth image only")
     parser.add_argument("--out", help="folder for the page and its numbers (default: OUTPUT_DIR/NAME/diagnosis_SPLIT)")

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 from coupled_embedding.builders import annotations_of, build_schema, config_of, run_folder
 from coupled_embedding.config import default_config, flat, load_config, override
 from coupled_embedding.data.coco import dataset_root
+from coupled_embedding.networks.model_file import find_model
 from coupled_embedding.utils.errors import CheckpointError, ConfigError, UserError
 from synthetic_crowd import CrowdSettings, write_dataset
 
@@ -39,7 +40,8 @@ def find_test(config: str | None, weights: str | None, overrides: Sequence[str],
 
     Args:
         config: file; None: the checkpoint's own config.
-        weights: file; None: the best checkpoint of the config's run, else its final one.
+        weights: a file, a run's folder or the name of a shipped model; None: the best checkpoint of the config's run,
+            else its final one.
         overrides: ``[key, value, ...]``.
         split: empty: DATASET.TEST.
 
@@ -48,9 +50,9 @@ def find_test(config: str | None, weights: str | None, overrides: Sequence[str],
     """
     if config:
         cfg = load_config(config, overrides)
-        path = Path(weights) if weights else _weights_of_run(run_folder(cfg))
+        path = find_model(weights) if weights else _weights_of_run(run_folder(cfg))
     else:
-        path = Path(weights or "")
+        path = find_model(weights or "")
         cfg = override(config_of(path), overrides)
         _check_rendered(cfg, split or cfg.DATASET.TEST, overrides[::2])
     return cfg, path

@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
-    parser.add_argument("--weights", help="checkpoint, ours or a released one")
+    parser.add_argument("--weights", help="checkpoint, ours or a released one; a run's folder; a shipped model's name")
     parser.add_argument("--split", default="", help="split to test (default: DATASET.TEST)")
     parser.add_argument("--out", help="folder for results and overlays (default: OUTPUT_DIR/NAME/test_SPLIT)")
     add_run_options(parser)

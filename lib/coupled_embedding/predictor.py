@@ -1,79 +1,270 @@
-"""One object from an image to poses."""
+"""One object from images, videos and cameras to poses."""
 
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol, overload
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from coupled_embedding.data.geometry import resize_geometry
-from coupled_embedding.data.images import read_image
-from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_video, name_of, to_bgr
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
+from coupled_embedding.decode.batching import ImageInput, predict_in_order
+from coupled_embedding.decode.decode import is_compiled
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.poses import Poses
 from coupled_embedding.utils.errors import DatasetError
+from coupled_embedding.visualize import draw_tags, heatmap_overlay
+
+OnError = Callable[[DatasetError], object]
+
+_LOG = logging.getLogger(__name__)
+_WINDOW = 4  # batches that a stream reads ahead to find images of equal shape
+
+
+class Tracker(Protocol):
+    """Gives people of a video's frames ids, as `coupled_embedding.tracking.Tracker` does."""
+
+    def update(
+        self,
+        keypoints: NDArray[np.float64],
+        scores: NDArray[np.float64],
+        boxes: NDArray[np.float64],
+        tags: NDArray[np.float32] | None,
+    ) -> NDArray[np.int64]:
+        """Return the ids (N,) of a frame's people: keypoints (N, K, 3), scores (N,), boxes (N, 4), tags (N, T)."""
+
+
+class Entry(NamedTuple):
+    """An image of a stream, before it is read."""
+
+    image: ImageLike
+    name: str
+    frame: int | None = None  # of a video
 
 
 class Predictor:
     """Predicts the poses in any image.
 
+    Several threads may call one predictor. However large an image is, the network's input has the same size.
+
     Example::
 
         predictor = Predictor.from_pretrained("outputs/synthetic_ce_small/best.pth")
-        poses = predictor("crowd.jpg")
+        poses = predictor("crowd.jpg")  # best first
+        print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
         print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
+        poses.save("crowd_poses.png")
 
     Args:
         network: in evaluation mode, on the device to use.
         options: how it is run and its output decoded.
         schema: its joints.
         input_size: S: pixels of the input's short side.
+        batch: images of equal shape in a forward pass, at most.
+        min_score: people scored lower are left out.
     """
 
-    def __init__(self, network: PoseNetwork, options: PipelineOptions, schema: KeypointSchema, input_size: int) -> None:
+    def __init__(
+        self,
+        network: PoseNetwork,
+        options: PipelineOptions,
+        schema: KeypointSchema,
+        input_size: int,
+        batch: int = 4,
+        min_score: float = 0.0,
+    ) -> None:
         self.schema = schema
         self.input_size = input_size
+        self.batch = batch
+        self.min_score = min_score
         self.pipeline = InferencePipeline(network, options)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, overrides: tuple[str, ...] = (), device: str = "cpu") -> "Predictor":
-        """Return a predictor of a checkpoint, with its own config.
+    def from_pretrained(
+        cls,
+        source: str | Path = DEFAULT_MODEL,
+        overrides: tuple[str, ...] = (),
+        device: str = "cpu",
+        *,
+        flip: bool | None = None,
+        scales: Sequence[float] | None = None,
+        size: int | None = None,
+        heatmap_threshold: float | None = None,
+        tag_threshold: float | None = None,
+        precision: str | None = None,
+        batch: int | None = None,
+        min_score: float = 0.0,
+    ) -> "Predictor":
+        """Return a predictor of a model, with its own config; arguments that are None are the config's.
 
         Args:
-            path: of a checkpoint of this package.
-            overrides: ``(key, value, ...)``: options to change, such as ``("TEST.FLIP", "False")``.
-            device: ``"cpu"`` or ``"cuda"``.
+            source: name of a shipped model, a checkpoint (``.pth``, ``.safetensors``), or a run's folder.
+            overrides: ``(key, value, ...)``: options to change, such as ``("TEST.REFINE", "none")``.
+            device: ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU where there is one.
+            flip: average with the flipped image: better, and takes twice the time.
+            scales: scale factors, 1 among them; several find people of more sizes, and take longer.
+            size: pixels of the input's short side.
+            heatmap_threshold: peaks at or below are dropped; a joint whose best place is no better is not found.
+            tag_threshold: tag distance from which on a joint starts another person.
+            precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network.
+            batch: images of equal shape in a forward pass, at most.
+            min_score: people scored lower are left out; 0: all are returned, as the scores of a data set need them.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or not of this package.
+            CheckpointError: the model is missing, damaged, or not of this package.
             ConfigError: an option is wrong.
         """
         from coupled_embedding.builders import load_predictor  # which imports what it builds
 
-        return load_predictor(path, overrides, device)
+        return load_predictor(
+            source, overrides, device, min_score, flip=flip, scales=scales and list(scales), size=size, batch=batch,
+            heatmap_threshold=heatmap_threshold, tag_threshold=tag_threshold, precision=precision,
+        )  # fmt: skip
 
-    def __call__(self, image: NDArray[np.uint8] | str | Path) -> list[Pose]:
-        """Return the poses in an image, best first, in its pixels.
+    @overload
+    def __call__(self, image: ImageLike, channels: str = "bgr") -> Poses: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...], channels: str = "bgr") -> list[Poses]: ...
+
+    def __call__(self, image: Any, channels: str = "bgr") -> Poses | list[Poses]:
+        """Return the poses in an image, best first, in its pixels; for a list of images a list.
 
         Args:
-            image: (height, width, 3) uint8 blue, green, red, or a file, which is turned by its EXIF orientation.
+            image: a file; an (h, w, 3) uint8 array; a Pillow image; a (3, h, w) tensor, red, green, blue, of uint8 or
+                of floats from 0 to 1; or a list of these. Images of equal shape go through the network together.
+            channels: of arrays: ``"bgr"``, as OpenCV has them, or ``"rgb"``.
 
         Raises:
-            DatasetError: the file cannot be read, or the image is too long.
-            ValueError: the array is not such an image.
+            DatasetError: a file cannot be read, or an image is too long.
+            InputError: it is no image; also a ValueError.
         """
-        name = str(image) if isinstance(image, str | Path) else "image"
-        if isinstance(image, str | Path):
-            image = read_image(Path(image))
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"expected a (height, width, 3) uint8 image, got {image.shape} {image.dtype}")
-        size = (image.shape[1], image.shape[0])
+        images = image if isinstance(image, list | tuple) else [image]
+        found = list(self._predict((Entry(one, name_of(one)) for one in images), channels))
+        return found if isinstance(image, list | tuple) else found[0]
+
+    def stream(
+        self,
+        source: Any,
+        *,
+        channels: str = "bgr",
+        tracker: Tracker | None = None,
+        keep_frames: bool = False,
+        on_error: OnError | None = None,
+    ) -> Iterator[Poses]:
+        """Yield the poses of many images in order, in bounded memory; each has its ``source`` and ``frame``.
+
+        Args:
+            source: a folder, a glob, a video file, the number of a camera such as "0", a `Video`, anything that a call
+                takes, or a list of these.
+            channels: of arrays: ``"bgr"`` or ``"rgb"``.
+            tracker: gives people ids; None: none have.
+            keep_frames: keep a video's frames in ``pixels``, to draw on.
+            on_error: called with the error of an image that cannot be read, which is then left out; None: raise it.
+
+        Raises:
+            DatasetError: there is nothing to read, or an image or video cannot be read.
+        """
+        for videos, parts in itertools.groupby(expand(source), is_video):
+            found: Iterator[Poses]
+            if videos:
+                found = (poses for part in parts for poses in self._predict_video(part, keep_frames, on_error))
+            else:
+                entries = (Entry(part, name_of(part)) for part in parts)
+                found = self._predict(entries, channels, _WINDOW * self.batch, on_error)
+            yield from (assign_ids(poses, tracker) if tracker else poses for poses in found)
+
+    def maps(self, image: ImageLike, channels: str = "bgr") -> tuple[Pixels, Pixels]:
+        """Return what the network outputs for an image, drawn on it: heatmaps, and tags as colors (BGR both).
+
+        Errors as for a call.
+        """
+        pixels = to_bgr(image, channels)
+        size, read = self._read(Entry(pixels, name_of(image)), "bgr", 0.0)
+        merged = self.pipeline.forward([scale[None] for scale in read.scales], read.geometry.base_size).cpu()
+        heatmaps, tags = merged.heatmaps[0].numpy(), merged.tags[0].float().numpy()  # (K, h, w), (K, h', w', D)
+        cells = (tags.shape[2], tags.shape[1])
+        at_tags = np.stack([cv2.resize(one, cells, interpolation=cv2.INTER_AREA) for one in heatmaps])
+        base = warp_to_input(pixels, read.geometry)[..., ::-1]
+        drawn = (heatmap_overlay(base, heatmaps), draw_tags(base, at_tags, tags))
+        back = read.geometry.to_image()
+        first, second = (np.asarray(cv2.warpAffine(one, back, size), np.uint8) for one in drawn)
+        return first, second
+
+    # ---- one image after the other
+
+    def _predict_video(self, source: Any, keep_frames: bool, on_error: OnError | None) -> Iterator[Poses]:
+        try:
+            video = source if isinstance(source, Video) else Video.open(source)
+        except DatasetError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            return
+        entries = (Entry(pixels, video.name, number) for number, pixels in enumerate(video.frames()))
+        # a camera's poses are wanted at once: none waits for another frame
+        window = 1 if video.is_live else _WINDOW * self.batch
+        yield from self._predict(entries, "bgr", window, keep_frames=keep_frames)
+
+    def _predict(
+        self,
+        entries: Iterable[Entry],
+        channels: str,
+        window: int = 0,
+        on_error: OnError | None = None,
+        keep_frames: bool = False,
+    ) -> Iterator[Poses]:
+        """Yield the poses of each entry that can be read, in order; arguments: `stream`, `predict_in_order`."""
+        if not is_compiled():
+            _LOG.warning("compiling the decode for this machine, once; it takes about 20 s")
+        read: deque[tuple[Entry, tuple[int, int]]] = deque()
+
+        def inputs() -> Iterator[ImageInput]:
+            start = time.perf_counter()
+            for entry in entries:
+                try:
+                    size, image = self._read(entry, channels, start)
+                except DatasetError as error:
+                    if on_error is None:
+                        raise
+                    on_error(error)
+                else:
+                    read.append((entry, size))
+                    yield image
+                start = time.perf_counter()
+
+        depth = 0 if window == 1 else self.pipeline.threads
+        for found in predict_in_order(self.pipeline, inputs(), self.input_size, self.batch, window, depth):
+            entry, size = read.popleft()
+            pixels = entry.image if keep_frames and isinstance(entry.image, np.ndarray) else None
+            about = {"time": found.time, "source": entry.name, "frame": entry.frame, "pixels": pixels}
+            threshold = self.pipeline.options.decode.peaks.threshold
+            poses = Poses.from_detections(found.poses, self.schema, size, threshold, **about)
+            yield poses.filtered(self.min_score) if self.min_score else poses
+
+    def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
+        """Return an image's (width, height) and the network's input; the time counts from ``start``."""
+        pixels = to_bgr(entry.image, channels)
+        size = (pixels.shape[1], pixels.shape[0])
         if too_long := aspect_error(size):
-            raise DatasetError(f"{name}: {too_long}")
+            raise DatasetError(f"{entry.name}: {too_long}")
         geometry = resize_geometry(size, self.input_size)
-        scales = self.pipeline.options.scales
-        inputs = [torch.from_numpy(warp_to_input(image, geometry, factor))[None] for factor in scales]
-        maps = self.pipeline.forward(inputs, geometry.base_size).cpu()
-        return sorted(self.pipeline.decode(maps, [geometry])[0], key=lambda pose: -pose.score)
+        scales = [torch.from_numpy(warp_to_input(pixels, geometry, f)) for f in self.pipeline.options.scales]
+        return size, ImageInput(tuple(scales), geometry, time.perf_counter() - start)
+
+
+def assign_ids(poses: Poses, tracker: Tracker) -> Poses:
+    """Return the poses of a video's next frame with the ids that a tracker gives them."""
+    keypoints = np.concatenate([np.nan_to_num(poses.xy), poses.keypoint_scores[..., None]], 2)
+    return poses.with_ids(tracker.update(keypoints, poses.scores, poses.boxes, poses.tags))

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from documents import CHECKOUT, DOCUMENTS, blocks, commands, named, spans
 
+from coupled_embedding.cli import VERBS
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.zoo.cards import find_card
 from coupled_embedding.zoo.protocols import spec_of_card
 
 TOOLS = {path.name: path for path in sorted(CHECKOUT.glob("tools/*.py")) if path.name != "rendering.py"}
-PLACEHOLDER = re.compile(r"…|\[|\b(?:FILE|NAME|[NSK])\b")
+PLACEHOLDER = re.compile(r"…|\[|\b(?:FILE|NAME|VERB|[NSK])\b")
 
 
 @cache
@@ -61,18 +62,17 @@ def check_tool(name: str, words: list[str], own_schema: Path, monkeypatch: pytes
     words = [re.sub(r"^FILE$", "config/synthetic/ce_small.yaml", word) for word in words]
     args = vars(parse(name, words, monkeypatch, capsys))
     overrides = args.get("overrides") or args.get("options") or []
-    if args.get("model"):
-        spec = spec_of_card(find_card(args["model"]), args["protocol"], overrides)
+    card = args.get("model") if "protocol" in args else None  # predict.py's --model is a weight file or its name
+    if card:
+        spec = spec_of_card(find_card(card), args["protocol"], overrides)
         cfg = load_config(spec.config, spec.overrides)
     else:
         cfg = load_config(args.get("cfg"), overrides)
     schema = load_schema(args.get("schema") or cfg.DATASET.SCHEMA)
     # without a config the data set is a checkpoint's
-    if args.get("split") and (
-        args.get("cfg") or args.get("model") or args.get("schema") or "DATASET.SCHEMA" in overrides
-    ):
+    if args.get("split") and (args.get("cfg") or card or args.get("schema") or "DATASET.SCHEMA" in overrides):
         assert args["split"] in schema.splits
-    if args.get("model") or args.get("cfg"):
+    if card or args.get("cfg"):
         assert {cfg.DATASET.TRAIN, cfg.DATASET.TEST} <= schema.splits.keys()
 
 
@@ -113,6 +113,9 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
             check_tool(rest[0].removeprefix("tools/"), rest[1:], own_schema, monkeypatch, capsys)
         else:
             check_script(rest[0], rest[1:])
+    elif Path(program).name == "coupled-embedding":
+        assert rest[0] in VERBS
+        check_tool(f"{rest[0]}.py", rest[1:], own_schema, monkeypatch, capsys)
     elif Path(program).name == "pip":
         assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]"))
     else:
@@ -147,7 +150,9 @@ def commands_of_spans() -> Iterator[Any]:
             is_test = path.name == "reliability.md" and span.startswith("tests/") and ".py" in span
             text = f"python -m pytest {span}" if is_test else span
             # of tools with placeholders the options alone are checked, below
-            if re.match(r"^(python|torchrun|sbatch) ", text) and not ("tools/" in text and PLACEHOLDER.search(text)):
+            if re.match(r"^(python|torchrun|sbatch|coupled-embedding) ", text) and not (
+                re.search("tools/|^coupled", text) and PLACEHOLDER.search(text)
+            ):
                 for words in commands(text.replace("[", "").replace("]", "")):
                     yield pytest.param(words, id=f"{named(path)}: {span[:80]}")
 

@@ -27,7 +27,10 @@ YAML_FILES = [
 ]
 OPTION = re.compile(r"\b(?:DATASET|SYNTHETIC|AUGMENT|MODEL|LOSS|TRAIN|TEST)\.[A-Z][A-Z0-9_]*\b")
 HISTORY = CHECKOUT / "CHANGELOG.md"  # alone may name what was
-CODE, DATA = {".py", ".sh", ".md", ".toml"}, {".pth", ".json", ".jsonl", ".html", ".zip", ".jpg", ".png"}
+CODE, DATA = (
+    {".py", ".sh", ".md", ".toml"},
+    {".pth", ".safetensors", ".json", ".jsonl", ".html", ".zip", ".jpg", ".png"},
+)
 ROOMS = {name.split("/")[0] for name in repository() if "/" in name}
 # of users and runs: what documents call by a name, though it is in no checkout
 OTHERS = re.compile(

@@ -38,7 +38,7 @@ from coupled_embedding.data.images import read_image, read_image_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema, schema_from_dict
 from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
-from coupled_embedding.evaluation import load_ground_truth, poses_to_results, read_results, score_results
+from coupled_embedding.evaluation import load_ground_truth, read_results, score_results
 from coupled_embedding.networks.pose_network import build_on_meta
 from coupled_embedding.networks.weights import initialize, load_backbone, load_network
 from coupled_embedding.predictor import Predictor
@@ -239,7 +239,9 @@ def _predict(path: Path, image: np.ndarray) -> None:
     model = load_model(path)
     options = build_pipeline_options(model.cfg, model.schema)
     poses = Predictor(model.network, options, model.schema, model.cfg.DATASET.INPUT_SIZE)(image)
-    poses_to_results({1: poses})
+    poses.to_coco(1)
+    poses.to_json()
+    poses.draw(image)
 
 
 # ---- images

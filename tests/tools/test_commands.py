@@ -152,6 +152,22 @@ def test_released_weights_become_a_checkpoint(trained: dict[str, str], tmp_path:
     assert "delete it first" in run(*command, code=2)
 
 
+def test_a_checkpoint_becomes_one_small_file_that_is_tested(trained: dict[str, str], tmp_path: Path) -> None:
+    weights, out = str(Path(trained["folder"]) / "final.pth"), tmp_path / "small.safetensors"
+    (tmp_path / "LICENSE").write_text("Apache-2.0")
+    printed = run("convert.py", weights, "--out", str(out), "--half", "--license", str(tmp_path / "LICENSE"))
+    assert f"{out}: " in printed
+    assert "as tiny" in printed
+    own, model = load_model(weights), load_model(out)
+    assert (model.license, model.metrics, model.schema) == ("Apache-2.0", own.metrics, own.schema)
+    assert out.stat().st_size < 0.6 * sum(t.numel() * t.element_size() for t in own.network.state_dict().values()) + 2e5
+    root = trained["options"].split()[-2:]
+    assert len(table(run("test.py", "--weights", str(out), "--out", str(tmp_path / "test"), *root))) == 3
+    assert "delete it first" in run("convert.py", weights, "--out", str(out), code=2)
+    assert "--out NAME.safetensors" in run("convert.py", weights, "--out", str(tmp_path / "again.pth"), code=2)
+    assert "--half and --license" in run("convert.py", weights, "--out", str(tmp_path / "a.pth"), "--half", code=2)
+
+
 def test_diagnosis_leaves_a_page_and_its_figures(trained: dict[str, str], tmp_path: Path) -> None:
     weights = str(Path(trained["folder"]) / "final.pth")
     printed = run("diagnose.py", "--weights", weights, "--split", "val", "--every", "2", "--out", str(tmp_path))
@@ -171,6 +187,9 @@ def test_demo_draws_images_and_folders(trained: dict[str, str], tiny_crowd: Path
     run("demo.py", str(folder), str(images[2]), "--weights", weights, "--out", str(tmp_path / "new" / "out"))
     people = json.loads((tmp_path / "new" / "out" / "people.json").read_text())
     assert len(people) == 3
+    assert all(
+        len(joint) == 3 for found in people.values() for person in found for joint in person["keypoints"].values()
+    )
     assert len(list((tmp_path / "new" / "out").glob("*_people.jpg"))) == 3
 
 

@@ -4,14 +4,17 @@ import runpy
 from pathlib import Path
 
 import pytest
+from runs import untrained_checkpoint
 
-from coupled_embedding.builders import annotations_of, build_records, build_schema
+from coupled_embedding.builders import annotations_of, build_records, build_schema, load_model, save_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.images import read_record_image
-from coupled_embedding.utils.errors import ConfigError, DatasetError
+from coupled_embedding.networks import model_file
+from coupled_embedding.utils.errors import CheckpointError, ConfigError, DatasetError
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-render_missing = runpy.run_path(str(TOOLS / "rendering.py"))["render_missing"]
+rendering = runpy.run_path(str(TOOLS / "rendering.py"))
+render_missing, find_test = rendering["render_missing"], rendering["find_test"]
 
 
 def crowd_config(root, *more):
@@ -113,3 +116,15 @@ def test_a_synthetic_schema_with_a_split_of_its_own_is_an_error(tmp_path, checko
     with pytest.raises(ConfigError, match="the splits train, val, test, not 'demo'"):
         render_missing(cfg, {"demo"})
     assert not (tmp_path / "crowd").exists()
+
+
+def test_a_test_finds_a_shipped_model_and_a_run_by_name(crowd, tmp_path, monkeypatch):
+    cfg = crowd_config(crowd, "MODEL.WIDTH", "4")
+    weights = untrained_checkpoint(cfg, tmp_path / "run/final.pth")
+    save_model(tmp_path / "mine.safetensors", load_model(weights))
+    monkeypatch.setattr(model_file, "FOLDER", tmp_path)
+    found, path = find_test(None, "mine", ["DATASET.ROOT", str(crowd)], "val")
+    assert (found.MODEL.WIDTH, path) == (4, tmp_path / "mine.safetensors")
+    assert find_test(None, str(tmp_path / "run"), ["DATASET.ROOT", str(crowd)], "val")[1] == weights
+    with pytest.raises(CheckpointError, match=r"yours: no such file or folder, nor .*there are mine"):
+        find_test(None, "yours", [], "val")

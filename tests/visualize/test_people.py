@@ -94,6 +94,65 @@ def test_a_predicted_score_of_one_is_not_taken_for_a_hidden_joint():
     assert (predicted[place] != 128).any()
 
 
+def test_the_lower_a_score_the_more_of_the_image_shows():
+    drawn = [draw_poses(gray(), [Pose(dot(40, 60, score)[0], 0.5)], DOT)[60, 40] for score in (0.02, 0.15, 0.3, 0.7, 1)]
+    strength = [int(np.abs(pixel.astype(int) - 128).sum()) for pixel in drawn]
+    assert 30 < strength[0] < strength[1] < strength[2] < strength[3] == strength[4]
+    labelled = draw_poses(gray(), dot(40, 60), DOT)[60, 40]
+    assert (labelled == drawn[-1]).all()
+
+
+def test_a_limb_is_as_faint_as_its_fainter_joint():
+    def middle(first, second):
+        person = Pose(np.array([[30.0, 60, first], [130, 60, second]]), 0.5)
+        return np.abs(draw_poses(gray(), [person], PAIR)[60, 80].astype(int) - 128).sum()
+
+    assert middle(0.9, 0.1) == middle(0.1, 0.9) == middle(0.1, 0.1) < middle(0.9, 0.9)
+
+
+def test_transparent_marks_do_not_show_through_each_other():
+    image = np.zeros((40, 60, 3), np.uint8)
+    canvas = Canvas(image, np.array([[0.0, 0.0], [59.0, 39.0]]), 0, 1)
+    with canvas.transparent(0.5):
+        for _ in range(3):
+            canvas.disc(np.array([30.0, 20.0]), (200, 100, 40), 5)
+    canvas.paste()
+    assert image[20, 30].tolist() == [100, 50, 20]
+
+
+def test_ids_choose_the_colors():
+    people = np.concatenate([dot(40, 60), dot(110, 60)])
+    places = draw_poses(gray(), people, DOT)
+    np.testing.assert_array_equal(draw_poses(gray(), people, DOT, ids=[0, 1]), places)
+    swapped = draw_poses(gray(), people, DOT, ids=[1, 0])
+    np.testing.assert_array_equal(swapped[60, 110], places[60, 40])
+    np.testing.assert_array_equal(swapped[60, 40], places[60, 110])
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: linear red, green, blue as the color-blind see them
+SIGHTS = {
+    "all cones": np.eye(3),
+    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no blue cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize(
+    ("sight", "least"), [("all cones", 60), ("no red cones", 25), ("no green cones", 25), ("no blue cones", 15)]
+)
+def test_the_color_blind_tell_the_first_people_apart(sight, least):
+    rgb = np.array([person_color(index)[::-1] for index in range(8)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(SIGHTS[sight]).T, 0, 1)
+    # CIE Lab of linear RGB, white point D65
+    xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    f = np.cbrt(np.maximum(xyz / [0.9505, 1.0, 1.089], 0.008856))
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 1e3 * np.eye(8)
+    assert distances.min() > least
+
+
 @pytest.mark.parametrize("place", [(40.0, 60.0), (40.3, 60.7), (40.5, 60.5), (41.8, 59.1)])
 @pytest.mark.parametrize("label", [1, 2])
 def test_joints_are_drawn_at_their_sub_pixel_place(place, label):

@@ -8,6 +8,7 @@ from coupled_embedding.builders.inference import (
     config_of,
     load_model,
     load_predictor,
+    save_model,
     saved_config,
 )
 from coupled_embedding.builders.info import (
@@ -63,6 +64,7 @@ __all__ = [
     "load_model",
     "load_predictor",
     "run_folder",
+    "save_model",
     "saved_config",
     "start_train_run",
     "trained_options",

@@ -1,5 +1,6 @@
 """From a checkpoint to a network, a predictor or an evaluation."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,19 +19,21 @@ from coupled_embedding.builders.parts import (
     build_schema,
     run_folder,
 )
-from coupled_embedding.config import config_from_dict, default_config, override
+from coupled_embedding.config import config_from_dict, config_to_dict, default_config, override
 from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
+from coupled_embedding.networks.model_file import find_model, write_model_file
 from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
 from coupled_embedding.networks.state_dict import network_weights
-from coupled_embedding.networks.weights import load_network, load_strictly, read_own_checkpoint
+from coupled_embedding.networks.weights import FORMAT, load_network, load_strictly, read_own_checkpoint
 from coupled_embedding.predictor import Predictor
+from coupled_embedding.utils.devices import choose_device
 from coupled_embedding.utils.distributed import DistEnv
-from coupled_embedding.utils.errors import CheckpointError
+from coupled_embedding.utils.errors import CheckpointError, UserError
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,19 @@ class LoadedModel:
     cfg: CfgNode
     schema: KeypointSchema
     metrics: dict[str, float]
+    license: str = ""  # text that goes with the weights
 
 
 def load_model(path: str | Path) -> LoadedModel:
     """Rebuild a network from one of our checkpoints alone.
 
+    Args:
+        path: anything that `find_model` knows.
+
     Raises:
         CheckpointError: the file is missing, damaged, or not of this package.
     """
+    path = find_model(path)
     content = read_own_checkpoint(path)
     cfg = saved_config(content, path)
     schema = schema_from_dict(content.get("schema"), f"{path}, its schema")
@@ -57,7 +65,30 @@ def load_model(path: str | Path) -> LoadedModel:
     metrics = content.get("metrics", {})
     if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
         raise CheckpointError(f"{path}: metrics: expected scores by name, got {metrics!r:.200}")
-    return LoadedModel(network.eval(), cfg, schema, {str(name): float(value) for name, value in metrics.items()})
+    scores = {str(name): float(value) for name, value in metrics.items()}
+    return LoadedModel(network.eval(), cfg, schema, scores, str(content.get("license") or ""))
+
+
+def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
+    """Write a model as one safetensors file, which everything that takes a checkpoint takes.
+
+    Paths of this machine, DATASET.ROOT and OUTPUT_DIR, are left out.
+
+    Args:
+        path: ends in ``.safetensors``; must not exist.
+        model: with weights that are to be kept.
+        half: in half precision; it is computed with in single precision all the same.
+
+    Raises:
+        UserError: the path is another, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: a model is written as a safetensors file; let its name end in .safetensors")
+    config = config_to_dict(model.cfg)
+    config |= {"OUTPUT_DIR": default_config().OUTPUT_DIR, "DATASET": {**config["DATASET"], "ROOT": ""}}
+    about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
+    write_model_file(path, {"format": FORMAT, "model": model.network.state_dict(), **about}, half)
 
 
 def config_of(path: str | Path) -> CfgNode:
@@ -73,16 +104,35 @@ def saved_config(content: dict[str, Any], path: str | Path) -> CfgNode:
     return config_from_dict(config, f"{path}, its config")
 
 
-def load_predictor(path: str | Path, overrides: Sequence[str] = (), device: str = "cpu") -> Predictor:
-    """Return a predictor of a checkpoint; see `Predictor.from_pretrained`."""
-    model = load_model(path)
-    return build_predictor(model, override(model.cfg, overrides), device)
+# argument of `Predictor.from_pretrained` -> option
+_ARGUMENTS = {
+    "flip": "TEST.FLIP",
+    "scales": "TEST.SCALES",
+    "size": "DATASET.INPUT_SIZE",
+    "heatmap_threshold": "TEST.HEATMAP_THRESHOLD",
+    "tag_threshold": "TEST.TAG_THRESHOLD",
+    "precision": "TEST.PRECISION",
+    "batch": "TEST.IMAGES_PER_BATCH",
+}
 
 
-def build_predictor(model: LoadedModel, cfg: CfgNode, device: str) -> Predictor:
+def load_predictor(
+    source: str | Path, overrides: Sequence[str] = (), device: str = "cpu", min_score: float = 0.0, **arguments: Any
+) -> Predictor:
+    """Return a predictor of a model; see `Predictor.from_pretrained`. Arguments that are None are the model's."""
+    model = load_model(source)
+    given = {_ARGUMENTS[name]: json.dumps(value) for name, value in arguments.items() if value is not None}
+    cfg = override(model.cfg, [*overrides, *(text for pair in given.items() for text in pair)])
+    return build_predictor(model, cfg, device, min_score)
+
+
+def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: float = 0.0) -> Predictor:
     """Return a predictor of a loaded model, whose options may have been changed."""
-    network = model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Predictor(network, build_pipeline_options(cfg, model.schema), model.schema, cfg.DATASET.INPUT_SIZE)
+    place = choose_device("" if device == "auto" else device, 0, 1) if device in ("auto", "cuda") else device
+    network = model.network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    options = build_pipeline_options(cfg, model.schema)
+    size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
+    return Predictor(network, options, model.schema, size, batch=batch, min_score=min_score)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:

@@ -32,7 +32,9 @@ class Pose:
     Attributes:
         keypoints: (K, 3) float64: x, y in image pixels, score. A missing joint is at (0, 0).
         score: of the whole person.
+        tag: (T,) the mean tag of the joints that grouping found, of both views with flip; None: unknown.
     """
 
     keypoints: NDArray[np.float64]
     score: float
+    tag: NDArray[np.float32] | None = None

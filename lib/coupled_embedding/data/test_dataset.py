@@ -53,6 +53,11 @@ def warp_to_input(image: NDArray[np.uint8], geometry: ResizeGeometry, factor: fl
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def batch_limit(size: tuple[int, int], limit: int, side: int) -> int:
+    """Return how many inputs of (width, height) a batch may have; arguments as for `group_by_shape`."""
+    return min(limit, max(1, limit * 2 * side**2 // (size[0] * size[1])))
+
+
 def group_by_shape(sizes: Sequence[tuple[int, int]], limit: int, side: int) -> list[list[int]]:
     """Group positions of equal size into batches, in order of appearance.
 
@@ -66,8 +71,8 @@ def group_by_shape(sizes: Sequence[tuple[int, int]], limit: int, side: int) -> l
     for index, size in enumerate(sizes):
         by_size[size].append(index)
     batches = []
-    for (width, height), indices in by_size.items():
-        count = min(limit, max(1, limit * 2 * side**2 // (width * height)))
+    for size, indices in by_size.items():
+        count = batch_limit(size, limit, side)
         batches += [indices[start : start + count] for start in range(0, len(indices), count)]
     return batches
 

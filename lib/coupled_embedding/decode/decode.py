@@ -4,6 +4,7 @@ The same as `reference.decode_reference`, which reads more easily, without ever 
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -51,7 +52,14 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
         joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
     if options.missing_joints == "zero":
         joints[..., 2] = np.maximum(joints[..., 2], 0.0)
-    return [Pose(keypoints, float(score)) for keypoints, score in zip(joints, scores, strict=True)]
+    return [Pose(*pose) for pose in zip(joints, scores.tolist(), groups.tags, strict=True)]
+
+
+def is_compiled() -> bool:
+    """Whether this machine has the compiled decode in its cache; without, the first decode takes about 20 s more."""
+    if not hasattr(_sum, "signatures"):  # numba is switched off
+        return True
+    return bool(_sum.signatures) or any(Path(_sum.stats.cache_path or "").glob("decode._sum-*.nbi"))
 
 
 def check_finite(maps: ImageMaps) -> None:

@@ -111,21 +111,29 @@ class InferencePipeline:
         times = times or StageTimes()
         pending: list[tuple[TestBatch, Future[list[list[Pose]]]]] = []
         source = iter(batches)
-        own_gpu = partial(torch.cuda.set_device, self.device) if self.device.type == "cuda" else None  # not the first
-        with ThreadPoolExecutor(max(1, self.threads), initializer=own_gpu) as pool:
+        with self.pool() as pool:
             while True:
                 with times.measure("load"):
                     batch = next(source, None)
+                if batch is not None:
+                    pending.append((batch, self.start(batch, pool, times)))
+                while len(pending) > (0 if batch is None else self.threads):
+                    done, future = pending.pop(0)
+                    yield done, future.result()
                 if batch is None:
-                    break
-                with times.measure("network"):
-                    parts = self._forward_in_parts(batch.images, batch.geometries[0].base_size)
-                pending.append((batch, pool.submit(self._timed_decode, parts, batch.geometries, times)))
-                times.images += len(batch.indices)
-                while len(pending) > self.threads:
-                    yield self._finish(*pending.pop(0))
-            while pending:
-                yield self._finish(*pending.pop(0))
+                    return
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return threads to decode in."""
+        own_gpu = partial(torch.cuda.set_device, self.device) if self.device.type == "cuda" else None  # not the first
+        return ThreadPoolExecutor(max(1, self.threads), initializer=own_gpu)
+
+    def start(self, batch: TestBatch, pool: ThreadPoolExecutor, times: StageTimes) -> Future[list[list[Pose]]]:
+        """Run the network on a batch, and begin to decode its output in a thread of `pool`; times gets both stages."""
+        with times.measure("network"):
+            parts = self._forward_in_parts(batch.images, batch.geometries[0].base_size)
+        times.images += len(batch.indices)
+        return pool.submit(self._timed_decode, parts, batch.geometries, times)
 
     def _forward_in_parts(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> list[Transfer]:
         """Return the maps of a batch on their way to the host, in as many parts as the device's memory needs."""
@@ -154,7 +162,3 @@ class InferencePipeline:
             with times.measure("decode"):
                 poses += self.decode(maps, [next(rest) for _ in maps.heatmaps])
         return poses
-
-    @staticmethod
-    def _finish(batch: TestBatch, future: Future[list[list[Pose]]]) -> tuple[TestBatch, list[list[Pose]]]:
-        return batch, future.result()

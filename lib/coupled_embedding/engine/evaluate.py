@@ -38,12 +38,9 @@ from coupled_embedding.evaluation import (
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.distributed import DistEnv, gather, run_on_rank0
-from coupled_embedding.visualize import draw_poses, save_image, side_by_side
+from coupled_embedding.visualize import MIN_DRAWN_SCORE, draw_poses, filter_poses, save_image, side_by_side
 
 PosesByImage = dict[int, list[Pose]]
-
-# refinement gives every missing joint a place, however unlikely; visualizations leave those out
-MIN_DRAWN_SCORE = 0.1
 
 
 @dataclass(frozen=True)
@@ -223,9 +220,3 @@ def _overlay(record: ImageRecord, poses: Sequence[Pose], schema: KeypointSchema,
     return side_by_side(
         [draw_poses(image, record.keypoints, schema), drawn], [f"{record.path.name}: ground truth", label]
     )
-
-
-def filter_poses(poses: Sequence[Pose], share: float = 0.4, least: float = 0.1) -> list[Pose]:
-    """Return the poses worth drawing: scored at least ``share`` of the image's best and ``least``."""
-    best = max((pose.score for pose in poses), default=0.0)
-    return [pose for pose in poses if pose.score >= max(share * best, least)]

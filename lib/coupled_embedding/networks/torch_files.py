@@ -16,7 +16,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from coupled_embedding.networks.file_kinds import (
     refuse_other_archives,
     refuse_other_kinds,
 )
+from coupled_embedding.networks.model_file import read_safetensors
 from coupled_embedding.networks.state_dict import is_own_checkpoint
 from coupled_embedding.utils.errors import CheckpointError, short_repr
 
@@ -69,7 +70,8 @@ def read_weight_file(path: str | Path) -> dict[Any, Any]:
     NumPy's numbers, command lines) is None.
 
     Returns:
-        Its content: dicts, lists, tuples, texts, numbers and dense tensors in host memory.
+        Its content: dicts, lists, tuples, texts, numbers and dense tensors in host memory. A model of
+        `model_file` has the content of a checkpoint.
 
     Raises:
         CheckpointError: it is missing, damaged, of another kind, holds objects that only a program
@@ -85,6 +87,8 @@ def read_weight_file(path: str | Path) -> dict[Any, Any]:
         raise CheckpointError(f"{path}: no such weight file")
     try:
         content = _read(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises many kinds for damaged and for hostile files
         raise CheckpointError(f"{path}: not a readable weight file ({_explain(error)}") from error
     if not isinstance(content, dict):
@@ -113,7 +117,7 @@ def _read(path: Path) -> Any:
     named = path.suffix == ".safetensors"
     is_table = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
     if is_table or (named and not head.startswith((_ZIP, _LEGACY))):
-        return safetensors.torch.load_file(path)
+        return read_safetensors(path)
     foreign = _foreign_names(path, head, size)
     if named:
         raise NotWeightsError("a PyTorch file under the name of a safetensors file", f"rename it to {path.stem}.pth")

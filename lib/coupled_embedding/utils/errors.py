@@ -24,6 +24,10 @@ class DatasetError(UserError):
     """A schema, an annotation file or an image is wrong."""
 
 
+class InputError(DatasetError, ValueError):
+    """What a program gave as an image is none."""
+
+
 class CheckpointError(UserError):
     """A weight file or checkpoint is missing, damaged or does not fit the network."""
 

@@ -10,21 +10,27 @@ _LONGEST_NAME = 255
 _LONGEST_PATH = 4096
 _LONGEST_OWN_NAME = 100  # so that file names made of three of them still fit
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+# a wheel holds the checkout's configs, schemas, models and tools here: see setup.py
+_INSTALLED = Path(__file__).resolve().parents[1] / "_checkout"
+CHECKOUT = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[3]
 
 
 def resolve(path: str | Path) -> Path:
     """Return ``path`` as given if it exists or is absolute, else as seen from the checkout.
 
     Configs name files such as ``datasets/coco.yaml`` relative to the top of the checkout, so
-    that commands work from any working directory.
+    that commands work from any working directory. Where the package was installed from a wheel, other files than its
+    own, such as data sets, are relative to the working directory alone.
     """
     path = Path(path).expanduser()
     try:
         found = path.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
         raise UserError(f"{str(path)[:200]!r} cannot be a path: {error}") from error
-    return path if found or path.is_absolute() else CHECKOUT / path
+    inside = CHECKOUT / path
+    if found or path.is_absolute() or (CHECKOUT == _INSTALLED and not inside.exists()):
+        return path
+    return inside
 
 
 def path_error(text: str) -> str:

@@ -5,6 +5,9 @@ A canvas upsamples its part of the image, draws there, and averages back: fracti
 places, and pixels that nothing touches keep their value.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +50,14 @@ class Canvas:
         """Put the drawing into the image."""
         height, width = self._target.shape[:2]
         self._target[:] = cv2.resize(self._pixels, (width, height), interpolation=cv2.INTER_AREA)
+
+    @contextmanager
+    def transparent(self, alpha: float) -> Iterator[None]:
+        """Lay what the block draws onto the canvas with an opacity of 0 to 1; marks do not show through each other."""
+        before = self._pixels.copy() if alpha < 1 else self._pixels
+        yield
+        if alpha < 1:
+            cv2.addWeighted(self._pixels, alpha, before, 1 - alpha, 0, dst=self._pixels)
 
     def line(self, start: Points, end: Points, color: Color, width: float) -> None:
         """Draw a line with round ends, ``width`` pixels wide."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,22 @@ from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.visualize.canvas import Canvas, Points
 from coupled_embedding.visualize.palette import INK, Color, Image, checked_image, mixed, person_color
 
+AnyPose = TypeVar("AnyPose", bound=Pose)
+
 _HIDDEN = 1  # the annotation label of a joint that is there but out of sight
 _WHITE: Color = (255, 255, 255)
+_FAINTEST, _SURE = 0.4, 0.5  # the opacity of joints without confidence, and the score from which on one is opaque
+_LEVELS = 5  # of opacity
 _MIDDLE_SHADE, _RIGHT_SHADE = 0.2, 0.48  # how much ink goes into the colors of the middle and the right
+
+# refinement gives every missing joint a place, however unlikely; visualizations leave those out
+MIN_DRAWN_SCORE = 0.1
+
+
+def filter_poses(poses: Sequence[AnyPose], share: float = 0.4, least: float = 0.1) -> list[AnyPose]:
+    """Return the poses worth drawing: scored at least ``share`` of the image's best and ``least``."""
+    best = max((pose.score for pose in poses), default=0.0)
+    return [pose for pose in poses if pose.score >= max(share * best, least)]
 
 
 def draw_poses(
@@ -24,11 +38,13 @@ def draw_poses(
     min_score: float = 0.0,
     person_colors: bool = True,
     boxes: bool = False,
+    ids: Sequence[int] | None = None,
 ) -> Image:
     """Draw people on a copy of an image, large ones first, so that small ones stay in sight.
 
-    Limbs and joints of a person's left are bright, those of the right darker. Line widths follow
-    the person's size and the image's. Joints at (0, 0) or at a place that is not finite are not
+    Limbs and joints of a person's left are bright, those of the right darker. The lower a detected
+    joint's score, the more the image shows through it and its limbs. Line widths follow the
+    person's size and the image's. Joints at (0, 0) or at a place that is not finite are not
     drawn, nor are limbs that end in them.
 
     Args:
@@ -41,12 +57,13 @@ def draw_poses(
         person_colors: one color a person, by the place in ``poses``; False: the schema's
             color of each joint.
         boxes: also draw the box around each person's joints.
+        ids: numbers from 0 that choose the people's colors instead of their places, such as those of a tracker.
     """
     result = checked_image(image)
     people = [_person(entry, min_score, schema) for entry in poses]
     for index in sorted(range(len(people)), key=lambda i: -people[i].size):
         if people[index].shown.any():
-            color = person_color(index) if person_colors else None
+            color = person_color(index if ids is None else ids[index]) if person_colors else None
             _draw_person(result, people[index], schema, _joint_colors(schema, color), boxes)
     return result
 
@@ -56,6 +73,7 @@ class _Person:
     points: Points  # (K, 2) image pixels
     shown: NDArray[np.bool_]  # (K,)
     hidden: NDArray[np.bool_]  # (K,)
+    alpha: NDArray[np.float64]  # (K,) opacity
 
     @property
     def size(self) -> float:
@@ -71,8 +89,10 @@ def _person(entry: Pose | NDArray[np.floating], min_score: float, schema: Keypoi
     shown = (value > 0) & points.any(axis=1) & np.isfinite(points).all(axis=1)
     points = np.where(shown[:, None], points, 0)
     if isinstance(entry, Pose):
-        return _Person(points, shown & (value >= min_score), np.zeros_like(shown))
-    return _Person(points, shown, value == _HIDDEN)
+        sureness = np.rint(np.clip(np.where(shown, value, 0) / _SURE, 0, 1) * (_LEVELS - 1)) / (_LEVELS - 1)
+        alpha = _FAINTEST + (1 - _FAINTEST) * sureness
+        return _Person(points, shown & (value >= min_score), np.zeros_like(shown), alpha)
+    return _Person(points, shown, value == _HIDDEN, np.ones(len(points)))
 
 
 def _joint_colors(schema: KeypointSchema, color: Color | None) -> list[Color]:
@@ -129,10 +149,19 @@ def _draw_person(image: Image, person: _Person, schema: KeypointSchema, colors: 
         return
     if boxes:
         _draw_box(canvas, corners, colors[schema.flip_pairs[0][0] if schema.flip_pairs else 0], pen)
-    radii = _joint_radii(person, pen)
-    _draw_limbs(canvas, person, schema, colors, pen, radii)
-    _draw_joints(canvas, person, colors, pen, radii)
+    radii, limbs = _joint_radii(person, pen), _limbs(person, schema)
+    # faint ones first, so that sure ones are seen whole
+    for alpha in np.unique(person.alpha[person.shown]):
+        with canvas.transparent(float(alpha)):
+            _draw_limbs(
+                canvas, person, [limb for limb in limbs if person.alpha[list(limb)].min() == alpha], colors, pen, radii
+            )
+            _draw_joints(canvas, person, np.flatnonzero(person.shown & (person.alpha == alpha)), colors, pen, radii)
     canvas.paste()
+
+
+def _limbs(person: _Person, schema: KeypointSchema) -> list[tuple[int, int]]:
+    return [(first, second) for first, second in schema.skeleton if person.shown[first] and person.shown[second]]
 
 
 def _draw_box(canvas: Canvas, corners: Points, color: Color, pen: _Pen) -> None:
@@ -143,15 +172,20 @@ def _draw_box(canvas: Canvas, corners: Points, color: Color, pen: _Pen) -> None:
 
 
 def _draw_limbs(
-    canvas: Canvas, person: _Person, schema: KeypointSchema, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]
+    canvas: Canvas,
+    person: _Person,
+    chosen: list[tuple[int, int]],
+    colors: list[Color],
+    pen: _Pen,
+    radii: NDArray[np.float64],
 ) -> None:
     # a hollow joint shows the image inside, so limbs stop at its ring
     rings = np.where(person.hidden, radii, 0.0)
     limbs = []
-    for first, second in schema.skeleton:
+    for first, second in chosen:
         start, end = person.points[first], person.points[second]
         length = float(np.hypot(*(end - start)))
-        if person.shown[first] and person.shown[second] and length > rings[first] + rings[second]:
+        if length > rings[first] + rings[second]:
             along = (end - start) / length
             width = float(np.clip(0.25 * length, min(1.0, pen.width), pen.width))
             color = mixed(colors[first], colors[second], 0.5)
@@ -163,9 +197,16 @@ def _draw_limbs(
         canvas.line(*limb)
 
 
-def _draw_joints(canvas: Canvas, person: _Person, colors: list[Color], pen: _Pen, radii: NDArray[np.float64]) -> None:
+def _draw_joints(
+    canvas: Canvas,
+    person: _Person,
+    chosen: NDArray[np.intp],
+    colors: list[Color],
+    pen: _Pen,
+    radii: NDArray[np.float64],
+) -> None:
     stroke = 0.5 * pen.width
-    for joint in np.flatnonzero(person.shown):
+    for joint in chosen:
         point, color, radius = person.points[joint], colors[joint], radii[joint]
         if person.hidden[joint]:
             canvas.ring(point, INK, radius, stroke + 1.6 * pen.outline)

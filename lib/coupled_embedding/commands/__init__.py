@@ -1,0 +1,1 @@
+"""Commands that a program installed without the checkout's tools/ can run, too."""
