@@ -5,8 +5,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -21,8 +22,9 @@ from coupled_embedding.decode.batching import ImageInput, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
-from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.pose_network import SPATIAL_DIMS, PoseNetwork
 from coupled_embedding.poses import Poses
+from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.errors import DatasetError
 from coupled_embedding.visualize import draw_tags, heatmap_overlay
 
@@ -30,19 +32,6 @@ OnError = Callable[[DatasetError], object]
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 4  # batches that a stream reads ahead to find images of equal shape
-
-
-class Tracker(Protocol):
-    """Gives people of a video's frames ids, as `coupled_embedding.tracking.Tracker` does."""
-
-    def update(
-        self,
-        keypoints: NDArray[np.float64],
-        scores: NDArray[np.float64],
-        boxes: NDArray[np.float64],
-        tags: NDArray[np.float32] | None,
-    ) -> NDArray[np.int64]:
-        """Return the ids (N,) of a frame's people: keypoints (N, K, 3), scores (N,), boxes (N, 4), tags (N, T)."""
 
 
 class Entry(NamedTuple):
@@ -88,6 +77,7 @@ class Predictor:
         self.input_size = input_size
         self.batch = batch
         self.min_score = min_score
+        self._tag_dim, self._spatial_dims = network.tag_dim, SPATIAL_DIMS if network.spatial_tags else 0
         self.pipeline = InferencePipeline(network, options)
 
     @classmethod
@@ -251,7 +241,15 @@ class Predictor:
             about = {"time": found.time, "source": entry.name, "frame": entry.frame, "pixels": pixels}
             threshold = self.pipeline.options.decode.peaks.threshold
             poses = Poses.from_detections(found.poses, self.schema, size, threshold, **about)
+            poses = replace(poses, tags=self._without_places(poses.tags))
             yield poses.filtered(self.min_score) if self.min_score else poses
+
+    def _without_places(self, tags: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """Return mean tags (N, views · D) without each view's dimensions that hold places and move with a person."""
+        if tags is None or not self._spatial_dims:
+            return tags
+        views = tags.reshape(len(tags), -1, self._tag_dim)
+        return views[..., : -self._spatial_dims].reshape(len(tags), -1)
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
         """Return an image's (width, height) and the network's input; the time counts from ``start``."""

@@ -107,7 +107,9 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     labelled = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
     for part in mixed:
         held_out = ", which results are reported on" if part.split in part.schema.held_out else ""
-        messages.append(f"mixed in: {part.schema.name} {part.split}, {len(part.records)} images, weight {part.weight:g}")
+        messages.append(
+            f"mixed in: {part.schema.name} {part.split}, {len(part.records)} images, weight {part.weight:g}"
+        )
         messages[-1] += held_out
     about = f"{cfg.NAME}: {len(dataset)} images with {labelled} labelled people"
     run = assemble_train_run(cfg, env, schema, model, dataset)

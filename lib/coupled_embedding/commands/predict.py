@@ -13,10 +13,9 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,7 +25,8 @@ from coupled_embedding.commands.outputs import HEATMAPS, IMAGE, JSON, LINES, TAG
 from coupled_embedding.data.sources import Video, expand, is_camera, is_video
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.poses import Poses
-from coupled_embedding.predictor import Predictor, Tracker, assign_ids
+from coupled_embedding.predictor import Predictor, assign_ids
+from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import DatasetError, UserError
 from coupled_embedding.visualize import save_image
@@ -120,7 +120,7 @@ class Run:
         return chosen
 
     def _tracker(self) -> Tracker | None:
-        return tracker_class()(sigmas=self.predictor.schema.sigmas) if self.args.track else None
+        return Tracker(self.predictor.schema.sigmas) if self.args.track else None
 
     def report(self, seconds: float) -> str:
         """Return what was written where, a line each."""
@@ -158,23 +158,11 @@ def new_file(path: Path) -> TextIO:
         raise UserError(f"{path}: cannot write this file ({error.strerror})") from error
 
 
-def tracker_class() -> Callable[..., Tracker]:
-    """Return the class of trackers; UserError where there is none."""
-    try:
-        # by name, as the package is optional here
-        found: Callable[..., Tracker] = import_module("coupled_embedding.tracking").Tracker
-    except ModuleNotFoundError as error:
-        raise UserError(f"--track: this version has no tracker ({error})") from error
-    return found
-
-
 @command
 def main() -> None:
     """Predict, draw, write, report."""
     args = parse()
     inputs = expand(args.inputs)
-    if args.track:
-        tracker_class()  # an error comes before the work
     if args.heatmaps or args.tags:
         refuse_videos(inputs)
     predictor = Predictor.from_pretrained(

@@ -55,8 +55,8 @@ def _is_mix(entry: Any) -> bool:
 
 MIX = Rule(
     lambda v: all(map(_is_mix, v)),
-    "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root: a folder}, of which "
-    "weight and root may be left out",
+    "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root: a folder}, where "
+    "weight and root may be missing",
 )
 NAME = Rule(lambda v: not name_error(v), "a single name of a folder, without '/' or '..', of up to 100 bytes")
 CATEGORIES = Rule(lambda v: all(type(name) in (str, int) for name in v), "a list of names or ids")

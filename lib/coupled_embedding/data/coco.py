@@ -87,7 +87,9 @@ def read_split(
     content = read_json(path, ["images"], optional=["annotations", "categories"])
     categories = person_categories(content, schema, path)
     policy.warnings += category_warnings(content.get("annotations", []), categories, path)
-    reader = EntryReader(path, folder, folder / schema.split(split).images, schema.num_joints, categories, pseudo_labels)
+    reader = EntryReader(
+        path, folder, folder / schema.split(split).images, schema.num_joints, categories, pseudo_labels
+    )
     images, known = _images(content["images"], reader, policy)
     by_image = _by_image(content.get("annotations", []), known, reader, policy)
     missing = [i for i in image_ids if i not in known]

@@ -103,14 +103,20 @@ class TrainBatch:
 
     def targets(self, beta: float = 0.0) -> Targets:
         """Build the targets on the batch's device; ``beta`` as for `build_targets`."""
-        weights = {"confidence": self.confidence, "annotated": self.annotated}
-        return build_targets(self.joints, self.masks, self.scales, beta=beta, **weights)
+        return build_targets(
+            self.joints,
+            self.masks,
+            self.scales,
+            confidence=self.confidence,
+            annotated=self.annotated,
+            beta=beta,
+        )
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":
         joints, masks = (tuple(move(x) for x in tensors) for tensors in (self.joints, self.masks))
-        optional = {"confidence": self.confidence, "annotated": self.annotated}
-        moved = {name: None if value is None else move(value) for name, value in optional.items()}
-        return replace(self, images=move(self.images), joints=joints, masks=masks, scales=move(self.scales), **moved)
+        confidence, annotated = (None if x is None else move(x) for x in (self.confidence, self.annotated))
+        moved = replace(self, images=move(self.images), joints=joints, masks=masks, scales=move(self.scales))
+        return replace(moved, confidence=confidence, annotated=annotated)
 
 
 class TrainDataset(Dataset[Sample | DatasetError]):
@@ -130,7 +136,7 @@ class TrainDataset(Dataset[Sample | DatasetError]):
             readable image of the data set takes the place, so that every step has its number of images on every
             rank, and the same key gives the same sample.
         copy_paste: puts further people into an image before the warp; None: nothing does.
-        weights: how often each image is in an epoch, on average; None: once.
+        weights: (N,) how often each image is in an epoch, on average; None: once.
     """
 
     def __init__(
@@ -145,9 +151,9 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         reduced_decode: bool = True,
         policy: DataErrorPolicy | None = None,
         copy_paste: CopyPaste | None = None,
-        weights: Sequence[float] | None = None,
+        weights: NDArray[np.floating] | None = None,
     ) -> None:
-        self.copy_paste, self.weights = copy_paste, None if weights is None else np.asarray(weights)
+        self.copy_paste, self.weights = copy_paste, weights
         self.records, self.flip_index = list(records), tuple(flip_index)
         self.augmentation, self.reduced_decode, self.seed = augmentation, reduced_decode, seed
         self.input_size, self.strides, self.max_people = input_size, tuple(strides), max_people

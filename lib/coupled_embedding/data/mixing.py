@@ -24,8 +24,8 @@ def map_records(records: list[ImageRecord], source: KeypointSchema, target: Keyp
     parts = [_parts(source, name) for name in target.joints]
     if not any(parts):
         raise DatasetError(
-            f"data sets '{source.name}' and '{target.name}' cannot be mixed: no joint of one has the name of one of the "
-            f"other ({', '.join(source.joints[:5])} ...; {', '.join(target.joints[:5])} ...)"
+            f"data sets '{source.name}' and '{target.name}' cannot be mixed: no joint of one has the name of any of "
+            f"the other ({', '.join(source.joints[:5])} ...; {', '.join(target.joints[:5])} ...)"
         )
     return [_mapped(record, parts) for record in records]
 

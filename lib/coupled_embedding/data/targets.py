@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -114,15 +115,14 @@ def build_targets(
     """
     heatmaps, weights = [], []
     widths = (scales / beta).clamp(*WIDTHS) if beta else None
-    encoded = [joint_cells(j, *mask.shape[-2:]) for j, mask in zip(joints, masks, strict=True)]
+    encoded = [joint_cells(j, mask.shape[-2], mask.shape[-1]) for j, mask in zip(joints, masks, strict=True)]
     for (cells, visible), mask in zip(encoded, masks, strict=True):
-        size = mask.shape[-2:]
-        heatmaps.append(gaussian_heatmaps(cells, visible, *size, sigma, widths=widths))
+        draw = partial(gaussian_heatmaps, cells, visible, mask.shape[-2], mask.shape[-1], sigma, widths=widths)
+        heatmaps.append(draw())
         weight = mask if confidence is None and annotated is None else mask[:, None].float()
         if confidence is not None:
-            weighted = gaussian_heatmaps(cells, visible, *size, sigma, confidence, widths)
             # of a cell: that of the joint whose Gaussian reaches it
-            weight = weight * torch.where(heatmaps[-1] > 0, weighted / heatmaps[-1], 1)
+            weight = weight * torch.where(heatmaps[-1] > 0, draw(peaks=confidence) / heatmaps[-1], 1)
         if annotated is not None:
             weight = weight * annotated[:, :, None, None]
         weights.append(weight)

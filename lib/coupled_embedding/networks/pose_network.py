@@ -169,8 +169,8 @@ def add_places(tags: Tensor, units: float) -> Tensor:
         (B, K, h, w, D) in float32 or better: half precision would round places to several cells.
     """
     height, width = tags.shape[2:4]
-    kind = {"device": tags.device, "dtype": torch.promote_types(tags.dtype, torch.float32)}
-    rows, columns = (torch.arange(count, **kind) * units for count in (height, width))
+    kind = torch.promote_types(tags.dtype, torch.float32)
+    rows, columns = (torch.arange(count, device=tags.device, dtype=kind) * units for count in (height, width))
     places = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), -1)
     return tags + F.pad(places, (tags.shape[-1] - SPATIAL_DIMS, 0))
 

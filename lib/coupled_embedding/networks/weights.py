@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from coupled_embedding.data.schema import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.file_kinds import listed
+from coupled_embedding.networks.heads import SeparableHead
 from coupled_embedding.networks.mismatch import (
     FLOATS,
     HEAD,
@@ -19,7 +20,6 @@ from coupled_embedding.networks.mismatch import (
     fitting_config,
     misfits,
 )
-from coupled_embedding.networks.heads import SeparableHead
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPN, movenet_heatmaps
 from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
@@ -137,7 +137,7 @@ def load_backbone(
 def _load_heatmap_branch(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
     """Load a file's heatmap branch into a separable head; return the names that are still left."""
     branch = movenet_heatmaps(weights) if isinstance(network.head, SeparableHead) else {}
-    # its last layer outputs logits, and a sigmoid after it saturates: trained by squared errors, it ends at 0 everywhere
+    # without the last layer, which outputs logits: with a sigmoid after it, squared errors drove all heatmaps to 0
     branch = {name: other for name, other in branch.items() if not name.startswith("hms_pred_layers.")}
     if branch:
         network.head.load_state_dict({name: weights[other] for name, other in branch.items()}, strict=False)
