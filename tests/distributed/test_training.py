@@ -4,18 +4,15 @@ Batch statistics without synchronization are each process's own. So they are syn
 test, frozen in another, and in the last each process's are computed a second time by plain formulas.
 """
 
-import contextlib
 import copy
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -33,7 +30,7 @@ from coupled_embedding.data.dataset import SampleKey, TrainBatch, TrainDataset, 
 from coupled_embedding.data.images import normalize
 from coupled_embedding.engine.train import train
 from coupled_embedding.networks.pose_network import PoseNetwork
-from coupled_embedding.utils.distributed import DistEnv, process_group
+from coupled_embedding.utils.distributed import process_group
 from synthetic_crowd import CrowdSettings, write_dataset
 
 pytestmark = pytest.mark.distributed
@@ -85,7 +82,7 @@ def prepared(file: str, frozen: bool) -> tuple[CfgNode, PoseNetwork, TrainDatase
 
 def trained(file: str, frozen: bool, device: str = "cpu") -> Course:
     """Train to the end in this process of all and return the course."""
-    with process_group("cpu") if device == "cpu" else any_gpu() as env:
+    with process_group(device) as env:
         cfg, network, dataset = prepared(file, frozen)
         course = Course()
         run = assemble_train_run(cfg, env, build_schema(cfg), network, dataset)
@@ -99,19 +96,6 @@ def trained(file: str, frozen: bool, device: str = "cpu") -> Course:
             lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
             course.losses = [[line[f"loss/{term}"] for term in TERMS] for line in lines]
         return course
-
-
-@contextlib.contextmanager
-def any_gpu() -> Iterator[DistEnv]:
-    """A GPU each if there are enough; else all share the first, over gloo, as NCCL wants one each."""
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if torch.cuda.device_count() >= size:
-        with process_group("cuda") as env:
-            yield env
-        return
-    dist.init_process_group("gloo")
-    yield DistEnv(rank, size, torch.device("cuda", 0))
-    dist.destroy_process_group()
 
 
 def gradients_of(network: nn.Module) -> dict[str, Tensor]:
@@ -194,7 +178,7 @@ def test_training_statistics_follow_the_formulas(together, configured, sizes) ->
     assert (many[0].weights[name] - many[1].weights[name]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu(ranks=4))])
 @pytest.mark.parametrize("dealt", [[(1, 8, 1), (2, 4, 1), (4, 2, 1)], [(1, 4, 2), (2, 2, 2)]])
 def test_synchronized_statistics_are_those_of_one_process(together, configured, dealt, device) -> None:
     files = [configured(*sizes, "TRAIN.EMA", "0.9", "TRAIN.RECOMPUTE", str(sizes[0] == 2)) for sizes in dealt]
