@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from documents import CHECKOUT, DOCUMENTS, blocks, commands, named, spans
+from documents import CHECKOUT, DOCUMENTS, Block, blocks, commands, named, spans
 
 from coupled_embedding.cli import VERBS
 from coupled_embedding.config import load_config
@@ -124,11 +124,22 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
         )
 
 
+def yaml_blocks() -> list[Block]:
+    return [block for block in blocks(CHECKOUT / "docs/own_data.md") if block.language == "yaml"]
+
+
+def test_the_config_for_several_data_sets_loads(tmp_path: Path) -> None:
+    (block,) = yaml_blocks()[1:]
+    path = tmp_path / "mixed.yaml"
+    path.write_text(block.text)
+    for entry in load_config(path).DATASET.MIX:
+        assert load_schema(entry["schema"]).split(entry["split"])
+
+
 @pytest.fixture(scope="module")
 def own_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The schema that docs/own_data.md shows."""
-    block, *others = [block for block in blocks(CHECKOUT / "docs/own_data.md") if block.language == "yaml"]
-    assert not others
+    block = yaml_blocks()[0]
     path = tmp_path_factory.mktemp("own") / "my_people.yaml"
     path.write_text(block.text)
     return path
