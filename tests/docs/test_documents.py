@@ -187,7 +187,7 @@ def test_doctests(path):
 def test_every_block_is_checked():
     """Blocks of other languages would need a check of their own."""
     yaml_blocks = [named(path) for path in DOCUMENTS for block in blocks(path) if block.language == "yaml"]
-    assert yaml_blocks == ["docs/own_data.md"]  # which the commands there read
+    assert set(yaml_blocks) == {"docs/own_data.md"}  # which the commands there read, or the test of a config
     assert {block.language for path in DOCUMENTS for block in blocks(path)} <= {"", "bash", "python", "yaml"}
 
 
