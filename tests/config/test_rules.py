@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from coupled_embedding.config import config_from_dict, config_to_dict, config_to_yaml, load_config
-from coupled_embedding.utils.errors import ConfigError
+from coupled_embedding.utils.errors import ConfigError, short_repr
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_wrong_data_set_to_mix_in_is_shown_with_what_is_allowed(refusal, befor
     path, text = refusal("DATASET.MIX", f"[{before}{entry}]")
     assert text.startswith(f"{path}: DATASET.MIX: ")
     assert "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root" in text
-    assert str(yaml.safe_load(f"[{before}{entry}]"))[:40] in text
+    assert f"{short_repr(yaml.safe_load(f'[{before}{entry}]'))} is invalid" in text
 
 
 @pytest.mark.parametrize(
