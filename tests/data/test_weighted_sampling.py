@@ -2,10 +2,11 @@
 
 from collections import Counter
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coupled_embedding.data.dataset import SampleKey, TrainDataset
@@ -36,6 +37,7 @@ def epoch_keys(shares, seed, epoch=0):
 
 
 @given(shares=WEIGHTS, seed=SEEDS, epoch=st.integers(0, 3))
+@example(shares=[Fraction(1, 10)] * 10, seed=0, epoch=0)  # in floating point 0.9999999999999999
 def test_an_epoch_has_each_image_its_weights_whole_number_of_times_or_once_more(shares, seed, epoch):
     keys = epoch_keys(shares, seed, epoch)
     counts = Counter(key.image for key in keys)
@@ -93,6 +95,11 @@ def test_a_resumed_sampler_goes_on_where_the_whole_one_would(shares, images, acc
     rest = sampler_of(shares, images, accumulate, seed=seed, first_step=first, last_step=steps)
     assert list(rest) == whole[first * accumulate :]
     assert len(rest) == len(whole) - first * accumulate
+
+
+def test_copies_of_an_image_do_not_follow_one_another():
+    images = [key.image for key in epoch_keys([Fraction(4)] * 25, 0)]
+    assert sum(a == b for a, b in pairwise(images)) < 20  # of 75, if they did; by chance 3
 
 
 def test_epochs_and_seeds_take_other_images():

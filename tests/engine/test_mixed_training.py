@@ -74,18 +74,18 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_it_trains_and_says_what_is_mixed_in(mixed: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = run(mixed("mixed"))
+    folder = run(mixed("mixed", "TRAIN.IMAGES_PER_GPU", "3"))
     printed = capsys.readouterr().out
     assert "mixed in: other train, 10 images, weight 0.5\n" in printed
     assert "mixed in: synthetic val, 3 images, weight 2\n" in printed
     assert "mixed: 23 images with" in printed
-    # an epoch has 10 + 10 / 2 + 2 · 3 images: six steps of four, the last one smaller
-    assert "12 steps of 4 images" in printed
+    # an epoch has 10 + 10 / 2 + 2 · 3 images
+    assert "14 steps of 3 images" in printed
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss/total"] for line in lines if "loss/total" in line]
     assert losses
     assert np.isfinite(losses).all()
-    assert load_config(folder / "config.yaml") == mixed("mixed")
+    assert load_config(folder / "config.yaml") == mixed("mixed", "TRAIN.IMAGES_PER_GPU", "3")
     assert load_model(folder / "final.pth").cfg.DATASET.MIX == mixed("mixed").DATASET.MIX
 
 
@@ -141,14 +141,18 @@ def test_people_are_pasted_as_often_as_the_config_says(mixed: Tiny) -> None:
     always, never = dataset_of(mixed("a")), dataset_of(mixed("b", "AUGMENT.PASTE_PROBABILITY", "0.0"))
     without = dataset_of(mixed("c", "AUGMENT.PASTE", "''"))
     assert without.copy_paste is None
-    counts = []
-    for image in range(10):
+    shares: set[float] = set()
+    for image in range(20):
         key = SampleKey(0, image, 1)
         pasted, bare = always.sample(key), never.sample(key)
         assert np.array_equal(bare.joints[0], without.sample(key).joints[0])
-        counts.append((pasted.scales > 0).sum() - (bare.scales > 0).sum())
-    assert min(counts) > 0
-    assert max(counts) <= 3
+        count, more = ((sample.scales > 0).sum() for sample in (bare, pasted))
+        assert 1 <= more - count <= 3
+        # their scores as a share of DATASET.FULL_SCORE count where the image's own joints have weights
+        assert (pasted.confidence is None) == (image < 10)
+        if pasted.confidence is not None:
+            shares |= set(pasted.confidence[count:more].round(3).ravel().tolist())
+    assert {round(share, 1) for share in shares} == {0, 0.4, 0.8, 1}
 
 
 def test_a_split_that_results_are_reported_on_is_said_to_be_one(
