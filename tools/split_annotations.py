@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from coupled_embedding.data.coco import read_json
+from coupled_embedding.data.coco import split_annotations
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
@@ -28,22 +28,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Split and write."""
     args = parse()
-    content = read_json(args.file, ["images", "annotations"])
-    images = content["images"]
-    if not 2 <= args.every <= len(images):
-        raise UserError(f"--every {args.every}: expected 2 to {len(images)}, the number of images in {args.file}")
+    if args.out[0].resolve() == args.out[1].resolve():
+        raise UserError(f"--out: expected two different files, got {args.out[0]} and {args.out[1]}")
     for path in args.out:
         if path.exists():
             raise UserError(f"{path} exists; delete it first to write it again")
-    chosen = images[args.every - 1 :: args.every]
-    ids = [{image.get("id") for image in images} - (held := {image.get("id") for image in chosen}), held]
-    for path, part in zip(args.out, ids, strict=True):
-        kept = {
-            "images": [image for image in images if image.get("id") in part],
-            "annotations": [a for a in content["annotations"] if a.get("image_id") in part],
-        }
-        atomic_write(path, json.dumps({**content, **kept}), "the annotations")
-        print(f"{path}: {len(kept['images'])} images, {len(kept['annotations'])} annotations")
+    for path, part in zip(args.out, split_annotations(args.file, args.every), strict=True):
+        atomic_write(path, json.dumps(part), "the annotations")
+        print(f"{path}: {len(part['images'])} images, {len(part['annotations'])} annotations")
 
 
 if __name__ == "__main__":

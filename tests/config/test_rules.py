@@ -1,9 +1,12 @@
 """What a config refuses: unknown keys, wrong types, invalid values, each with a full text."""
 
-import pytest
+import json
 
-from coupled_embedding.config import load_config
-from coupled_embedding.utils.errors import ConfigError
+import pytest
+import yaml
+
+from coupled_embedding.config import config_from_dict, config_to_dict, config_to_yaml, load_config
+from coupled_embedding.utils.errors import ConfigError, short_repr
 
 
 @pytest.fixture
@@ -115,6 +118,17 @@ IMPOSSIBLE = [
     ("TEST.GROUPING_ORDER", "[1]", "a list of joint names"),
     ("TEST.MULTISCALE_TAGS", "first", "one of 'single', 'concat'"),
     ("TEST.MAX_JOINED", "-1", "at least 0"),
+    ("DATASET.MIN_SCORE", "-0.1", "a number from 0 to 1"),
+    ("DATASET.FULL_SCORE", "1.5", "a number from 0 to 1"),
+    ("AUGMENT.PASTE_PROBABILITY", "1.5", "a number from 0 to 1"),
+    ("AUGMENT.PASTE_PEOPLE", "0", "a number from 1 to 30"),
+    ("AUGMENT.PASTE_SIZE", "[0.5]", "2 values, each a number from 0.02 to 4"),
+    ("AUGMENT.PASTE_SIZE", "[0.01, 0.5]", "2 values, each a number from 0.02 to 4"),
+    ("AUGMENT.PASTE_ROTATION", "181", "a number from 0 to 180"),
+    ("MODEL.MOBILENET_TAG_WIDTH", "-1", "a number from 0 to 1024"),
+    ("MODEL.SPATIAL_TAGS", "-0.5", "a number from 0 to 10"),
+    ("TRAIN.FREEZE", "[1]", "a list of beginnings of names"),
+    ("TRAIN.FREEZE", "['']", "a list of beginnings of names"),
 ]
 
 
@@ -133,6 +147,7 @@ def test_an_invalid_value_names_key_value_file_and_what_is_allowed(refusal, key,
         ("DATASET.INPUT_SIZE", "64"), ("DATASET.INPUT_SIZE", "4096"), ("AUGMENT.SCALE", "[1, 1]"),
         ("AUGMENT.FLIP", "0"), ("AUGMENT.FLIP", "1"), ("LOSS.COUPLING_WEIGHT", "0"), ("MODEL.HEAD_BLOCKS", "0"),
         ("MODEL.TAG_DIM", "1"), ("TRAIN.MILESTONES", "[]"), ("TRAIN.WORKERS", "0"), ("TRAIN.EMA", "0"),
+        ("DATASET.FULL_SCORE", "1"), ("MODEL.SPATIAL_TAGS", "10"), ("TRAIN.FREEZE", "['backbone.trunk']"),
         ("TEST.NMS_KERNEL", "1"), ("TEST.SCALES", "[2, 1, 0.5]"), ("SYNTHETIC.CROWD_INDEX", "-1"),
     ],
 )  # fmt: skip
@@ -145,6 +160,59 @@ def test_people_of_a_synthetic_scene_must_be_a_range():
     with pytest.raises(ConfigError, match=r"SYNTHETIC\.MIN_PEOPLE: .*SYNTHETIC\.MAX_PEOPLE"):
         load_config(None, ["SYNTHETIC.MIN_PEOPLE", "6", "SYNTHETIC.MAX_PEOPLE", "5"])
     assert load_config(None, ["SYNTHETIC.MIN_PEOPLE", "5", "SYNTHETIC.MAX_PEOPLE", "5"]).SYNTHETIC.MIN_PEOPLE == 5
+
+
+MIXED = "{schema: a.yaml, split: train}"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "a.yaml",
+        "[a.yaml, train]",
+        "{schema: a.yaml}",
+        "{split: train}",
+        "{schema: a.yaml, split: train, wieght: 2}",
+        "{schema: 3, split: train}",
+        "{schema: a.yaml, split: train, root: 3}",
+        "{schema: a.yaml, split: train, root: null}",
+        "{schema: a.yaml, split: train, weight: '2'}",
+        "{schema: a.yaml, split: train, weight: True}",
+        "{schema: a.yaml, split: train, weight: 0}",
+        "{schema: a.yaml, split: train, weight: -1}",
+        "{schema: a.yaml, split: train, weight: .nan}",
+        "{schema: a.yaml, split: train, weight: 1001}",
+        "{schema: a.yaml, split: train, weight: [2]}",
+    ],
+)
+@pytest.mark.parametrize("before", ["", f"{MIXED}, "])
+def test_a_wrong_data_set_to_mix_in_is_shown_with_what_is_allowed(refusal, before, entry):
+    path, text = refusal("DATASET.MIX", f"[{before}{entry}]")
+    assert text.startswith(f"{path}: DATASET.MIX: ")
+    assert "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root" in text
+    assert f"{short_repr(yaml.safe_load(f'[{before}{entry}]'))} is invalid" in text
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [{"schema": "a.yaml", "split": "train"}],
+        [{"schema": "a.yaml", "split": "train", "weight": 1000}, {"schema": "b", "split": "c", "root": "d"}],
+        [{"schema": "a.yaml", "split": "train", "weight": 0.001, "root": ""}] * 2,
+    ],
+)
+def test_data_sets_to_mix_in_survive_the_way_through_yaml(tmp_path, entries):
+    cfg = load_config(None, ["DATASET.MIX", json.dumps(entries)])
+    assert entries == cfg.DATASET.MIX
+    (tmp_path / "mine.yaml").write_text(config_to_yaml(cfg))
+    assert entries == load_config(tmp_path / "mine.yaml").DATASET.MIX
+    assert entries == config_from_dict(config_to_dict(cfg), "x").DATASET.MIX
+
+
+def test_a_mapping_alone_is_no_list_of_data_sets(refusal):
+    path, text = refusal("DATASET.MIX", MIXED)
+    assert text.startswith(f"{path}: DATASET.MIX: expected a list")
 
 
 SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
@@ -163,6 +231,23 @@ SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", *SCALE_MAPS],
             r"MODEL\.SCALE_MAPS: True is invalid with MODEL\.BACKBONE hourglass",
         ),
+        (
+            ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "separable"],
+            r"MODEL\.HEAD: 'separable' is invalid with MODEL\.BACKBONE hourglass",
+        ),
+        (
+            ["MODEL.HEAD", "separable", *SCALE_MAPS],
+            r"MODEL\.SCALE_MAPS: True is invalid with MODEL\.HEAD separable; give False",
+        ),
+        (
+            ["LOSS.ANNOTATED_WIDTHS", "True"],
+            r"LOSS\.ANNOTATED_WIDTHS: True is invalid with LOSS\.SCALE_ADAPTED or MODEL\.SCALE_MAPS; give False",
+        ),
+        (
+            ["LOSS.ANNOTATED_WIDTHS", "True", *SCALE_MAPS],
+            r"LOSS\.ANNOTATED_WIDTHS: True is invalid with LOSS\.SCALE_ADAPTED or MODEL\.SCALE_MAPS; give False",
+        ),
+        (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "separable"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
         (["MODEL.FEED_TAGS", "True", "MODEL.HEAD", "plain"], r"MODEL\.FEED_TAGS: needs MODEL\.HEAD higher"),
     ],
 )

@@ -115,9 +115,25 @@ def test_colors_are_kept():
     assert schema_from_dict(content(colors=colors), "x").colors == tuple(tuple(color) for color in colors)
 
 
+def test_midpoints_are_kept_by_name():
+    schema = schema_from_dict(content(midpoints={"back": ["tail", "nose"]}), "x")
+    assert schema.midpoints == {"back": ("tail", "nose")}
+    assert schema.to_dict()["midpoints"] == {"back": ["tail", "nose"]}
+    assert schema_from_dict(schema.to_dict(), "a dict") == schema
+    assert schema_from_dict(yaml.safe_load(yaml.safe_dump(schema.to_dict())), "yaml") == schema
+    assert schema_from_dict(content(), "x").midpoints == {}
+    assert load_schema("datasets/coco.yaml").midpoints == {"neck": ("left_shoulder", "right_shoulder")}
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
+        ({"midpoints": ["nose", "tail"]}, r"midpoints: expected a dict, got \['nose', 'tail'\]"),
+        ({"midpoints": {"back": ["nose", "ear"]}}, "midpoints: 'ear' is not one of the joints"),
+        ({"midpoints": {"back": ["nose"]}}, r"midpoints: expected pairs of joint names, got \['nose'\]"),
+        ({"midpoints": {"back": "nose"}}, "midpoints: expected pairs of joint names, got 'nose'"),
+        ({"midpoints": {"tail": ["nose", "left_paw"]}}, "midpoints: 'tail' is one of the joints itself"),
+        ({"midpoints": {3: ["nose", "tail"]}}, "midpoints: expected names, got 3"),
         ({"joints": None}, "field 'joints' is missing"),
         ({"sigmas": None}, "field 'sigmas' is missing"),
         ({"flips": []}, "unknown field flips; allowed: name, joints"),

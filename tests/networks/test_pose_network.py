@@ -44,7 +44,7 @@ def test_forward_equals_the_recorded_maps(forward_case, checkout, fill_by_name):
         assert error <= 1e-5 * recorded[name].std(), name
 
 
-@pytest.mark.parametrize(("head", "strides"), [("plain", (4,)), ("higher", (4, 2))])
+@pytest.mark.parametrize(("head", "strides"), [("plain", (4,)), ("higher", (4, 2)), ("separable", (4,))])
 @pytest.mark.parametrize("tag_dim", [1, 2, 5, 8])
 def test_output_shapes_for_any_tag_dimension(tiny_network, head, strides, tag_dim):
     network = tiny_network(3, tag_dim, head)
@@ -55,7 +55,7 @@ def test_output_shapes_for_any_tag_dimension(tiny_network, head, strides, tag_di
     assert output.tags.shape == (2, 3, 16, 24, tag_dim)
 
 
-@pytest.mark.parametrize("head", ["plain", "higher"])
+@pytest.mark.parametrize("head", ["plain", "higher", "separable"])
 def test_tag_channel_k_times_d_plus_d_is_dimension_d_of_joint_k(tiny_network, head):
     num_joints, tag_dim = 3, 4
     network = tiny_network(num_joints, tag_dim, head)
@@ -67,7 +67,7 @@ def test_tag_channel_k_times_d_plus_d_is_dimension_d_of_joint_k(tiny_network, he
     torch.testing.assert_close(tags[0], expected.expand(tags.shape[1:]))
 
 
-@pytest.mark.parametrize("head", ["plain", "higher"])
+@pytest.mark.parametrize("head", ["plain", "higher", "separable"])
 def test_a_batch_gives_what_its_images_give_alone(tiny_network, fill_by_name, head):
     network = fill_by_name(tiny_network(head=head))
     images = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
@@ -81,7 +81,7 @@ def test_a_batch_gives_what_its_images_give_alone(tiny_network, fill_by_name, he
     assert not torch.allclose(together.tags[0], together.tags[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("head", ["plain", "higher"])
+@pytest.mark.parametrize("head", ["plain", "higher", "separable"])
 def test_every_parameter_gets_a_gradient(tiny_network, fill_by_name, head):
     network = fill_by_name(tiny_network(head=head)).train()
     output = network(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)))
@@ -98,8 +98,18 @@ def test_sides_that_are_no_multiple_of_32_are_refused(tiny_network, height, widt
 
 
 def test_unknown_head_is_refused(tiny):
-    with pytest.raises(ValueError, match="head must be 'plain' or 'higher', got 'tall'"):
+    with pytest.raises(ValueError, match="no head 'tall'"):
         PoseNetwork(3, 2, tiny, "tall")
+
+
+def test_the_separable_head_has_no_scale_maps(tiny):
+    with pytest.raises(ValueError, match="no head 'separable' with scale maps"):
+        PoseNetwork(3, 2, tiny, "separable", with_scales=True)
+
+
+def test_hourglasses_have_no_separable_head():
+    with pytest.raises(ValueError, match="head must be 'plain', got 'separable'"):
+        PoseNetwork(3, 1, HourglassSettings(), "separable")
 
 
 def test_hourglasses_have_no_scale_maps():

@@ -225,6 +225,41 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
     return joined
 
 
-def _identity(entry: Any) -> int | float | str | None:
-    identity = entry.get("id") if isinstance(entry, dict) else None
+def split_annotations(path: Path, every: int) -> list[dict[str, Any]]:
+    """Return a file's content twice: with all but every Nth image, in the file's order, and with these.
+
+    Each image's annotations go with it; other fields are in both.
+
+    Raises:
+        DatasetError: the file is malformed, two images have the same id, an annotation is of none of the images, or
+            one of the parts would have no image.
+    """
+    content = read_json(path, ["images", "annotations"])
+    images, annotations = content["images"], content["annotations"]
+    if not 2 <= every <= len(images):
+        raise DatasetError(f"every {every}: expected 2 to {len(images)}, the number of images in {path}")
+    part_of: dict[Any, bool] = {}
+    for number, image in enumerate(images, 1):
+        identity = _identity(image)
+        if identity is None:
+            raise DatasetError(f"{path}: image {short_repr(image)} has no 'id' that is a number or a text")
+        if identity in part_of:
+            raise DatasetError(f"{path}: image {short_repr(identity)} is listed twice")
+        part_of[identity] = number % every == 0
+    owners = [_identity(annotation, "image_id") for annotation in annotations]
+    for annotation, owner in zip(annotations, owners, strict=True):
+        if owner not in part_of:
+            raise DatasetError(f"{path}: annotation {short_repr(annotation)} is of none of the images")
+    return [
+        {
+            **content,
+            "images": [image for image in images if part_of[image["id"]] == part],
+            "annotations": [a for a, owner in zip(annotations, owners, strict=True) if part_of[owner] == part],
+        }
+        for part in (False, True)
+    ]
+
+
+def _identity(entry: Any, key: str = "id") -> int | float | str | None:
+    identity = entry.get(key) if isinstance(entry, dict) else None
     return identity if isinstance(identity, int | float | str) else None

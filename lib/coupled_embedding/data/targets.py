@@ -121,7 +121,7 @@ def build_targets(
         heatmaps.append(draw())
         weight = mask if confidence is None and annotated is None else mask[:, None].float()
         if confidence is not None:
-            # of a cell: that of the joint whose Gaussian reaches it
+            # of a cell: that of the joint whose Gaussian reaches it; of several: largest weighted Gaussian by largest
             weight = weight * torch.where(heatmaps[-1] > 0, draw(peaks=confidence) / heatmaps[-1], 1)
         if annotated is not None:
             weight = weight * annotated[:, :, None, None]

@@ -25,7 +25,7 @@ class PseudoLabels:
     """How to train on annotations that a program made, with the scores that it gave them.
 
     Attributes:
-        min_score: people of a lower ``score`` become regions that training ignores.
+        min_score: people of a lower ``score`` become regions that training ignores; 0: nobody does.
         full_score: joints count by their ``keypoint_scores`` as a share of this, at most whole; 0: all count alike.
     """
 
@@ -169,7 +169,8 @@ class EntryReader:
         confidence = None
         if person and self.pseudo_labels:
             confidence = self._confidence(entry, self.pseudo_labels.full_score)
-            if count and self._score(entry) < self.pseudo_labels.min_score:
+            least = self.pseudo_labels.min_score
+            if least > 0 and count and self._score(entry) < least:
                 person, ignored = None, self.region_of_broken(entry, image)
         area = math.nan if area is None else float(area)
         return AnnotationEntry(person, ignored, bool(crowd), count, area, confidence)
