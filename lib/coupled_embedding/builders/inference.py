@@ -72,7 +72,7 @@ def load_model(path: str | Path) -> LoadedModel:
 def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
     """Write a model as one safetensors file, which everything that takes a checkpoint takes.
 
-    Paths of this machine, DATASET.ROOT and OUTPUT_DIR, are left out.
+    Paths of this machine are left out: OUTPUT_DIR, the folders of data sets, MODEL.INIT_FROM.
 
     Args:
         path: ends in ``.safetensors``; must not exist.
@@ -86,7 +86,12 @@ def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: a model is written as a safetensors file; let its name end in .safetensors")
     config = config_to_dict(model.cfg)
-    config |= {"OUTPUT_DIR": default_config().OUTPUT_DIR, "DATASET": {**config["DATASET"], "ROOT": ""}}
+    mix = [{key: value for key, value in entry.items() if key != "root"} for entry in config["DATASET"]["MIX"]]
+    config |= {
+        "OUTPUT_DIR": default_config().OUTPUT_DIR,
+        "DATASET": {**config["DATASET"], "ROOT": "", "MIX": mix},
+        "MODEL": {**config["MODEL"], "INIT_FROM": ""},
+    }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
     write_model_file(path, {"format": FORMAT, "model": model.network.state_dict(), **about}, half)
 
