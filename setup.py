@@ -29,6 +29,7 @@ class BuildWithCheckout(build_py):
             shutil.copyfile(path, target)
 
 
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
@@ -37,7 +38,7 @@ setup(
     description="Bottom-up multi-person pose estimation with coupled embeddings",
     package_dir={"": "lib"},
     packages=find_packages("lib"),
-    package_data={"coupled_embedding": ["py.typed"]},
+    package_data={"coupled_embedding": ["py.typed"], "coupled_embedding.serve": ["page/*"]},
     cmdclass={"build_py": BuildWithCheckout},
     entry_points={"console_scripts": ["coupled-embedding = coupled_embedding.cli:main"]},
     python_requires=">=3.11",
@@ -52,9 +53,13 @@ setup(
             "trackeval>=1.3",
             "supervision>=0.29",
             "imageio-ffmpeg>=0.5",
+            "httpx>=0.27",
+            "playwright>=1.45",
             *EXPORT,
+            *SERVE,
         ],
         "export": EXPORT,
+        "serve": SERVE,
         "supervision": ["supervision>=0.29"],
     },
 )

@@ -20,7 +20,7 @@ LAYERS = (
     {"export"},
     {"predictor"},
     {"builders"},
-    {"analysis", "cli", "commands", "zoo"},
+    {"analysis", "cli", "commands", "serve", "zoo"},
 )
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 SATELLITES = LAYERS[-1]

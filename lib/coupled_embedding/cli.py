@@ -13,6 +13,7 @@ VERBS = {
     "diagnose": "analyze what limits a network",
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
     "export": "write a network for other programs",
+    "serve": "a page and a JSON endpoint that find the people of images",
 }
 
 

@@ -75,7 +75,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, not an image, cut off or larger than `MAX_PIXELS`.
     """
-    content = read_file(path)
+    return decode_image(read_file(path), path)
+
+
+def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Return the image in a file's bytes, as `read_image`; ``path`` is what errors call it."""
     _check_header(path, read_header(content))
     return upright(_decode(path, content), read_orientation(content))
 
