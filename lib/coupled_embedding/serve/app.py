@@ -146,7 +146,7 @@ def _jpeg(image: Pixels) -> bytes:
 
 
 def _sender_checker(hosts: Collection[str]) -> Callable[[Request], None]:
-    """Return a check of who sends a request: pages of other sites may not use this server through a visitor's browser."""
+    """Return a check of who sends a request: a browser would let any page use a server on its user's machine."""
 
     def check(request: Request) -> None:
         host = request.headers.get("host", "")

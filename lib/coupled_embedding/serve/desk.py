@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 
 from coupled_embedding.data.sources import Pixels
 from coupled_embedding.serve.uploads import Limits, decode_upload, discard, read_upload
-from coupled_embedding.utils.errors import InputError, UserError
 
 Result = TypeVar("Result")
 
@@ -72,9 +71,8 @@ class Desk:
         """Return a job's result; one whose client has left, or has waited for too long, is not begun any more."""
         answer, leaving = asyncio.wrap_future(job), asyncio.ensure_future(_until_left(request))
         try:
-            await asyncio.wait(
-                {answer, leaving}, timeout=self.limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            either: set[asyncio.Future[Any]] = {answer, leaving}
+            await asyncio.wait(either, timeout=self.limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
             if leaving.done():

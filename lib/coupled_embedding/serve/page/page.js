@@ -7,7 +7,8 @@ const options = $("options").elements;
 const maps = ["heatmaps", "tags"];
 
 let model = null;
-let current = null; // { file, bitmap, result, backgrounds, name, abort }
+let current = null; // the image that is shown: { file, bitmap, result, backgrounds, name, abort }
+let wanted = null; // the one that was opened last
 let emphasized = null;
 
 async function start() {
@@ -42,35 +43,39 @@ async function post(path, image) {
 }
 
 async function open(file) {
-  current?.abort.abort();
+  wanted?.abort.abort();
   const image = { file, name: file.name || "image", abort: new AbortController(), backgrounds: {} };
-  current = image;
-  showError("");
+  wanted = image;
   await working(image, async () => {
-    if (file.size > model.limits.bytes) throw new Error(`${image.name} is larger than ${model.limits.bytes / 1e6} MB`);
+    if (file.size > model.limits.bytes) throw new Error(`larger than ${model.limits.bytes / 1e6} MB`);
     image.result = await (await post("api/poses", image)).json();
-    image.bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-    if (image !== current) return;
     image.result.source = image.name;
-    const best = Math.max(0, ...image.result.predictions.map((person) => person.score));
-    options.person.value = Math.max(0.1, 0.4 * best);
-    $("options").querySelector("fieldset").disabled = false;
-    $("empty").hidden = true;
-    $("canvas").hidden = false;
+    image.bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
     await loadBackground(image);
+    if (image === wanted) show(image);
   });
-  if (image === current) refresh();
 }
 
-/** Run a request of an image, with its errors shown. */
+function show(image) {
+  current = image;
+  const best = Math.max(0, ...image.result.predictions.map((person) => person.score));
+  options.person.value = Math.max(0.1, 0.4 * best);
+  $("options").querySelector("fieldset").disabled = false;
+  $("empty").hidden = true;
+  $("canvas").hidden = false;
+  refresh();
+}
+
+/** Run a task for the image that was opened last; show that it runs, and its error. */
 async function working(image, task) {
+  showError("");
   $("busy").hidden = false;
   try {
     await task();
   } catch (error) {
-    if (image === current && error.name !== "AbortError") showError(error.message);
+    if (image === wanted && error.name !== "AbortError") showError(`${image.name}: ${error.message}`);
   } finally {
-    if (image === current) $("busy").hidden = true;
+    if (image === wanted) $("busy").hidden = true;
   }
 }
 
@@ -104,13 +109,13 @@ function showThresholds() {
 }
 
 function redraw() {
-  if (!current?.bitmap) return;
+  if (!current) return;
   paint($("canvas"), current, Math.min(LONGEST / Math.max(...current.result.image_size), MOST_ENLARGED));
 }
 
 function refresh() {
   showThresholds();
-  if (!current?.bitmap) return;
+  if (!current) return;
   const people = shown();
   emphasized = null;
   redraw();
@@ -180,13 +185,9 @@ $("file").addEventListener("change", (event) => {
 });
 $("options").addEventListener("submit", (event) => event.preventDefault());
 $("options").addEventListener("input", async (event) => {
-  if (event.target.name === "background" && current?.result) {
-    const image = current;
-    showError("");
-    await working(image, () => loadBackground(image));
-    if (image !== current) return;
-  }
-  refresh();
+  const image = current;
+  if (event.target.name === "background" && image === wanted) await working(image, () => loadBackground(image));
+  if (image === current) refresh();
 });
 $("save_json").addEventListener("click", saveJson);
 $("save_image").addEventListener("click", saveImage);
