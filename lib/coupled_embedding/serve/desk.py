@@ -41,7 +41,7 @@ class Desk:
             ClientLeft: the client did not wait for the answer.
         """
         if self.waiting >= self.limits.queue:
-            await discard(request, self.limits.bytes)
+            await discard(request.stream(), self.limits.bytes)
             raise self._busy(f"{self.waiting} requests are waiting already; try again later")
         with self._place():
             content = await read_upload(request, self.limits)

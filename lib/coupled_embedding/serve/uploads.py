@@ -51,39 +51,42 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
     try:
         async with asyncio.timeout(limits.receive_seconds):
-            body = await _read_body(request, limits.bytes + _FORM_BYTES * is_form)
+            content = await _read_body(request, limits.bytes + _FORM_BYTES * is_form)
     except TimeoutError:
         message = f"the upload took longer than {limits.receive_seconds:g} s"
         raise HTTPException(408, message, {"Connection": "close"}) from None
-    return await _file_of_form(request, body) if is_form else body
+    if is_form and content is not None:
+        content = await _file_of_form(request, content)
+    if content is None or len(content) > limits.bytes:
+        raise HTTPException(413, f"the upload is larger than {limits.bytes / 1e6:.3g} MB")
+    return content
 
 
-async def _read_body(request: Request, most: int) -> bytes:
-    """Return a request's body; HTTPException 413 as soon as it says, or shows, that it is larger."""
-    parts, size = [], int(request.headers.get("content-length", 0))
+async def _read_body(request: Request, most: int) -> bytes | None:
+    """Return a request's body; None as soon as it says, or shows, that it is larger."""
+    parts, chunks, size = [], request.stream(), int(request.headers.get("content-length", 0))
     if size <= most:
         size = 0
-        async for chunk in request.stream():
+        async for chunk in chunks:
             size += len(chunk)
             if size > most:
                 break
             parts.append(chunk)
-    if size > most:
-        parts.clear()
-        await discard(request, 4 * most)
-        raise HTTPException(413, f"the upload is larger than {most / 1e6:.3g} MB")
-    return b"".join(parts)
+    if size <= most:
+        return b"".join(parts)
+    parts.clear()
+    await discard(chunks, 4 * most)
+    return None
 
 
-async def discard(request: Request, most: int) -> None:
-    """Take in the rest of a request, up to a number of bytes: a client that still sends would not read the answer."""
+async def discard(chunks: AsyncGenerator[bytes, None], most: int) -> None:
+    """Take in the rest of a body, up to a number of bytes: a client that still sends would not read the answer."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_DISCARDED_SECONDS):
-            while most > 0:
-                message = await request.receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            async for chunk in chunks:
+                most -= len(chunk)
+                if most < 0:
                     return
-                most -= len(message.get("body", b""))
 
 
 async def _file_of_form(request: Request, body: bytes) -> bytes:
