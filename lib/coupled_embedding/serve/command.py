@@ -51,6 +51,7 @@ def main() -> None:
     """Load the model, listen, and answer until Ctrl-C."""
     args = parse()
     try:
+        import python_multipart  # noqa: F401  what reads forms imports it late
         import uvicorn
 
         from coupled_embedding.serve.app import LOCAL_NAMES, create_app
