@@ -37,7 +37,7 @@ REFERENCE_CASES = {
     "baseline_decode_case": "baselines/*_decode_*.npz",
 }
 # the only reasons for which CI may skip
-SKIPS_ALLOWED_IN_CI = ("needs a GPU", "needs crowdposetools")
+SKIPS_ALLOWED_IN_CI = ("needs a GPU", "needs crowdposetools", "needs Chromium")
 
 
 def selects_gpu_tests_only(expression: str) -> bool:
