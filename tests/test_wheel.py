@@ -61,6 +61,7 @@ import coupled_embedding
 print("package", coupled_embedding.__file__)
 print("size", Predictor.from_pretrained("shipped").input_size)
 print("config", load_config(find_card("coco_ce_hrnet_w32_512").config).NAME)
+print("page", (Path(coupled_embedding.__file__).parent / "serve/page/index.html").is_file())
 print("data", dataset_root(load_schema("datasets/synthetic.yaml"), ""))
 """
 
@@ -70,12 +71,15 @@ def test_a_wheel_has_models_configs_schemas_and_cards(installed):
     printed = dict(line.split(" ", 1) for line in run(installed, sys.executable, "-c", LOAD).splitlines())
     assert printed["package"].startswith(str(installed / "site"))
     assert printed["size"] == "64"
+    assert printed["page"] == "True"
     assert printed["config"] == "coco_ce_hrnet_w32_512"
     # data belongs to the user's folder, not into the installed package
     assert printed["data"] == "datasets/synthetic"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("verb", "option"), [("predict", "--min-score"), ("train", "--resume"), ("test", "--split")])
+@pytest.mark.parametrize(
+    ("verb", "option"), [("predict", "--min-score"), ("train", "--resume"), ("test", "--split"), ("serve", "--port")]
+)
 def test_a_wheel_has_the_verbs(installed, verb, option):
     assert option in run(installed, sys.executable, str(installed / "site/bin/coupled-embedding"), verb, "--help")

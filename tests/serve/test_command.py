@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from coupled_embedding.cli import main as cli
 from coupled_embedding.serve.command import listen, url_of
@@ -59,6 +60,21 @@ def test_another_address_is_warned_of_and_limits_are_options(serve):
     assert "warning: --host 0.0.0.0: whoever reaches this machine can use the page" in printed
     found = app.state.desk.limits
     assert (found.bytes, found.pixels, found.queue, found.answer_seconds) == (1_500_000, 2_000_000, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ((), 403),
+        (("--allow-host", "poses.example"), 200),
+        (("--host", "0.0.0.0"), 200),
+        (("--host", "0.0.0.0", "--allow-host", "other.example"), 403),
+    ],
+)
+def test_names_by_which_the_server_may_be_addressed(serve, options, status):
+    client = TestClient(serve("--port", "0", *options)[2], "http://poses.example")
+    assert client.get("/api/model").status_code == status
+    assert client.get("/api/model", headers={"Host": "localhost"}).status_code == 200
 
 
 @pytest.mark.parametrize("option", ["--max-megabytes", "--max-megapixels", "--queue", "--timeout"])

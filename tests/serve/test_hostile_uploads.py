@@ -7,6 +7,8 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from invalid_images import animated_gif, encoded, png
 
 from coupled_embedding.serve.app import create_app
@@ -57,6 +59,21 @@ def test_files_that_are_no_image(client, is_alive, name, path):
     in_form = client.post(path, files={"file": ("image.jpg", content, "image/jpeg")})
     assert (in_form.status_code, in_form.json()["error"]) == (status, answer.json()["error"])
     assert is_alive()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([".jpg", ".png", ".bmp", ".webp"]),
+    st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=8)), max_size=4),
+    st.integers(0, 5000),
+)
+def test_damaged_files_are_never_the_servers_fault(client, ending, changes, length):
+    content = bytearray(encoded(ending)[:length] if length < 500 else encoded(ending))
+    for place, patch in changes:
+        content[place : place + len(patch)] = patch
+    answer = client.post(POSES, content=bytes(content))
+    assert answer.status_code in (200, 400, 413, 415, 422), answer.text
+    assert ("error" in answer.json()) == (answer.status_code != 200)
 
 
 def form(*parts, boundary="x", end="--"):

@@ -32,6 +32,11 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8765, help="0: any free one (default: 8765)")
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME",
+        help="other names by which requests may address the server, such as a reverse proxy's (default: this "
+        "machine's; with another --host any)",
+    )  # fmt: skip
     parser.add_argument("--size", type=int, help="pixels of the network input's short side (default: the model's)")
     parser.add_argument("--scales", nargs="+", type=float, help="scale factors, such as 2 1 0.5")
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with the flipped image")
@@ -72,7 +77,8 @@ def main() -> None:
     )
     predictor(np.zeros((64, 64, 3), np.uint8))  # what compiles at the first call does it now
     is_local = args.host in _LOOPBACK
-    app = create_app(predictor, Path(args.model).name, limits, LOCAL_NAMES if is_local else ())
+    names = {*LOCAL_NAMES, *args.allow_host} if is_local or args.allow_host else ()
+    app = create_app(predictor, Path(args.model).name, limits, names)
     with listen(args.host, args.port) as listener:
         if not is_local:
             print(

@@ -96,7 +96,9 @@ async def _file_of_form(request: Request, body: bytes) -> bytes:
             await asyncio.sleep(0)  # others may go on meanwhile
 
     try:
-        form = await MultiPartParser(request.headers, chunks(), max_files=1, max_fields=8, max_part_size=_CHUNK).parse()
+        parser = MultiPartParser(request.headers, chunks(), max_files=1, max_fields=8, max_part_size=_CHUNK)
+        parser.spool_max_size = len(body)  # no temporary file
+        form = await parser.parse()
     except (MultiPartException, LookupError, ValueError) as error:  # also of a charset or a boundary that is none
         raise HTTPException(400, f"malformed form: {getattr(error, 'message', error)!s:.200}") from error
     try:
