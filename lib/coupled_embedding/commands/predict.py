@@ -27,7 +27,7 @@ from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.poses import Poses
 from coupled_embedding.predictor import Predictor, assign_ids
 from coupled_embedding.tracking import Tracker
-from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.cli import add_predictor_options, command
 from coupled_embedding.utils.errors import DatasetError, UserError
 from coupled_embedding.visualize import save_image
 
@@ -36,23 +36,13 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, glob, or a camera's number")
-    parser.add_argument(
-        "--model", "--weights", default=DEFAULT_MODEL, metavar="NAME|FILE",
-        help=f"name of a shipped model, a checkpoint, or a run's folder (default: {DEFAULT_MODEL})",
-    )  # fmt: skip
+    add_predictor_options(parser, DEFAULT_MODEL)
     parser.add_argument("--out", default="outputs/predict", type=Path, metavar="DIR", help="folder to write to")
-    parser.add_argument("--size", type=int, help="pixels of the network input's short side (default: the model's)")
-    parser.add_argument("--scales", nargs="+", type=float, help="scale factors, such as 2 1 0.5")
-    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with the flipped image")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if there is one"
-    )
     parser.add_argument("--min-score", type=float, help="leave out people below (default: 0.1, and 40 %% of the best)")
     parser.add_argument("--heatmaps", action="store_true", help="also draw an image's heatmaps, to NAME.heatmaps.jpg")
     parser.add_argument("--tags", action="store_true", help="also draw an image's tags as colors, to NAME.tags.jpg")
     parser.add_argument("--json-only", action="store_true", help="draw nothing")
     parser.add_argument("--track", action="store_true", help="give people ids over a video, or over images in order")
-    parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE", help="config options to change")
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.predictor import Predictor
-from coupled_embedding.utils.cli import command
+from coupled_embedding.utils.cli import add_predictor_options, command
 from coupled_embedding.utils.errors import UserError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -26,10 +26,7 @@ _CONNECTIONS = 512
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", "--weights", default=DEFAULT_MODEL, metavar="NAME|FILE",
-        help=f"name of a shipped model, a checkpoint, or a run's folder (default: {DEFAULT_MODEL})",
-    )  # fmt: skip
+    add_predictor_options(parser, DEFAULT_MODEL)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8765, help="0: any free one (default: 8765)")
     parser.add_argument(
@@ -37,17 +34,10 @@ def parse() -> argparse.Namespace:
         help="other names by which requests may address the server, such as a reverse proxy's (default: this "
         "machine's; with another --host any)",
     )  # fmt: skip
-    parser.add_argument("--size", type=int, help="pixels of the network input's short side (default: the model's)")
-    parser.add_argument("--scales", nargs="+", type=float, help="scale factors, such as 2 1 0.5")
-    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with the flipped image")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if there is one"
-    )
     parser.add_argument("--max-megabytes", type=float, default=20, help="of an upload (default: 20)")
     parser.add_argument("--max-megapixels", type=float, default=50, help="of an image (default: 50)")
     parser.add_argument("--queue", type=int, default=32, help="requests at a time; others get status 503 (default: 32)")
     parser.add_argument("--timeout", type=float, default=60, help="seconds for an answer (default: 60)")
-    parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE", help="config options to change")
     return parser.parse_args()
 
 

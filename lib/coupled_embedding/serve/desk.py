@@ -79,6 +79,7 @@ class Desk:
                 raise ClientLeft
             raise self._busy(f"no answer within {self.limits.answer_seconds:g} s; try again later")
         finally:
+            job.cancel()  # at once; that of `answer` would reach it in the loop's next turn
             answer.cancel()
             leaving.cancel()
 

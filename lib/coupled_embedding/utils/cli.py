@@ -47,3 +47,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--profile", action="store_true", help="run a few steps, print where their time goes, write a trace and stop"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config options to change")
+
+
+def add_predictor_options(parser: argparse.ArgumentParser, default_model: str) -> None:
+    """Add the options of commands that predict single images: the model, how it runs, config overrides."""
+    parser.add_argument(
+        "--model", "--weights", default=default_model, metavar="NAME|FILE",
+        help=f"name of a shipped model, a checkpoint, or a run's folder (default: {default_model})",
+    )  # fmt: skip
+    parser.add_argument("--size", type=int, help="pixels of the network input's short side (default: the model's)")
+    parser.add_argument("--scales", nargs="+", type=float, help="scale factors, such as 2 1 0.5")
+    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with the flipped image")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if there is one"
+    )
+    parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE", help="config options to change")
