@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -121,7 +120,7 @@ class EvenIds:
 
 
 def test_people_get_ids_of_a_tracker_of_each_video(predict, images, write_video, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "coupled_embedding.tracking", SimpleNamespace(Tracker=EvenIds))
+    monkeypatch.setattr("coupled_embedding.commands.predict.Tracker", EvenIds)
     paths = [write_video(f"{name}.mp4", [cv2.imread(str(image)) for image in images[:2]]) for name in "ab"]
     predict(*paths, "--out", "out", "--track", "--json-only", *ALL)
     for name in "ab":
