@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from coupled_embedding.builders import assemble_eval_job, load_model
@@ -44,7 +45,7 @@ def test_it_scores_what_the_card_says(card: dict[str, Any], images_dir: Path) ->
     schema = load_schema("datasets/coco.yaml")
     records = load_records(schema, "val2017", str(images_dir / "coco"))
     job = assemble_eval_job(cfg, model.network, schema, "val2017", records)
-    scores = evaluate(job, DistEnv(0, 1)).scores
+    scores = evaluate(job, DistEnv(0, 1, torch.device("cpu"))).scores
     assert scores is not None
     assert scores.values["AP"] == pytest.approx(result["AP"] / 100, abs=0.01)
 

@@ -25,7 +25,8 @@ def tags_at_joints(tags: Tensor, cells: Tensor) -> Tensor:
 
 def without_places(tags: Tensor, spatial_dims: int) -> Tensor:
     """Return tags (..., D) without their last dimensions, which hold places."""
-    return tags[..., : tags.shape[-1] - spatial_dims]
+    # no slice of all of them: gradients would be added up in another order
+    return tags[..., :-spatial_dims] if spatial_dims else tags
 
 
 def mean_tags(joint_tags: Tensor, weight: Tensor) -> Tensor:
