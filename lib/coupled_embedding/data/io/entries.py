@@ -25,7 +25,7 @@ class PseudoLabels:
     """How to train on annotations that a program made, with the scores that it gave them.
 
     Attributes:
-        min_score: people of a lower ``score`` become regions that training ignores; 0: nobody does.
+        min_score: people of a lower ``score`` become regions that training ignores; 0: none do.
         full_score: joints count by their ``keypoint_scores`` as a share of this, at most whole; 0: all count alike.
     """
 
