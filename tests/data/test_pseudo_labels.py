@@ -70,8 +70,8 @@ def test_a_crowd_with_a_low_score_stays_one_region(tmp_path):
 
 
 def test_people_without_keypoints_are_regions_whatever_their_scores(tmp_path):
-    nobody = {"num_keypoints": 0, "keypoints": None, "segmentation": TRIANGLE}
-    people = [person(n, score=n / 10, **nobody) for n in (1, 9)]
+    no_joints = {"num_keypoints": 0, "keypoints": None, "segmentation": TRIANGLE}
+    people = [person(n, score=n / 10, **no_joints) for n in (1, 9)]
     assert read(tmp_path, people, min_score=0.5).ignored == (TRIANGLE, TRIANGLE)
 
 

@@ -124,7 +124,7 @@ def test_records_have_the_first_data_sets_joints(mixed: Tiny) -> None:
         assert record.confidence is not None
         assert [name in labelled for name in joints] == record.annotated.tolist()
         assert record.confidence.max() <= 1
-        # those who are left are the first's people, but for the joints that nobody labels
+        # those who are left are the first's people, but for the joints that no data set labels
         for keypoints, number in zip(record.keypoints, record.ids, strict=True):
             wrist = joints.index("left_wrist")
             np.testing.assert_array_equal(keypoints[wrist], first.keypoints[first.ids.index(number), wrist])
@@ -160,7 +160,9 @@ def test_a_split_that_results_are_reported_on_is_said_to_be_one(
 ) -> None:
     part = {"schema": "datasets/synthetic.yaml", "split": "test", "root": str(tiny_crowd)}
     run(tiny("held", "DATASET.MIX", json.dumps([part]), "DATASET.VAL", "''", "TRAIN.EPOCHS", "1"))
-    assert "mixed in: synthetic test, 5 images, weight 1, which results are reported on\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mixed in: synthetic test, 5 images, weight 1\n" in printed
+    assert "warning: training on 'test', which results of synthetic are reported on\n" in printed
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_people_move_without_jumps(clips):
                 now, before = track[frame], track[frame - 1]
                 shared = (now[:, 2] > 0) & (before[:, 2] > 0)
                 steps = np.linalg.norm(now[shared, :2] - before[shared, :2], axis=1)
-                # a twelfth of a second; nobody fills more than three quarters of the height by much
+                # a twelfth of a second; no person fills more than three quarters of the height by much
                 assert (steps < 0.2 * 72).all()
 
 

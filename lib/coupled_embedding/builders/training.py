@@ -106,21 +106,23 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
     dataset = build_train_dataset(cfg, records, schema, model.strides, policy, mixed)
     labelled = sum(int((r.keypoints[..., 2] > 0).any(1).sum()) for r in dataset.records)
     for part in mixed:
-        held_out = ", which results are reported on" if part.split in part.schema.held_out else ""
-        messages.append(
-            f"mixed in: {part.schema.name} {part.split}, {len(part.records)} images, weight {part.weight:g}"
-        )
-        messages[-1] += held_out
+        name = f"{part.schema.name} {part.split}"
+        messages.append(f"mixed in: {name}, {len(part.records)} images, weight {part.weight:g}")
+        messages += _held_out_warning(part.schema, part.split)
     about = f"{cfg.NAME}: {len(dataset)} images with {labelled} labelled people"
     run = assemble_train_run(cfg, env, schema, model, dataset)
     return replace(run, messages=messages + run.messages, about=about)
 
 
+def _held_out_warning(schema: KeypointSchema, split: str) -> list[str]:
+    """Return a warning about training on a split that results are reported on; nothing for any other."""
+    warned = split in schema.held_out
+    return [f"warning: training on '{split}', which results of {schema.name} are reported on"] if warned else []
+
+
 def _split_warnings(cfg: CfgNode, schema: KeypointSchema) -> list[str]:
     """Return what to know about the choice of splits; UserError if a checkpoint would be chosen by a held-out one."""
-    found = []
-    if cfg.DATASET.TRAIN in schema.held_out:
-        found.append(f"warning: training on '{cfg.DATASET.TRAIN}', which results of {schema.name} are reported on")
+    found = _held_out_warning(schema, cfg.DATASET.TRAIN)
     if cfg.DATASET.VAL and cfg.DATASET.VAL in schema.held_out:
         if not cfg.TRAIN.SELECT_ON_TEST:
             raise UserError(
