@@ -31,6 +31,9 @@ ROOT = HERE.parent.parent
 CONFIG = ROOT / "config/synthetic/ce_small_paper.yaml"
 Options = dict[str, Any]
 
+# of the config's network, what is left at a given time: more images count more than more channels
+NETWORK = {"MODEL.WIDTH": 24, "MODEL.STEM_WIDTH": 16}
+
 # heatmap targets as wide in all arms, so that only the tags differ, except where that is the question
 SAME_TARGETS = {"LOSS.SCALE_ADAPTED": False, "LOSS.ANNOTATED_WIDTHS": True}
 UNCOUPLED = SAME_TARGETS | {"LOSS.COUPLING_WEIGHT": 0.0}
@@ -156,6 +159,7 @@ def main() -> None:
     args = parse()
     steps = args.epochs * args.train_scenes // 16
     common: Options = {
+        **NETWORK,
         "TRAIN.EPOCHS": args.epochs,
         "SYNTHETIC.TRAIN_SCENES": args.train_scenes,
         "SYNTHETIC.TEST_SCENES": args.test_scenes,

@@ -117,7 +117,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "PULL_WEIGHT": Option(1e-3, at_least(0), "weight of the pull loss"),
         "PUSH_WEIGHT": Option(1e-3, at_least(0), "weight of the push loss"),
         "COUPLING_WEIGHT": Option(1e-4, at_least(0), "weight of the scale-coupled loss; 0 switches it off"),
-        "CENTER_WEIGHT": Option(0.0, at_least(0), "weight of the distance of spatial tags from their person's center, in person sizes; they are then not pulled"),
+        "CENTER_WEIGHT": Option(0.0, at_least(0), "weight of the distance of spatial tags from their person's center, in person sizes; they are then neither pulled nor pushed"),
         "CONTRAST_WEIGHT": Option(0.0, at_least(0), "weight of how unlikely each joint finds its own person by the tags (InfoNCE)"),
         "VARIANCE_WEIGHT": Option(0.0, at_least(0), "weight of how far tags' deviations over an image's people fall short of 1"),
         "CORRELATION_WEIGHT": Option(0.0, at_least(0), "weight of the mean squared correlation of two tag dimensions over people"),

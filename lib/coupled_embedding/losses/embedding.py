@@ -43,7 +43,8 @@ class EmbeddingLoss(nn.Module):
 
     Args:
         spatial_dims: a tag's last dimensions that hold places and are not coupled.
-        optional: keys of `OPTIONAL_TERMS` to compute besides. With ``"center"`` the places are not pulled.
+        optional: keys of `OPTIONAL_TERMS` to compute besides. With ``"center"`` places are neither pulled nor
+            pushed.
         units: of places, per cell.
     """
 
@@ -69,19 +70,20 @@ class EmbeddingLoss(nn.Module):
         if confidence is not None:
             weight = weight * confidence.to(weight.dtype)
         people = weight.amax(-1)  # (B, M)
-        means = mean_tags(joint_tags, weight)  # (B, M, D)
-        coupled, scales = without_places(means, self.spatial_dims), scales.to(means.dtype)
+        scales = scales.to(joint_tags.dtype)
         own = without_places(joint_tags, self.spatial_dims)
-        pull = _pull(own, coupled, weight) if "center" in self.optional else _pull(joint_tags, means, weight)
+        # with centers given, places have a loss of their own, and the other dimensions learn as without places
+        grouped = own if "center" in self.optional else joint_tags
+        means = mean_tags(grouped, weight)  # (B, M, D)
+        coupled = means if grouped is own else without_places(means, self.spatial_dims)
         terms = {
-            "pull": over_people(pull, people).mean(),
+            "pull": over_people(_pull(grouped, means, weight), people).mean(),
             "push": _push(means, people).mean(),
             "coupling": over_people(_coupling(coupled, scales, people > 0), people).mean(),
         }
         if self.optional:
             places = joint_tags[..., -self.spatial_dims :] / self.units if self.spatial_dims else None
-            sizes = scales * max(tags.shape[2:4])
-            tagged = TaggedPeople(own, coupled, places, cells, weight, people, sizes)
+            tagged = TaggedPeople(own, coupled, places, cells, weight, people, scales * max(tags.shape[2:4]))
             terms |= {name: OPTIONAL_TERMS[name](tagged) for name in self.optional}
         return terms
 
