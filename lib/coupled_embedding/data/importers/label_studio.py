@@ -168,7 +168,7 @@ class _Reader:
             if joints[place, 2]:
                 raise DatasetError(f"{where}: region {key}: the person has a second '{name}'; {_GROUP}")
             joints[place, :2] = _values(keypoints[key], "xy", where) * scale
-            joints[place, 2] = labels.get(key, 2)
+            joints[place, 2] = labels.get(key, 1 if keypoints[key]["value"].get("hidden") is True else 2)
         for key, joints in people.items():
             yield ImportedPerson(joints, _box(boxes[key], scale, where) if key in boxes else None)
 
@@ -266,12 +266,15 @@ def _parents(
         for one, other in (ends, ends[::-1]) if _is(region, "relation") else ():
             if one in keypoints and other in boxes and related.setdefault(one, other) != other:
                 raise DatasetError(f"{where}: region {one}: has relations to two rectangles")
-    first: dict[str, str] = {}
     by_text: dict[str, str] = {}
+    first: dict[str, str] = {}
+    texts = Counter(_meta(region) for region in boxes.values())
     for key, region in [*boxes.items(), *keypoints.items()]:
-        if (text := _meta(region)) and first.setdefault(text, key) != key:
-            if key in boxes:
-                raise DatasetError(f"{where}: region {key}: a second rectangle has the meta text {short_repr(text)}")
+        if not (text := _meta(region)) or key in by_id or key in related:
+            continue
+        if key in keypoints and texts[text] > 1:
+            raise DatasetError(f"{where}: region {key}: {texts[text]} rectangles have its meta text {short_repr(text)}")
+        if first.setdefault(text, key) != key:
             by_text[key] = first[text]
     return by_text | related | by_id
 
@@ -285,17 +288,11 @@ def _meta(region: Region) -> str:
 def _image_names(data: dict[str, Any], where: str) -> list[str]:
     """Return the names that a task's image may have in a folder, the longest first.
 
-    Forms: ``/data/upload/3/0a1b2c3d-name.jpg``, ``/data/local-files/?d=folder/name.jpg``, addresses, plain paths.
+    Forms: ``/data/upload/3/0a1b2c3d-name.jpg``, ``/data/local-files/?d=folder/name.jpg``,
+    ``/storage-data/uploaded/?filepath=upload/3/0a1b2c3d-name.jpg``, addresses, plain paths.
     """
     texts = [data["image"]] if isinstance(data.get("image"), str) else [v for v in data.values() if isinstance(v, str)]
-    found = []
-    for text in texts:
-        parts = urlsplit(text)
-        named = parse_qs(parts.query).get("d") if parts.path.rstrip("/").endswith("/data/local-files") else None
-        path = named[0] if named else unquote(parts.path if parts.scheme or text.startswith("/data/") else text)
-        path = path.replace("\\", "/").removeprefix("/data/upload/").lstrip("/")
-        if Path(path).suffix.lower() in IMAGES:
-            found.append(path)
+    found = [path for path in map(_served_path, texts) if Path(path).suffix.lower() in IMAGES]
     if len(found) != 1:
         raise DatasetError(f"{where}: 'data' names {len(found)} images, expected one: {short_repr(data)}")
     words = found[0].split("/")
@@ -303,3 +300,17 @@ def _image_names(data: dict[str, Any], where: str) -> list[str]:
     # an uploaded file's name has eight hexadecimal digits in front
     plain = re.sub(r"^[0-9a-f]{8}-", "", words[-1])
     return names if plain == words[-1] else [*names, plain]
+
+
+def _served_path(text: str) -> str:
+    """Return the path of a file in Label Studio's folders, from the address that a task has for it."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # half an IPv6 address
+        return text
+    query = parse_qs(parts.query)
+    if parts.path.rstrip("/") in ("/data/local-files", "/storage-data/uploaded"):
+        path = (query.get("d") or query.get("filepath") or [""])[-1]
+    else:
+        path = unquote(parts.path) if parts.scheme or text.startswith("/data/") else text
+    return path.replace("\\", "/").removeprefix("/data/upload/").lstrip("/")

@@ -185,7 +185,7 @@ class _Reader:
             yield path
 
     def _people(self, file: Path, width: int, height: int) -> Iterator[ImportedPerson]:
-        size = np.array([width, height], np.float64)
+        size, seen = np.array([width, height], np.float64), set[tuple[float, ...]]()
         for row, line in enumerate(_lines(file, "labels"), 1):
             if not (words := line.split()):
                 continue
@@ -198,9 +198,10 @@ class _Reader:
             numbers = np.array([number(word, where) for word in words])
             if numbers[0] not in self.names:
                 raise DatasetError(f"{where}: class {words[0]} is not in 'names' of {self.path}")
-            if numbers[0] not in self.people:
-                self.counts["others"] += 1
+            if numbers[0] not in self.people or tuple(numbers) in seen:
+                self.counts["others" if numbers[0] not in self.people else "copies"] += 1
                 continue
+            seen.add(tuple(numbers))
             joints = self._keypoints(numbers[5:].reshape(count, self.values), where)
             box = numbers[1:5].reshape(2, 2)
             used = np.concatenate((box, joints[joints[:, 2] > 0, :2]))
@@ -230,6 +231,8 @@ class _Reader:
         if self.values == 2:
             text = f"joints at (0, 0) or below 0 are not labelled ({self.counts['missing']}), all others are visible"
             self.notes.append(f"kpt_shape has no visibility: {text}")
+        if self.counts["copies"]:
+            self.notes.append(f"{self.counts['copies']} labels left out that are equal to another one of their image")
         return self.notes + others_left_out("labels", self.counts["others"], self.path)
 
 
@@ -241,7 +244,7 @@ def label_file(image: Path) -> Path:
 
 def _lines(file: Path, what: str) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise DatasetError(f"{file}: cannot read this {what} file ({error})") from error
 
