@@ -145,7 +145,7 @@ class _Reader:
 
     def _people(self, regions: list[Region], width: int, height: int, where: str) -> Iterator[ImportedPerson]:
         """Yield the people of rectangles, then those without one."""
-        boxes = {str(r.get("id")): r for r in regions if _is(r, "rectanglelabels")}
+        boxes, keypoints = (_by_id(regions, kind, where) for kind in ("rectanglelabels", "keypointlabels"))
         left_out = {
             key for key, region in boxes.items() if _label(region, "rectanglelabels", self.path) not in self.classes
         }
@@ -155,7 +155,6 @@ class _Reader:
         people: dict[str, np.ndarray] = {
             key: np.zeros((len(self.joints.names), 3)) for key in boxes if key not in left_out
         }
-        keypoints = {str(r.get("id")): r for r in regions if _is(r, "keypointlabels")}
         for key, person in _owners(regions, boxes, keypoints, where).items():
             name = _label(keypoints[key], "keypointlabels", self.path)
             if person in left_out or name not in self.joints.names:
@@ -185,6 +184,14 @@ def _label(region: Region, kind: str, path: Path) -> str:
             f"{path}: region {region.get('id')}: expected one label in '{kind}', got {short_repr(labels)}"
         )
     return labels[0]
+
+
+def _by_id(regions: list[Region], kind: str, where: str) -> dict[str, Region]:
+    found: dict[str, Region] = {}
+    for region in regions:
+        if _is(region, kind) and found.setdefault(str(region.get("id")), region) is not region:
+            raise DatasetError(f"{where}: region {region.get('id')}: the id of two regions of type '{kind}'")
+    return found
 
 
 def _in_order(names: list[str]) -> list[str]:
