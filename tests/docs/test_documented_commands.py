@@ -58,7 +58,7 @@ def parse(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) 
 
 def check_tool(name: str, words: list[str], own_schema: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Parse a command line, load its config with the overrides, and find its split."""
-    words = [str(own_schema) if word == "my_people.yaml" else word for word in words]
+    words = [str(own_schema) if Path(word).name == "my_people.yaml" else word for word in words]
     words = [re.sub(r"^FILE$", "config/synthetic/ce_small.yaml", word) for word in words]
     args = vars(parse(name, words, monkeypatch, capsys))
     overrides = args.get("overrides") or args.get("options") or []
