@@ -131,6 +131,16 @@ def test_a_malformed_annotation_is_named(write, tmp_path, refused, changes, erro
     assert str(path) in text
 
 
+def test_files_without_images_or_lists_are_named(write, tmp_path, refused) -> None:
+    path = write(PERSON)
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [PERSON]}))
+    assert "split 'all' has no images" in refused(path, "--out", tmp_path / "out")
+    write_cvat_coco(tmp_path / "set", {"train": SCENES, "val": SCENES})
+    other = tmp_path / "set/annotations/person_keypoints_val.json"
+    other.write_text('{"images": [], "annotations": 1}')
+    assert f"{other}: 'annotations' must be a list" in refused(tmp_path / "set", "--out", tmp_path / "out")
+
+
 def test_images_that_are_missing_or_joints_that_differ_are_named(write, tmp_path, refused) -> None:
     path = write(PERSON)
     (tmp_path / "b.png").unlink()

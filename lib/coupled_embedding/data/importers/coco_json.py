@@ -105,8 +105,8 @@ def coco_files(source: Path) -> list[Path]:
 
 
 def _has_keypoints(path: Path) -> bool:
-    content = read_json(path, [])
-    entries = [*(content.get("categories") or []), *(content.get("annotations") or [])[:1000]]
+    content = read_json(path, [], optional=["categories", "annotations"])
+    entries = [*content.get("categories", []), *content.get("annotations", [])[:1000]]
     return any(isinstance(entry, dict) and entry.get("keypoints") for entry in entries)
 
 

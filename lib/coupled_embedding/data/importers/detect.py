@@ -40,6 +40,8 @@ def import_dataset(source: Path, options: ImportOptions, kind: str = "") -> Impo
     if source.suffix.lower() == ".zip":
         raise DatasetError(f"{source}: unpack this archive and give its folder")
     dataset = FORMATS[kind or _kind(source)](source, options)
+    if empty := [split for split, images in dataset.splits.items() if not images]:
+        raise DatasetError(f"{source}: split '{empty[0]}' has no images")
     people = [person for images in dataset.splits.values() for image in images for person in image.people]
     if not any((person.keypoints[:, 2] > 0).any() for person in people):
         raise DatasetError(
