@@ -156,9 +156,7 @@ def _similarity(outlines: np.ndarray, places: np.ndarray, weights: np.ndarray) -
     return size, goal - size * middle
 
 
-def _into_boxes(
-    people: People, camera: Camera, size: np.ndarray, place: np.ndarray, target: _Target
-) -> np.ndarray:
+def _into_boxes(people: People, camera: Camera, size: np.ndarray, place: np.ndarray, target: _Target) -> np.ndarray:
     """Where the pelvises (P, 3) are, meters from the eye, so that the people fill their boxes in perspective.
 
     size, place: as of _choose, to start from.
@@ -174,9 +172,7 @@ def _into_boxes(
         shift = np.concatenate([(place - center) * depth / camera.focal, depth], 1) @ camera.axes
         if step < _ROUNDS:
             silhouettes = camera.project(surface + shift[:, None])[0]
-            outlines = _outlines(
-                silhouettes.min(1), silhouettes.max(1), camera.project(joints + shift[:, None])[0]
-            )
+            outlines = _outlines(silhouettes.min(1), silhouettes.max(1), camera.project(joints + shift[:, None])[0])
             scale, move, _ = _fit(outlines, target)
             depth, place = depth[:, 0] / scale, place * scale[:, None] + move.T
     return shift

@@ -11,7 +11,7 @@ from synthetic_crowd.annotated import Layout, read_layouts
 from synthetic_crowd.fitting import place_people
 from synthetic_crowd.scene import Scene, photograph
 from synthetic_crowd.settings import MOST_SCENES, CrowdSettings
-from synthetic_crowd.writer import GENERATOR_VERSION, check_arguments, split_seed, write_scenes
+from synthetic_crowd.writer import GENERATOR_VERSION, check_arguments, read_info, split_seed, write_scenes
 
 LAYOUTS = "synthetic crowd in the layouts of an annotation file"
 LAYOUTS_VERSION = 1  # raise it whenever the same seed draws other people of the same generator version
@@ -74,6 +74,14 @@ def write_layouts(
     stream = split_seed(split, seed)
     scenes = [(layout.index, partial(render_layout, layout, short_side, stream)) for layout in images.layouts]
     return write_scenes(Path(root), split, info, scenes, workers)
+
+
+def holds_layouts(target: Path) -> bool:
+    """Whether an annotation file is one of write_layouts; False if it is missing.
+
+    Raises DatasetError if it is no annotation file.
+    """
+    return target.exists() and read_info(target).get("description") == LAYOUTS
 
 
 def check_short_side(short_side: int) -> None:

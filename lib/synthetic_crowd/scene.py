@@ -130,9 +130,7 @@ def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     return photograph(settings, people, stage, (stage_rng, looks_rng, image_rng))
 
 
-def photograph(
-    settings: CrowdSettings, people: People, stage: Stage, rngs: tuple[np.random.Generator, ...]
-) -> Scene:
+def photograph(settings: CrowdSettings, people: People, stage: Stage, rngs: tuple[np.random.Generator, ...]) -> Scene:
     """Draw, label and develop people who are in place; rngs: of the stage, the looks and the image."""
     feet = people.posed.points[:, POINT["pelvis"], ::2]
     studio = furnish(settings, people, stage, rngs, feet)

@@ -63,10 +63,10 @@ def write_dataset(
 def write_scenes(
     root: Path, split: str, info: dict[str, Any], scenes: Sequence[tuple[int, Callable[[], Scene]]], workers: int
 ) -> Path:
-    """Render scenes, given as (number, function), into `root`, as write_dataset does; those without people are left out.
+    """Render scenes, given as (number, function), into `root` as write_dataset does; those without people are left out.
 
-    A scene's image id is first_image_id(split) + number. `info` describes the dataset; raises DatasetError if
-    the annotation file exists and holds another one.
+    A scene's image id is first_image_id(split) + number. `info` describes the dataset: DatasetError if the
+    annotation file exists and holds another one.
     """
     target = annotation_path(root, split)
     if target.exists():
