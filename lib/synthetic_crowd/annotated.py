@@ -106,18 +106,19 @@ def _check_format(document: Any, path: Path) -> None:
 
 
 def _layout(index: int, image: Any, people: dict[str, list[dict]], path: Path) -> Layout:
-    size = [image.get(key) if isinstance(image, dict) else None for key in ("width", "height")]
-    if not all(isinstance(side, int) and side >= 1 for side in size):
+    width, height = (image.get("width"), image.get("height")) if isinstance(image, dict) else (None, None)
+    if not (isinstance(width, int) and isinstance(height, int) and min(width, height) >= 1):
         raise DatasetError(f"{path}: image {short_repr(image)} needs a 'width' and a 'height' in whole pixels")
     entries = people.get(short_repr(image.get("id")), [])
     boxes = np.array([_numbers(e, "bbox", 4, path) for e in entries]).reshape(-1, 4)
     keypoints = np.array([_numbers(e, "keypoints", 3 * JOINT_COUNT, path) for e in entries])
-    low = np.clip(boxes[:, :2], 0, size)
-    extent = np.clip(boxes[:, :2] + boxes[:, 2:], 0, size) - low
+    corner = np.array([width, height])
+    low = np.clip(boxes[:, :2], 0, corner)
+    extent = np.clip(boxes[:, :2] + boxes[:, 2:], 0, corner) - low
     kept = np.flatnonzero((extent > _SMALLEST).all(1))
     kept = np.sort(kept[np.argsort(-extent[kept].prod(1), kind="stable")][:_MOST_PEOPLE])
     boxes = np.concatenate([low, extent], 1)[kept]
-    return Layout(index, size[0], size[1], boxes, keypoints.reshape(-1, JOINT_COUNT, 3)[kept])
+    return Layout(index, width, height, boxes, keypoints.reshape(-1, JOINT_COUNT, 3)[kept])
 
 
 def _numbers(entry: dict, field: str, count: int, path: Path) -> np.ndarray:

@@ -15,7 +15,7 @@ from synthetic_crowd.skeleton import JOINT_COUNT, POINT, Bodies, Posed, sample_b
 
 _POOL = 300  # poses drawn, of which each person gets the one that fits best
 _ROUNDS = 4  # of fitting the perspective
-_JOINT_WEIGHT = 0.15  # of a labelled joint; a side of the box has 1
+_JOINT_WEIGHT = 0.08  # of a labelled joint; a side of the box has 1
 _HIDDEN_SIDE = 0.02  # weight of a side at the image's border, which the person may exceed
 _BORDER = 0.012  # share of the image's longer side: a box that near the border is clipped by it
 _FLESH = 0.04  # statures around the skeleton's points
