@@ -15,7 +15,7 @@ from synthetic_crowd.skeleton import JOINT_COUNT, POINT, Bodies, Posed, sample_b
 
 _POOL = 300  # poses drawn, of which each person gets the one that fits best
 _ROUNDS = 4  # of fitting the perspective
-_JOINT_WEIGHT = 0.08  # of a labelled joint; a side of the box has 1
+_JOINT_WEIGHTS = (0.08, 0.15)  # of a labelled joint in a whole and in a clipped box; a side of the box has 1
 _HIDDEN_SIDE = 0.02  # weight of a side at the image's border, which the person may exceed
 _BORDER = 0.012  # share of the image's longer side: a box that near the border is clipped by it
 _FLESH = 0.04  # statures around the skeleton's points
@@ -71,7 +71,8 @@ def _target(layout: Layout) -> _Target:
     corner = np.array([layout.width, layout.height])
     border = _BORDER * corner.max()
     clipped = np.stack([low <= border, high >= corner - border], -1).transpose(1, 0, 2)
-    labelled = np.stack([layout.keypoints[..., 2] > 0] * 2) * _JOINT_WEIGHT
+    weight = np.where(clipped.any((0, 2)), *reversed(_JOINT_WEIGHTS))[:, None]
+    labelled = np.stack([(layout.keypoints[..., 2] > 0) * weight] * 2)
     weights = np.concatenate([np.where(clipped, _HIDDEN_SIDE, 1.0), labelled], -1)
     return _Target(_outlines(low, high, layout.keypoints[..., :2]), weights, clipped)
 
