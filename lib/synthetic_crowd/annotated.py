@@ -76,12 +76,11 @@ def read_layouts(path: Path | str, every: int = 1, offset: int = 0) -> Annotated
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot read this annotation file: {error}") from error
     _check_format(document, path)
-    people = defaultdict(list)
+    people: dict[int | float | str, list[dict]] = defaultdict(list)
     for entry in document["annotations"]:
-        if not isinstance(entry, dict):
-            raise DatasetError(f"{path}: annotation {short_repr(entry)} is not a mapping")
+        image_id = _identity(entry, "image_id", path)
         if not entry.get("iscrowd"):
-            people[short_repr(entry.get("image_id"))].append(entry)
+            people[image_id].append(entry)
     chosen = list(enumerate(document["images"]))[offset::every]
     layouts = [_layout(index, image, people, path) for index, image in chosen]
     layouts = [layout for layout in layouts if len(layout.boxes)]
@@ -105,11 +104,11 @@ def _check_format(document: Any, path: Path) -> None:
             )
 
 
-def _layout(index: int, image: Any, people: dict[str, list[dict]], path: Path) -> Layout:
-    width, height = (image.get("width"), image.get("height")) if isinstance(image, dict) else (None, None)
+def _layout(index: int, image: Any, people: dict[int | float | str, list[dict]], path: Path) -> Layout:
+    entries = people.get(_identity(image, "id", path), [])
+    width, height = image.get("width"), image.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) >= 1):
         raise DatasetError(f"{path}: image {short_repr(image)} needs a 'width' and a 'height' in whole pixels")
-    entries = people.get(short_repr(image.get("id")), [])
     boxes = np.array([_numbers(e, "bbox", 4, path) for e in entries]).reshape(-1, 4)
     keypoints = np.array([_numbers(e, "keypoints", 3 * JOINT_COUNT, path) for e in entries])
     corner = np.array([width, height])
@@ -119,6 +118,13 @@ def _layout(index: int, image: Any, people: dict[str, list[dict]], path: Path) -
     kept = np.sort(kept[np.argsort(-extent[kept].prod(1), kind="stable")][:_MOST_PEOPLE])
     boxes = np.concatenate([low, extent], 1)[kept]
     return Layout(index, width, height, boxes, keypoints.reshape(-1, JOINT_COUNT, 3)[kept])
+
+
+def _identity(entry: Any, key: str, path: Path) -> int | float | str:
+    identity = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(identity, int | float | str):
+        raise DatasetError(f"{path}: {short_repr(entry)} needs '{key}', a number or a text")
+    return identity
 
 
 def _numbers(entry: dict, field: str, count: int, path: Path) -> np.ndarray:
