@@ -16,16 +16,22 @@ from coupled_embedding.export.load import load_exported
 from coupled_embedding.export.quantize import quantize_int8
 from coupled_embedding.export.write import Formats, write_description, write_models
 
-OPTIONS = (
-    "MODEL.BACKBONE mobilenet_fpn MODEL.MOBILENET_FACTOR 0.25 MODEL.HEAD separable MODEL.TAG_DIM 1 "
-    "MODEL.MOBILENET_TAG_WIDTH 8 DATASET.INPUT_SIZE 64 TEST.FLIP False TEST.PRECISION fp32"
-).split()
+OPTIONS = {
+    "MODEL.BACKBONE": "mobilenet_fpn",
+    "MODEL.MOBILENET_FACTOR": "0.25",
+    "MODEL.MOBILENET_TAG_WIDTH": "8",
+    "MODEL.HEAD": "separable",
+    "MODEL.TAG_DIM": "1",
+    "DATASET.INPUT_SIZE": "64",
+    "TEST.FLIP": "False",
+    "TEST.PRECISION": "fp32",
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, noise: list[np.ndarray]) -> Path:
     """An exported network whose values before each ReLU6 are twenty times as wide as behind it."""
-    cfg = load_config(None, OPTIONS)
+    cfg = load_config(None, [word for pair in OPTIONS.items() for word in pair])
     schema = build_schema(cfg)
     torch.manual_seed(0)
     network = build_model(cfg, schema.num_joints).eval()

@@ -1,4 +1,4 @@
-"""Batch norm, and biases of channels, folded into the convs before them: the same maps with fewer passes over memory."""
+"""Batch norm and biases folded into the convs before them: the same maps with fewer passes over memory."""
 
 import copy
 import itertools
