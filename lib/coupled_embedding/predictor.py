@@ -47,13 +47,15 @@ class Predictor:
 
     Several threads may call one predictor. However large an image is, the network's input has the same size.
 
-    Example::
+    Example:
 
-        predictor = Predictor.from_pretrained("outputs/synthetic_ce_small/best.pth")
-        poses = predictor("crowd.jpg")  # best first
-        print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
-        print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
-        poses.save("crowd_poses.png")
+    ```python
+    predictor = Predictor.from_pretrained("outputs/synthetic_ce_small/best.pth")
+    poses = predictor("crowd.jpg")  # best first
+    print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
+    print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
+    poses.save("crowd_poses.png")
+    ```
 
     Args:
         network: in evaluation mode, on the device to use.
