@@ -22,7 +22,8 @@ from coupled_embedding.decode.batching import ImageInput, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
-from coupled_embedding.networks.pose_network import SPATIAL_DIMS, PoseNetwork
+from coupled_embedding.networks.places import SPATIAL_DIMS
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.errors import DatasetError
