@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a network",
     "test": "predict and score a data set",
     "diagnose": "analyze what limits a network",
+    "browse": "a page that walks through a data set with its predictions and their errors",
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
     "export": "write a network for other programs",
     "serve": "a page and a JSON endpoint that find the people of images",
