@@ -46,7 +46,8 @@ def collect(args: argparse.Namespace, env: DistEnv) -> tuple[Collection, Network
     else:
         cfg = load_config(args.cfg, args.overrides)
     split = args.split or cfg.DATASET.TEST
-    render_missing(cfg, {split})
+    if args.cfg or weights:
+        render_missing(cfg, {split})
     network, max_detections = None, cfg.TEST.MAX_DETECTIONS
     if weights:
         job = build_eval_job(cfg, weights, split, env)

@@ -50,7 +50,7 @@ def browser():
 
 
 @contextmanager
-def visiting(browser: Browser, url: str) -> Iterator[Page]:
+def visiting(browser: Browser, url: str, where: str = "") -> Iterator[Page]:
     """Open a page; ``page.sent`` are its requests, all of which go to its own server, ``page.problems`` its errors."""
     with browser.new_context() as context:
         page = context.new_page()
@@ -58,6 +58,6 @@ def visiting(browser: Browser, url: str) -> Iterator[Page]:
         page.on("request", lambda request: page.sent.append(request.url))
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
-        page.goto(url)
+        page.goto(url + where)
         yield page
         assert [sent for sent in page.sent if not sent.startswith((url, "blob:", "data:"))] == []
