@@ -213,7 +213,7 @@ def run_cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(caught.value.code or 0), printed.out + printed.err
 
 
-@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "convert"])
+@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "browse", "convert"])
 def test_each_verb_is_the_command_of_its_name(verb, monkeypatch, capsys):
     code, printed = run_cli(monkeypatch, capsys, verb, "--help")
     assert code == 0

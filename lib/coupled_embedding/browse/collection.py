@@ -97,18 +97,20 @@ class Collection:
 
     def _predict(self, number: int) -> None:
         assert self.predictions
+        batch = self.predictions.batches[number]
         try:
-            found = self.predictions.poses(number)
-        except UserError as error:
-            found = dict.fromkeys(self.predictions.batches[number], str(error))
-        except Exception:
-            _LOG.exception("images %s", self.predictions.batches[number])
-            found = dict.fromkeys(self.predictions.batches[number], "prediction failed; the terminal says why")
-        for image_id, poses in found.items():
-            if isinstance(poses, str):
-                self._set_problem(image_id, poses)
-            else:
-                self._set_poses(image_id, poses)
+            for image_id, poses in self.predictions.poses(number).items():
+                if isinstance(poses, str):
+                    self._set_problem(image_id, poses)
+                else:
+                    self._set_poses(image_id, poses)
+        except Exception as error:
+            # one batch must not end the thread that predicts the others
+            if not isinstance(error, UserError):
+                _LOG.exception("images %s", batch)
+            text = str(error) if isinstance(error, UserError) else "prediction failed; the terminal says why"
+            for image_id in (one for one in batch if one not in self._predicted):
+                self._set_problem(image_id, text)
         self._waiting.pop(number, None)
 
     def _set_problem(self, image_id: int, problem: str) -> None:
