@@ -12,7 +12,7 @@ const options = $("options").elements;
 
 let dataset = null;
 let list = null;
-let current = null; // the image that is shown: { id, about, predictions, backgrounds, abort }
+let current = null; // the image that is shown: { id, about, predictions (null: not known), backgrounds, abort }
 let emphasized = null;
 
 async function start() {
@@ -62,7 +62,7 @@ async function poll() {
 
 async function open(id) {
   current?.abort.abort();
-  const image = (current = { id, abort: new AbortController(), backgrounds: {}, predictions: [] });
+  const image = (current = { id, abort: new AbortController(), backgrounds: {}, predictions: null });
   emphasized = null;
   list.mark(id);
   list.reveal();
@@ -71,9 +71,11 @@ async function open(id) {
   await working(image, "loading", async () => {
     image.about = await fetchJson(path, { signal: image.abort.signal });
     image.backgrounds.pixels = await bitmap(image, "pixels");
+    $("canvas").hidden = false;
     refresh(image);
   });
-  if (!dataset.predictions || !image.about) return;
+  if (image === current) $("canvas").hidden = !image.backgrounds.pixels;
+  if (!dataset.predictions || !image.backgrounds.pixels) return;
   await working(image, "finding people", async () => {
     image.predictions = await fetchJson(`${path}/predictions`, { signal: image.abort.signal });
     refresh(image);
@@ -132,9 +134,10 @@ function redraw() {
   const settings = { size: [width, height], unit: 1 / scale, boxes: false, emphasized: null };
   if (options.truth.checked) {
     // white beside predictions, which have the colors of people
-    const color = options.predictions.checked && predictions.length ? WHITE : undefined;
+    const color = options.predictions.checked && predictions?.length ? WHITE : undefined;
     drawPeople(context, drawable(about.truth).map((one) => ({ ...one, color, annotated: true })), dataset, settings);
   }
+  if (!predictions) return;
   const shown = drawable(predictions).filter(isSure);
   if (options.predictions.checked) drawPeople(context, shown, dataset, { ...settings, emphasized });
   if (options.errors.checked) {
@@ -159,17 +162,17 @@ function refresh(image) {
   const { about, predictions } = image;
   redraw();
   $("person_value").textContent = Number(options.person.value).toFixed(2);
-  const people = `${about.truth.length} annotated${dataset.predictions ? `, ${predictions.length} predicted` : ""}`;
+  const people = `${about.truth.length} annotated${predictions ? `, ${predictions.length} predicted` : ""}`;
   const id = about.file.includes(about.id) ? "" : ` · image ${about.id}`;
   $("caption").textContent = `${about.file}${id} · ${about.image_size.join("×")} px · ${people}`;
   $("canvas").setAttribute("aria-label", `${about.file}: ${people}`);
-  const counts = countErrors(about.truth, predictions);
+  const counts = predictions && countErrors(about.truth, predictions);
   for (const box of $("kinds").querySelectorAll("input")) {
-    box.parentElement.querySelector("span").textContent = counts[box.name.slice(5)] ?? 0;
+    box.parentElement.querySelector("span").textContent = counts ? (counts[box.name.slice(5)] ?? 0) : "";
   }
-  const unsure = predictions.filter((person) => !isSure(person)).length;
+  const unsure = (predictions ?? []).filter((person) => !isSure(person)).length;
   $("unsure").textContent = unsure ? `${unsure} more below the score` : "";
-  $("people").replaceChildren(...predictions.map(listed).filter((_, number) => isSure(predictions[number])));
+  $("people").replaceChildren(...(predictions ?? []).map(listed).filter((_, number) => isSure(predictions[number])));
 }
 
 function countErrors(truth, predictions) {
@@ -222,7 +225,7 @@ document.addEventListener("keydown", (event) => {
 $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
 $("options").addEventListener("submit", (event) => event.preventDefault());
-$("options").addEventListener("input", () => current?.about && loadBackground(current));
+$("options").addEventListener("input", () => current?.backgrounds.pixels && loadBackground(current));
 // after a click the arrow keys are those of the images again
 $("options").addEventListener("click", (event) => event.detail > 0 && event.target.type === "radio" && event.target.blur());
 window.addEventListener("resize", redraw);
