@@ -2,6 +2,9 @@
 
 python tools/make_synthetic.py --out datasets/my_crowd --split train --count 8000 --workers 2
 python tools/make_synthetic.py --sheet sheet.png --sheet-labels --size 384x384 --count 12
+python tools/make_synthetic.py --layouts crowdpose_val.json --every 2 --offset 1 --out datasets/layouts --split test
+
+With --layouts, people are where those of the images of an annotation file in CrowdPose's format are.
 """
 
 import argparse
@@ -13,10 +16,21 @@ import cv2
 import numpy as np
 
 from coupled_embedding.utils.errors import UserError
-from synthetic_crowd import CrowdSettings, draw_labels, render_scene, write_dataset
+from synthetic_crowd import (
+    CrowdSettings,
+    Scene,
+    draw_labels,
+    read_layouts,
+    render_layout,
+    render_scene,
+    write_dataset,
+    write_layouts,
+)
 from synthetic_crowd.writer import split_seed
 
 SHEET_SCENES = 24  # at most: more would be too small to see
+_GENERATED_ONLY = ("count", "size", "min_people", "max_people", "crowd_index")
+_LAYOUTS_ONLY = ("short_side", "every", "offset")
 
 
 def parse() -> argparse.Namespace:
@@ -26,11 +40,23 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", default="train", help="name of the split: train, val, test, ... (%(default)s)")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (%(default)s)")
     add_crowd_options(parser, size="192x192", people=(1, 10))
+    parser.add_argument("--layouts", type=Path, metavar="FILE", help="annotation file that says where people are")
+    parser.add_argument(
+        "--short-side", type=int, default=192, help="of layouts: shorter side in pixels; the longer is the image's"
+    )
+    parser.add_argument("--every", type=int, default=1, help="of layouts: take every Nth image only (%(default)s)")
+    parser.add_argument("--offset", type=int, default=0, help="of layouts: start at this image, from 0 (%(default)s)")
     parser.add_argument(
         "--sheet", type=Path, help=f"also write a contact sheet of the first {SHEET_SCENES} scenes here"
     )
     parser.add_argument("--sheet-labels", action="store_true", help="draw boxes and joints on the sheet")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    names = _GENERATED_ONLY if arguments.layouts else _LAYOUTS_ONLY
+    changed = [f"--{n.replace('_', '-')}" for n in names if getattr(arguments, n) != parser.get_default(n)]
+    if changed:
+        why = "the layouts' images decide it" if arguments.layouts else "it needs --layouts FILE"
+        parser.error(f"{', '.join(changed)}: {why}")
+    return arguments
 
 
 def add_crowd_options(parser: argparse.ArgumentParser, size: str, people: tuple[int, int]) -> None:
@@ -59,19 +85,37 @@ def settings_from(arguments: argparse.Namespace) -> CrowdSettings:
     )
 
 
-def write_sheet(path: Path, settings: CrowdSettings, arguments: argparse.Namespace) -> None:
-    """Write the split's first scenes side by side as one image."""
-    count = min(arguments.count, SHEET_SCENES)
-    seed = split_seed(arguments.split, arguments.seed)
-    scenes = [render_scene(settings, seed, index) for index in range(count)]
-    tiles = [draw_labels(scene) if arguments.sheet_labels else scene.image for scene in scenes]
-    columns = min(count, 6 if settings.width <= 256 else 4)
-    tiles += [np.zeros_like(tiles[0])] * (-count % columns)
+def write_sheet(path: Path, scenes: list[Scene], labels: bool) -> None:
+    """Write scenes side by side as one image, with their labels if wanted."""
+    tiles = [draw_labels(scene) if labels else scene.image for scene in scenes]
+    height, width = np.max([tile.shape[:2] for tile in tiles], axis=0)
+    tiles = [cv2.copyMakeBorder(t, 0, height - t.shape[0], 0, width - t.shape[1], cv2.BORDER_CONSTANT) for t in tiles]
+    columns = min(len(tiles), 6 if width <= 256 else 4)
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[first : first + columns]) for first in range(0, len(tiles), columns)]
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), np.vstack(rows)):
         raise UserError(f"cannot write {path}")
-    print(f"{count} scenes on {path}")
+    print(f"{len(scenes)} scenes on {path}")
+
+
+def first_scenes(arguments: argparse.Namespace) -> list[Scene]:
+    """Render the split's first scenes."""
+    seed = split_seed(arguments.split, arguments.seed)
+    if arguments.layouts is None:
+        settings = settings_from(arguments)
+        return [render_scene(settings, seed, index) for index in range(min(arguments.count, SHEET_SCENES))]
+    layouts = read_layouts(arguments.layouts, arguments.every, arguments.offset).layouts[:SHEET_SCENES]
+    return [render_layout(layout, arguments.short_side, seed) for layout in layouts]
+
+
+def write_split(arguments: argparse.Namespace) -> Path:
+    """Write the data set; return its annotation file."""
+    place, workers = (arguments.out, arguments.split), arguments.workers
+    if arguments.layouts is None:
+        return write_dataset(*place, settings_from(arguments), arguments.seed, arguments.count, workers)
+    share = (arguments.short_side, arguments.every, arguments.offset)
+    return write_layouts(*place, arguments.layouts, arguments.seed, *share, workers)
 
 
 def main() -> None:
@@ -81,13 +125,10 @@ def main() -> None:
         raise UserError("nothing to do: give --out DIR for a dataset, --sheet FILE for a contact sheet, or both")
     if arguments.seed < 0 or arguments.count < 1:
         raise ValueError(f"--seed is {arguments.seed} and --count {arguments.count}; they must be at least 0 and 1")
-    settings = settings_from(arguments)
     if arguments.sheet is not None:
-        write_sheet(arguments.sheet, settings, arguments)
+        write_sheet(arguments.sheet, first_scenes(arguments), arguments.sheet_labels)
     if arguments.out is not None:
-        print(
-            write_dataset(arguments.out, arguments.split, settings, arguments.seed, arguments.count, arguments.workers)
-        )
+        print(write_split(arguments))
 
 
 if __name__ == "__main__":

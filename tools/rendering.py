@@ -9,16 +9,19 @@ from yacs.config import CfgNode
 from coupled_embedding.builders import annotations_of, build_schema, config_of, run_folder
 from coupled_embedding.config import default_config, flat, load_config, override
 from coupled_embedding.data.coco import dataset_root
+from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.networks.model_file import find_model
-from coupled_embedding.utils.errors import CheckpointError, ConfigError, UserError
-from synthetic_crowd import CrowdSettings, write_dataset
+from coupled_embedding.utils.errors import CheckpointError, ConfigError, DatasetError, UserError
+from synthetic_crowd import CrowdSettings, holds_layouts, write_dataset
 
 
 def render_missing(cfg: CfgNode, splits: set[str]) -> None:
     """Render those splits of a synthetic data set that are missing; other data sets are left alone.
 
+    So are splits in the layouts of an annotation file, which tools/make_synthetic.py renders.
+
     Raises:
-        DatasetError: a split exists, but with other settings than the config's.
+        DatasetError: a split exists, but with other settings than the config's, or it is missing next to layouts.
     """
     schema, node = build_schema(cfg), cfg.SYNTHETIC
     if not schema.synthetic:
@@ -29,10 +32,24 @@ def render_missing(cfg: CfgNode, splits: set[str]) -> None:
     for split in sorted(splits & set(schema.splits)):
         if split not in counts:
             raise ConfigError(f"the synthetic crowd has the splits {', '.join(counts)}, not '{split}'")
-        if not annotations_of(cfg, schema, split).exists():
+        path = annotations_of(cfg, schema, split)
+        if holds_layouts(path):
+            continue
+        if not path.exists():
+            _check_no_layouts(path, cfg, schema)
             print(f"rendering {counts[split]} scenes of the synthetic crowd's {split} split ...", flush=True)
         root = dataset_root(schema, cfg.DATASET.ROOT)
         write_dataset(root, split, settings, node.SEED, counts[split], workers=os.cpu_count() or 1)
+
+
+def _check_no_layouts(missing: Path, cfg: CfgNode, schema: KeypointSchema) -> None:
+    """Raise DatasetError if another split of the folder holds layouts: generated scenes beside them mislead."""
+    for other in schema.splits:
+        if holds_layouts(path := annotations_of(cfg, schema, other)):
+            raise DatasetError(
+                f"{missing} is missing, and {path} holds layouts of an annotation file: render this split with "
+                "tools/make_synthetic.py --layouts too, choose another one, or none (DATASET.VAL '')"
+            )
 
 
 def find_test(config: str | None, weights: str | None, overrides: Sequence[str], split: str) -> tuple[CfgNode, Path]:

@@ -1,7 +1,11 @@
-"""The console script ``coupled-embedding VERB``: the same as ``python tools/VERB.py``, wheels included."""
+"""The console script ``coupled-embedding VERB``: the same as ``python tools/VERB.py``, wheels included.
+
+A ``-`` of a verb is a ``_`` in the file's name.
+"""
 
 import runpy
 import sys
+from pathlib import Path
 
 from coupled_embedding.utils.paths import CHECKOUT
 
@@ -13,17 +17,23 @@ VERBS = {
     "diagnose": "analyze what limits a network",
     "browse": "a page that walks through a data set with its predictions and their errors",
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
+    "convert-dataset": "turn a data set of another tool (YOLO-pose, CVAT, Label Studio, Roboflow) into COCO format",
     "export": "write a network for other programs",
     "serve": "a page and a JSON endpoint that find the people of images",
 }
 
 
+def tool_of(verb: str) -> Path:
+    """Return the command of a verb."""
+    return TOOLS / f"{verb.replace('-', '_')}.py"
+
+
 def main() -> None:
     """Run the verb's command on the rest of the command line; without one list them."""
-    known = {verb: text for verb, text in VERBS.items() if (TOOLS / f"{verb}.py").is_file()}
+    known = {verb: text for verb, text in VERBS.items() if tool_of(verb).is_file()}
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb not in known:
-        lines = [f"  {name:<10} {text}" for name, text in known.items()]
+        lines = [f"  {name:<16} {text}" for name, text in known.items()]
         usage = "\n".join(
             ["usage: coupled-embedding VERB ...", "", *lines, "", "coupled-embedding VERB --help says more"]
         )
@@ -32,7 +42,7 @@ def main() -> None:
             usage if is_help or not verb else f"error: no verb '{verb}'\n{usage}", file=None if is_help else sys.stderr
         )
         sys.exit(0 if is_help else 2)
-    tool = TOOLS / f"{verb}.py"
+    tool = tool_of(verb)
     # as python tools/VERB.py has them: a command imports others beside it, and its ranks start as it did
     sys.argv[:] = [str(tool), *sys.argv[2:]]
     sys.path.insert(0, str(TOOLS))

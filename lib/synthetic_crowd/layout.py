@@ -26,7 +26,7 @@ _GOOD_ENOUGH = 0.1  # difference from the target
 _ARM_LENGTH = 0.34  # meters kept between people's feet
 _BEHIND = 0.4  # share of people right behind another
 # Photographers choose where faces are: in a fifth of CrowdPose's people the left shoulder is on the left
-_FACING = 0.82  # share of groups turned to the camera, and of people turned as their group is
+FACING = 0.82  # share of groups turned to the camera, and of people turned as their group is
 _NEAREST = 0.9  # meters between a person and the camera
 # CrowdPose's bands and their shares: easy, medium, hard
 _BANDS = ((0.0, 0.18, 0.20), (0.32, 0.75, 0.64), (1.0, 1.0, 0.16))
@@ -93,12 +93,17 @@ def sample_people(settings: CrowdSettings, target: float, rng: np.random.Generat
     shared = draw_activity(rng) if rng.random() < 0.35 else None
     activities = [shared if shared and rng.random() < 0.7 else draw_activity(rng) for _ in range(count)]
     angles = np.stack([draw_angles(rng, activity) for activity in activities])
-    common = rng.normal(0, 40) if rng.random() < _FACING else rng.uniform(-180, 180)
-    yaw = common + np.where(rng.random(count) < _FACING, rng.normal(0, 40, count), rng.uniform(-180, 180, count))
+    common = rng.normal(0, 40) if rng.random() < FACING else rng.uniform(-180, 180)
+    yaw = common + np.where(rng.random(count) < FACING, rng.normal(0, 40, count), rng.uniform(-180, 180, count))
     angles[:, 0, 2] += yaw
+    return in_poses(bodies, activities, angles, rng)
+
+
+def in_poses(bodies: Bodies, activities: list[str], angles: np.ndarray, rng: np.random.Generator) -> People:
+    """P people doing `activities` with joint angles (P, 15, 3) degrees, each at the origin, some in the air."""
     posed = forward_kinematics(bodies, Pose(angles))
     airborne = np.array([ACTIVITIES[a].airborne for a in activities])
-    lift = np.where(airborne, rng.uniform(0, 0.25, count) ** 1.5, 0)
+    lift = np.where(airborne, rng.uniform(0, 0.25, len(activities)) ** 1.5, 0)
     seated = np.array([ACTIVITIES[a].seated for a in activities])
     return People(bodies, posed.moved(grounding(bodies, posed, lift)), angles[:, 0, 2], seated)
 

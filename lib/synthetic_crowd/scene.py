@@ -127,9 +127,14 @@ def _render(settings: CrowdSettings, source: np.random.SeedSequence) -> Scene:
     people = sample_people(settings, target, people_rng)
     stage = sample_stage(settings, target, len(people.yaw), stage_rng)
     people = arrange(people, stage, people_rng)
+    return photograph(settings, people, stage, (stage_rng, looks_rng, image_rng))
+
+
+def photograph(settings: CrowdSettings, people: People, stage: Stage, rngs: tuple[np.random.Generator, ...]) -> Scene:
+    """Draw, label and develop people who are in place; rngs: of the stage, the looks and the image."""
     feet = people.posed.points[:, POINT["pelvis"], ::2]
-    studio = furnish(settings, people, stage, (stage_rng, looks_rng, image_rng), feet)
-    return take(studio, people, image_rng, remove_unnoticed=True)[0]
+    studio = furnish(settings, people, stage, rngs, feet)
+    return take(studio, people, rngs[-1], remove_unnoticed=True)[0]
 
 
 def _sample_light(place: Place, rng: np.random.Generator) -> Light:

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -47,8 +47,6 @@ def write_dataset(
     exists and describes another dataset, or if an image of it is already there.
     """
     check_arguments(split, seed, count, workers)
-    root = Path(root)
-    target = root / "json" / f"synthetic_{split}.json"
     info = {
         "description": "synthetic crowd",
         "version": GENERATOR_VERSION,
@@ -57,6 +55,20 @@ def write_dataset(
         "count": count,
         "settings": asdict(settings),
     }
+    stream = split_seed(split, seed)
+    scenes = [(index, partial(render_scene, settings, stream, index)) for index in range(count)]
+    return write_scenes(Path(root), split, info, scenes, workers)
+
+
+def write_scenes(
+    root: Path, split: str, info: dict[str, Any], scenes: Sequence[tuple[int, Callable[[], Scene]]], workers: int
+) -> Path:
+    """Render scenes, given as (number, function), into `root` as write_dataset does; those without people are left out.
+
+    A scene's image id is first_image_id(split) + number. `info` describes the dataset: DatasetError if the
+    annotation file exists and holds another one.
+    """
+    target = annotation_path(root, split)
     if target.exists():
         check_same(target, info)
         return target
@@ -64,13 +76,19 @@ def write_dataset(
     with scratch_folder(root, split) as scratch:
         (scratch / "images").mkdir()
         images, annotations = [], []
-        for image, people in _rendered(scratch, split, settings, seed, count, workers):
-            images.append(image)
-            annotations.extend(people)
+        for image, people in _rendered(scratch, split, scenes, workers):
+            if people:
+                images.append(image)
+                annotations.extend(people)
         document = {"info": info, "images": images, "annotations": annotations, "categories": [category()]}
         (scratch / target.name).write_text(json.dumps(document))
         _publish(scratch, root, target)
     return target
+
+
+def annotation_path(root: Path, split: str) -> Path:
+    """The annotation file of a split."""
+    return root / "json" / f"synthetic_{split}.json"
 
 
 def check_arguments(split: str, seed: int, count: int, workers: int) -> None:
@@ -87,16 +105,22 @@ def check_arguments(split: str, seed: int, count: int, workers: int) -> None:
 
 def check_same(target: Path, info: dict[str, Any]) -> None:
     """Raise DatasetError unless the annotation file holds the dataset that `info` describes."""
-    try:
-        present = json.loads(target.read_text()).get("info")
-    except (ValueError, AttributeError) as error:
-        raise DatasetError(f"{target} exists but is not an annotation file ({error}); move it away first") from error
+    present = read_info(target)
     if present != info:
-        names = [name for name in info if not isinstance(present, dict) or present.get(name) != info[name]]
+        names = [name for name in info if present.get(name) != info[name]]
         raise DatasetError(
             f"{target} already holds another dataset (different {', '.join(names)}); "
             "choose another folder or split, or delete that one first"
         )
+
+
+def read_info(target: Path) -> dict[str, Any]:
+    """What an annotation file says that it holds, {} if nothing; DatasetError if it is none."""
+    try:
+        info = json.loads(target.read_text()).get("info")
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(f"{target} exists but is not an annotation file ({error}); move it away first") from error
+    return info if isinstance(info, dict) else {}
 
 
 @contextmanager
@@ -129,24 +153,25 @@ def first_image_id(split: str) -> int:
 
 
 def _rendered(
-    scratch: Path, split: str, settings: CrowdSettings, seed: int, count: int, workers: int
+    scratch: Path, split: str, scenes: Sequence[tuple[int, Callable[[], Scene]]], workers: int
 ) -> Iterator[tuple[dict, list[dict]]]:
     """Render all scenes in order, here or in worker processes."""
-    task = partial(_render_one, scratch, split, settings, split_seed(split, seed))
+    task = partial(_render_one, scratch, first_image_id(split))
     if workers == 0:
-        yield from map(task, range(count))
+        yield from map(task, scenes)
         return
     # spawn: a forked copy of a process whose torch or OpenCV threads run may hang
     with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap(task, range(count), chunksize=16)
+        yield from pool.imap(task, scenes, chunksize=16)
 
 
-def _render_one(scratch: Path, split: str, settings: CrowdSettings, seed: int, index: int) -> tuple[dict, list[dict]]:
-    """Render one scene, write its image, and return its image entry and annotations."""
-    scene = render_scene(settings, seed, index)
-    image_id = first_image_id(split) + index
+def _render_one(scratch: Path, first_id: int, entry: tuple[int, Callable[[], Scene]]) -> tuple[dict, list[dict]]:
+    """Render one scene, write its image if it has people, and return its image entry and annotations."""
+    number, render = entry
+    scene, image_id = render(), first_id + number
     path = scratch / "images" / f"{image_id}.jpg"
-    write_image(path, scene.image)
+    if len(scene.keypoints):
+        write_image(path, scene.image)
     height, width = scene.image.shape[:2]
     image = {"file_name": path.name, "id": image_id, "height": height, "width": width}
     return image | {"crowdIndex": scene.crowd_index}, [

@@ -213,11 +213,11 @@ def run_cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(caught.value.code or 0), printed.out + printed.err
 
 
-@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "browse", "convert"])
+@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "browse", "convert", "convert-dataset"])
 def test_each_verb_is_the_command_of_its_name(verb, monkeypatch, capsys):
     code, printed = run_cli(monkeypatch, capsys, verb, "--help")
     assert code == 0
-    assert f"usage: {verb}.py" in printed
+    assert f"usage: {verb.replace('-', '_')}.py" in printed
 
 
 def test_without_a_verb_or_with_another_they_are_listed(monkeypatch, capsys):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from documents import CHECKOUT, DOCUMENTS, Block, blocks, commands, named, spans
 
-from coupled_embedding.cli import VERBS
+from coupled_embedding.cli import VERBS, tool_of
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.zoo.cards import find_card
@@ -58,7 +58,7 @@ def parse(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) 
 
 def check_tool(name: str, words: list[str], own_schema: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Parse a command line, load its config with the overrides, and find its split."""
-    words = [str(own_schema) if word == "my_people.yaml" else word for word in words]
+    words = [str(own_schema) if Path(word).name == "my_people.yaml" else word for word in words]
     words = [re.sub(r"^FILE$", "config/synthetic/ce_small.yaml", word) for word in words]
     args = vars(parse(name, words, monkeypatch, capsys))
     overrides = args.get("overrides") or args.get("options") or []
@@ -115,7 +115,7 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
             check_script(rest[0], rest[1:])
     elif Path(program).name == "coupled-embedding":
         assert rest[0] in VERBS
-        check_tool(f"{rest[0]}.py", rest[1:], own_schema, monkeypatch, capsys)
+        check_tool(tool_of(rest[0]).name, rest[1:], own_schema, monkeypatch, capsys)
     elif Path(program).name == "pip":
         assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]", ".[serve]"))
     else:

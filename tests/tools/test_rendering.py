@@ -11,6 +11,7 @@ from coupled_embedding.config import load_config
 from coupled_embedding.data.images import read_record_image
 from coupled_embedding.networks import model_file
 from coupled_embedding.utils.errors import CheckpointError, ConfigError, DatasetError
+from synthetic_crowd import write_layouts
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 rendering = runpy.run_path(str(TOOLS / "rendering.py"))
@@ -128,3 +129,16 @@ def test_a_test_finds_a_shipped_model_and_a_run_by_name(crowd, tmp_path, monkeyp
     assert find_test(None, str(tmp_path / "run"), ["DATASET.ROOT", str(crowd)], "val")[1] == weights
     with pytest.raises(CheckpointError, match=r"yours: no such file or folder, nor .*there are mine"):
         find_test(None, "yours", [], "val")
+
+
+def test_layouts_are_used_as_they_are_and_not_mixed_with_generated_scenes(crowd, tmp_path):
+    write_layouts(tmp_path, "train", crowd / "json" / "synthetic_val.json", 0, 48)
+    cfg = crowd_config(tmp_path)
+    before = files_in(tmp_path)
+    render_missing(cfg, {"train", ""})
+    assert len(build_records(cfg, build_schema(cfg), "train")) == 2
+    with pytest.raises(
+        DatasetError, match=r"synthetic_val\.json is missing, and .*synthetic_train\.json holds layouts"
+    ):
+        render_missing(cfg, {"train", "val"})
+    assert files_in(tmp_path) == before

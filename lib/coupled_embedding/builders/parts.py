@@ -208,7 +208,8 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
-    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if cfg.MODEL.SPATIAL_TAGS else 0)
+    units = cfg.MODEL.SPATIAL_TAGS
+    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units)
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
@@ -248,6 +249,7 @@ def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
         PeakOptions(test.NMS_KERNEL, test.MAX_CANDIDATES, test.HEATMAP_THRESHOLD),
         tag_threshold=test.TAG_THRESHOLD,
         refine=test.REFINE,
+        regroup=test.REGROUP,
     )
     return with_preset(
         options,

@@ -84,6 +84,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.SCALE_ADAPTED: True is invalid with MODEL.SCALE_MAPS, which widths then come from; give False"
     if cfg.LOSS.ANNOTATED_WIDTHS and (cfg.LOSS.SCALE_ADAPTED or cfg.MODEL.SCALE_MAPS):
         yield "LOSS.ANNOTATED_WIDTHS: True is invalid with LOSS.SCALE_ADAPTED or MODEL.SCALE_MAPS; give False to both"
+    if cfg.LOSS.CENTER_WEIGHT and not cfg.MODEL.SPATIAL_TAGS:
+        yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
         yield "TRAIN.RECOMPUTE: True is invalid with TRAIN.COMPILE, which decides that by itself; give False"
     yield from _network_misfits(cfg.MODEL)

@@ -19,6 +19,7 @@ from coupled_embedding.decode.fast.upsample import Map, grid, sample_at
 from coupled_embedding.decode.grouping import Groups, group
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.peaks import find_candidates
+from coupled_embedding.decode.regroup import regroup
 from coupled_embedding.utils.errors import NonFiniteError
 
 Joints = NDArray[np.float64]
@@ -44,7 +45,7 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
     check_finite(maps)
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
-    groups = group(candidates, options)
+    groups = regroup(group(candidates, options), candidates, options)
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, maps.heatmaps, size, REFINEMENTS[options.refine](maps, size, options))
     joints[..., :2] = apply_affine(to_image, joints[..., :2])

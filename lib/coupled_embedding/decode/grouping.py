@@ -88,15 +88,19 @@ def group(candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
 
 def _assign_people(peaks: Candidates, sums: NDArray, found: NDArray, options: DecodeOptions) -> NDArray[np.int64]:
     """Return the person of each candidate, -1 for a new one."""
+    if not len(sums):
+        return np.full(len(peaks.scores), -1, np.int64)
+    return assign_people(peaks, sums / found.sum(1, dtype=np.float32)[:, None], options)
+
+
+def assign_people(peaks: Candidates, means: NDArray, options: DecodeOptions) -> NDArray[np.int64]:
+    """Return the person of each of a joint's candidates, by the mean tags (P, T) of one person or more; -1: none's."""
     rule = options.cost_rule
-    rows, people = len(peaks.scores), len(sums)
+    rows, people = len(peaks.scores), len(means)
     result = np.full(rows, -1, np.int64)
-    if not people:
-        return result
-    means = sums / found.sum(1, dtype=np.float32)[:, None]
     differences = peaks.tags[:, None].astype(rule.dtype) - means[None]
     distances = np.sqrt((differences**2).sum(-1)) / rule.dtype(options.tag_threshold)
-    rounded = np.rint(distances)
+    rounded = np.rint(distances) if rule.rounded else distances
     cost = np.full((rows, max(rows, people)), rule.invalid_cost, rule.dtype)
     reached = rounded <= rule.max_rounded_distance
     cost[:, :people] = np.where(reached, rule.step * rounded - peaks.scores[:, None], rule.invalid_cost)

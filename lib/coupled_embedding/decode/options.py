@@ -27,24 +27,27 @@ class PeakOptions:
 
 @dataclass(frozen=True)
 class CostRule:
-    """The cost of a pair: ``step`` · rounded distance − score.
+    """The cost of a pair: ``step`` · distance, rounded or not, − score.
 
     Attributes:
         step: cost of a unit of rounded distance.
-        max_rounded_distance: the largest rounded distance that is not given `invalid_cost`.
+        max_rounded_distance: the largest (rounded) distance that is not given `invalid_cost`.
         invalid_cost: cost of any farther pair, and of columns that belong to no person.
         dtype: in which distances and costs are computed, which decides ties.
+        rounded: whether distances are rounded to whole numbers of thresholds.
     """
 
     step: float
     max_rounded_distance: float
     invalid_cost: float
     dtype: type[np.floating]
+    rounded: bool = True
 
 
 COST_RULES = {
     "ce": CostRule(1.0, 1.0, 1e5, np.float32),  # coupled embedding
     "ae": CostRule(100.0, np.inf, 1e10, np.float64),  # associative embedding and HigherHRNet
+    "near": CostRule(2.0, 1.0, 1e5, np.float64, rounded=False),  # the nearer tag counts, not only whether it is near
 }
 
 
@@ -63,6 +66,7 @@ class DecodeOptions:
             person's joints.
         cost: a key of `COST_RULES`.
         max_joined: only the first N people, in the order in which they were started, can be joined; 0: all.
+        regroup: passes of `regroup` after grouping.
     """
 
     grouping_order: tuple[int, ...]
@@ -73,6 +77,7 @@ class DecodeOptions:
     missing_joints: str = "origin"
     cost: str = "ce"
     max_joined: int = 0
+    regroup: int = 0
 
     @property
     def cost_rule(self) -> CostRule:

@@ -11,6 +11,7 @@ from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.optional import OPTIONAL_TERMS
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 # of the paper; on CrowdPose as on COCO
@@ -39,10 +40,11 @@ class PoseCriterion(nn.Module):
 
     Args:
         heatmap_loss: `HeatmapLoss`, or `ScaleMapLoss` for a network that outputs scale maps.
-        weights: of the terms by name.
+        weights: of the terms by name; optional terms of weight 0 are not computed.
         pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are equal; a
             gentle pull at the start lets tags leave it.
         spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
+        units: of places, per cell.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class PoseCriterion(nn.Module):
         weights: Mapping[str, float] = WEIGHTS,
         pull_ramp: Ramp = Ramp(),
         spatial_dims: int = 0,
+        units: float = 1.0,
     ) -> None:
         super().__init__()
         self.heatmap_loss = heatmap_loss
-        self.embedding_loss = EmbeddingLoss(spatial_dims)
-        self.weights = dict(weights)
+        optional = [name for name in OPTIONAL_TERMS if weights.get(name)]
+        self.embedding_loss = EmbeddingLoss(spatial_dims, optional, units)
+        self.weights = {name: weight for name, weight in weights.items() if weight or name not in OPTIONAL_TERMS}
         self.ramps = {"pull": pull_ramp}
 
     def forward(self, output: PoseOutput, targets: Targets, step: int = 0) -> dict[str, Tensor]:

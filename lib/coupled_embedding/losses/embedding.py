@@ -1,9 +1,12 @@
 """Pull, push and coupling losses over a batch of people, without loops (docs/method.md 3)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from coupled_embedding.losses.heatmap import at_least_float32, bin_centers
+from coupled_embedding.losses.optional import OPTIONAL_TERMS, TaggedPeople, divisor, over_people
 
 COUPLING_EPSILON = 1e-12
 
@@ -32,7 +35,7 @@ def without_places(tags: Tensor, spatial_dims: int) -> Tensor:
 def mean_tags(joint_tags: Tensor, weight: Tensor) -> Tensor:
     """Return each person's mean tag (B, M, D), weighted by joint (B, M, K); zeros for a person without a joint."""
     weight = weight.to(joint_tags.dtype)[..., None]
-    return (joint_tags * weight).sum(2) / _divisor(weight.sum(2))
+    return (joint_tags * weight).sum(2) / divisor(weight.sum(2))
 
 
 class EmbeddingLoss(nn.Module):
@@ -40,11 +43,14 @@ class EmbeddingLoss(nn.Module):
 
     Args:
         spatial_dims: a tag's last dimensions that hold places and are not coupled.
+        optional: keys of `OPTIONAL_TERMS` to compute besides. With ``"center"`` places are neither pulled nor
+            pushed.
+        units: of places, per cell.
     """
 
-    def __init__(self, spatial_dims: int = 0) -> None:
+    def __init__(self, spatial_dims: int = 0, optional: Sequence[str] = (), units: float = 1.0) -> None:
         super().__init__()
-        self.spatial_dims = spatial_dims
+        self.spatial_dims, self.optional, self.units = spatial_dims, tuple(optional), units
 
     def forward(
         self, tags: Tensor, cells: Tensor, visible: Tensor, scales: Tensor, confidence: Tensor | None = None
@@ -64,35 +70,34 @@ class EmbeddingLoss(nn.Module):
         if confidence is not None:
             weight = weight * confidence.to(weight.dtype)
         people = weight.amax(-1)  # (B, M)
-        means = mean_tags(joint_tags, weight)  # (B, M, D)
-        coupled, scales = without_places(means, self.spatial_dims), scales.to(means.dtype)
-        return {
-            "pull": _over_people(_pull(joint_tags, means, weight), people).mean(),
+        scales = scales.to(joint_tags.dtype)
+        own = without_places(joint_tags, self.spatial_dims)
+        # with centers given, places have a loss of their own, and the other dimensions learn as without places
+        grouped = own if "center" in self.optional else joint_tags
+        means = mean_tags(grouped, weight)  # (B, M, D)
+        coupled = means if grouped is own else without_places(means, self.spatial_dims)
+        terms = {
+            "pull": over_people(_pull(grouped, means, weight), people).mean(),
             "push": _push(means, people).mean(),
-            "coupling": _over_people(_coupling(coupled, scales, people > 0), people).mean(),
+            "coupling": over_people(_coupling(coupled, scales, people > 0), people).mean(),
         }
-
-
-def _divisor(weights: Tensor) -> Tensor:
-    """Return sums of weights, and 1 instead of 0."""
-    return torch.where(weights > 0, weights, 1)
-
-
-def _over_people(values: Tensor, people: Tensor) -> Tensor:
-    """Mean of (B, M) values over an image's people, by their weights (B, M); 0 for an image without people."""
-    return (values * people).sum(1) / _divisor(people.sum(1))
+        if self.optional:
+            places = joint_tags[..., -self.spatial_dims :] / self.units if self.spatial_dims else None
+            tagged = TaggedPeople(own, coupled, places, cells, weight, people, scales * max(tags.shape[2:4]))
+            terms |= {name: OPTIONAL_TERMS[name](tagged) for name in self.optional}
+        return terms
 
 
 def _pull(joint_tags: Tensor, means: Tensor, weight: Tensor) -> Tensor:
     distances = ((joint_tags - means[:, :, None]) ** 2).sum(-1) * weight  # (B, M, K)
-    return distances.sum(-1) / _divisor(weight.sum(-1))
+    return distances.sum(-1) / divisor(weight.sum(-1))
 
 
 def _push(means: Tensor, people: Tensor) -> Tensor:
     distances = ((means[:, :, None] - means[:, None]) ** 2).sum(-1)  # (B, M, M)
     pairs = people[:, :, None] * people[:, None]
     pairs = pairs * ~torch.eye(means.shape[1], dtype=torch.bool, device=means.device)
-    return 0.5 * (torch.exp(-distances) * pairs).sum((1, 2)) / _divisor(pairs.sum((1, 2)))
+    return 0.5 * (torch.exp(-distances) * pairs).sum((1, 2)) / divisor(pairs.sum((1, 2)))
 
 
 def _coupling(means: Tensor, scales: Tensor, present: Tensor) -> Tensor:
