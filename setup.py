@@ -30,6 +30,7 @@ class BuildWithCheckout(build_py):
 
 
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
+DOCS = ["pdoc>=15", *SERVE]  # it imports what it documents
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
@@ -61,8 +62,9 @@ setup(
             "httpx>=0.27",
             "playwright>=1.45",
             *EXPORT,
-            *SERVE,
+            *DOCS,
         ],
+        "docs": DOCS,
         "export": EXPORT,
         "serve": SERVE,
         "supervision": ["supervision>=0.29"],

@@ -60,8 +60,8 @@ ARMS: dict[str, Options] = {
 }
 # name -> arm whose weights are decoded with other options
 DECODES: dict[str, tuple[str, Options]] = {
-    "coupled_near": ("coupled", {"TEST.GROUPING_COST": "near", "TEST.REGROUP": 1}),
-    "centers_near": ("centers", {"TEST.GROUPING_COST": "near", "TEST.REGROUP": 1}),
+    "coupled_near": ("coupled", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
+    "centers_near": ("centers", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
 }
 
 

@@ -22,7 +22,8 @@ from coupled_embedding.decode.decode import is_compiled
 from coupled_embedding.decode.fields import NetworkFields, network_fields
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
-from coupled_embedding.networks.pose_network import SPATIAL_DIMS, PoseNetwork
+from coupled_embedding.networks.places import SPATIAL_DIMS
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.errors import DatasetError
@@ -46,13 +47,15 @@ class Predictor:
 
     Several threads may call one predictor. However large an image is, the network's input has the same size.
 
-    Example::
+    Example:
 
-        predictor = Predictor.from_pretrained("outputs/synthetic_ce_small/best.pth")
-        poses = predictor("crowd.jpg")  # best first
-        print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
-        print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
-        poses.save("crowd_poses.png")
+    ```python
+    predictor = Predictor.from_pretrained("outputs/synthetic_ce_small/best.pth")
+    poses = predictor("crowd.jpg")  # best first
+    print(poses.xy.shape, poses.scores)  # (N, K, 2), NaN where a joint was not found; (N,)
+    print(poses[0].score, poses[0].keypoints)  # (K, 3): x, y, score
+    poses.save("crowd_poses.png")
+    ```
 
     Args:
         network: in evaluation mode, on the device to use.

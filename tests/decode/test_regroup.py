@@ -36,8 +36,8 @@ def a_chain():
 
 def test_a_second_pass_moves_a_joint_to_the_person_who_is_known_better():
     first = {(0, 0, 0), (1, 9, 1), (2, 0, 2), (3, 0, 3)}
-    assert first in people(a_chain(), cost="near", tag_threshold=0.8)
-    after = people(a_chain(), cost="near", tag_threshold=0.8, regroup=1)
+    assert first in people(a_chain(), cost="distance", tag_threshold=0.8)
+    after = people(a_chain(), cost="distance", tag_threshold=0.8, regroup=1)
     assert {(0, 9, 0), (1, 9, 1), (2, 9, 2), (3, 9, 3)} in after
     assert len(after) == 2
 
@@ -45,8 +45,8 @@ def test_a_second_pass_moves_a_joint_to_the_person_who_is_known_better():
 def test_halves_of_a_person_become_one():
     # the joint visited first is an outlier; the others lie between it and the threshold
     candidates = [peaks((0, 0, 0.9, 0.0)), peaks((0, 1, 0.9, 1.05)), peaks((0, 2, 0.9, 0.9))]
-    assert len(people(candidates, cost="near")) == 2
-    assert people(candidates, cost="near", regroup=1) == {frozenset({(0, 0, 0), (1, 0, 1), (2, 0, 2)})}
+    assert len(people(candidates, cost="distance")) == 2
+    assert people(candidates, cost="distance", regroup=1) == {frozenset({(0, 0, 0), (1, 0, 1), (2, 0, 2)})}
 
 
 @pytest.mark.parametrize("passes", [1, 3])
@@ -60,7 +60,7 @@ def test_nothing_to_group(passes):
     st.sampled_from([1, 3, 8]),
     st.sampled_from([1, 2, 5]),
     st.sampled_from([1, 2, 8]),
-    st.sampled_from(["ce", "ae", "near"]),
+    st.sampled_from(["ce", "ae", "distance"]),
     st.integers(0, 3),
 )
 @settings(max_examples=150, deadline=None)
@@ -86,13 +86,13 @@ def test_every_candidate_is_of_one_person(seed, joints, most, centers, dim, cost
 
 @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2]))
 @settings(max_examples=100, deadline=None)
-def test_near_assigns_by_least_total_distance(seed, rows, columns, dim):
+def test_distances_assign_by_least_total_distance(seed, rows, columns, dim):
     """A joint's candidates against people of one joint: the cost is that of the best of all assignments."""
     random = np.random.default_rng(seed)
     first = peaks(*((10 * n, 0, 0.5, random.normal(0, 0.3, dim)) for n in range(columns)), dim=dim)
     second = peaks(*((10 * n, 5, 0.5, random.normal(0, 0.3, dim)) for n in range(rows)), dim=dim)
     # no candidate may be out of reach, so that all that can be are assigned
-    groups = group([first, second], DecodeOptions((0, 1), cost="near", tag_threshold=10.0))
+    groups = group([first, second], DecodeOptions((0, 1), cost="distance", tag_threshold=10.0))
     distances = np.linalg.norm(second.tags[:, None] - first.tags[None], axis=-1)
     pairs = [(n, int(p // 10)) for n, p in enumerate(groups.joints[: len(first.scores), 0, 0])]
     got = [distances[int(groups.joints[n, 1, 0] // 10), person] for n, person in pairs if groups.found[n, 1]]

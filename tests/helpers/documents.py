@@ -91,6 +91,6 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def examples(docstring: str) -> Iterator[str]:
-    """Yield the code of each ``Example::`` block of a docstring."""
-    for match in re.finditer(r"^( *)Example::\n\n((?:\1 +.*\n|\n)+)", docstring + "\n", re.MULTILINE):
-        yield textwrap.dedent(match[2])
+    """Yield the code of each fenced Python block of a docstring."""
+    for match in re.finditer(r"^ *```python\n(.*?)^ *```$", docstring, re.DOTALL | re.MULTILINE):
+        yield textwrap.dedent(match[1])

@@ -11,7 +11,8 @@ from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.hourglass import HourglassSettings
-from coupled_embedding.networks.pose_network import SPATIAL_DIMS, PoseNetwork, add_places
+from coupled_embedding.networks.places import SPATIAL_DIMS, add_places
+from coupled_embedding.networks.pose_network import PoseNetwork
 
 SMALL = ("MODEL.BACKBONE", "mobilenet_fpn", "MODEL.MOBILENET_FACTOR", "0.25", "MODEL.TAG_DIM", "4")
 

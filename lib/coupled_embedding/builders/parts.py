@@ -27,7 +27,8 @@ from coupled_embedding.losses.scale_maps import ScaleMapLoss
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
-from coupled_embedding.networks.pose_network import SPATIAL_DIMS, Backbone, PoseNetwork
+from coupled_embedding.networks.places import SPATIAL_DIMS
+from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError

@@ -175,7 +175,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "REFINE": Option("fast", one_of("none", "reference", "fast"), "predict missing joints at each person's best place; fast: the same poses as reference"),
         "REGROUP": Option(0, between(0, 10), "passes after grouping in which whole people compete for all joints; 0: as the paper"),
         "COMPAT": Option("released", one_of("released", "higherhrnet", "clean"), "whose decode: the authors' released program, HigherHRNet's, or without their deviations; sets the next six"),
-        "GROUPING_COST": Option(None, one_of("ce", "ae", "near"), "distance within 1, minus score (ce); 100 a unit of distance, minus score (ae); ce without rounding, times 2 (near)", str),
+        "GROUPING_COST": Option(None, one_of("ce", "ae", "distance"), "distance within 1, minus score (ce); 100 a unit of distance, minus score (ae); twice the distance within 1, not rounded, minus score (distance)", str),
         "MAX_JOINED": Option(None, at_least(0), "only the first N people of an image can be joined; 0: all", int),
         "ASSIGNMENT": Option(None, one_of("munkres", "scipy"), "among equal costs: the choice of munkres 1.1.4, or the nearer tag (scipy)", str),
         "NMS_DEDUP_PLATEAUS": Option(None, None, "one candidate per flat top, instead of each of its pixels", bool),

@@ -1,7 +1,7 @@
 """Cut-out people with masks and joints, for copy-paste augmentation (`copy_paste`).
 
 Cut-outs come from a JSON file whose images lie beside it, in a zip file or a folder of the same name: ``people.json``
-and ``people.zip`` or ``people/``. The file has one of two formats. The first is made for cut-outs::
+and ``people.zip`` or ``people/``. The file has one of two formats. The first is made for cut-outs:
 
     {"keypoint_names": ["nose", "left_eye", ...],   # J names
      "people": [{"file_name": "0001.jpg",           # the person, with whatever is around

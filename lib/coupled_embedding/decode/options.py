@@ -47,7 +47,7 @@ class CostRule:
 COST_RULES = {
     "ce": CostRule(1.0, 1.0, 1e5, np.float32),  # coupled embedding
     "ae": CostRule(100.0, np.inf, 1e10, np.float64),  # associative embedding and HigherHRNet
-    "near": CostRule(2.0, 1.0, 1e5, np.float64, rounded=False),  # the nearer tag counts, not only whether it is near
+    "distance": CostRule(2.0, 1.0, 1e5, np.float64, rounded=False),  # nearer tags win
 }
 
 

@@ -2,7 +2,7 @@
 
 python predict.py image.jpg [image2.jpg ...] [--out DIR]
 
-Writes NAME.predictions.json and NAME.poses.jpg for each image. Needs onnxruntime, numpy and opencv alone; in Python::
+Writes NAME.predictions.json and NAME.poses.jpg for each image. Needs onnxruntime, numpy and opencv alone; in Python:
 
     model = ExportedModel("folder of model.onnx")
     keypoints, scores, tags = model.run(cv2.imread("image.jpg"))  # (N, K, 3): x, y, score; (N,); (N, T)

@@ -13,8 +13,12 @@ from coupled_embedding.export.predict import ExportedModel
 from coupled_embedding.export.write import require
 from coupled_embedding.utils.errors import UserError
 
-# weights and activations; all else, the peaks among it, stays float32
-QUANTIZED = ("Conv",)
+# weights and activations; all else, the peaks among it, stays float32. The activation functions are listed so that the
+# ranges are those behind them: before a ReLU6 they are many times as wide, and int8 has 256 steps
+QUANTIZED = ("Conv", "Clip", "Relu")
+# convolutions that stay float32, by the beginnings of their weights' names: their outputs add up to the maps, and they
+# are a small part of the network (docs/export.md says what they cost in int8)
+FLOAT = ("network.head.", "network.backbone.pyramid.", "network.backbone.tag_pyramid.")
 
 
 def quantize_int8(folder: Path, images: Sequence[NDArray[np.uint8]]) -> Path:
@@ -27,7 +31,7 @@ def quantize_int8(folder: Path, images: Sequence[NDArray[np.uint8]]) -> Path:
     Raises:
         UserError: onnxruntime or onnx is not installed.
     """
-    require("onnx")
+    onnx = require("onnx")
     if not images:
         raise UserError("--int8: quantizing needs images for the ranges of activations, and there are none")
     quantization = require("onnxruntime.quantization", "onnxruntime")
@@ -42,19 +46,22 @@ def quantize_int8(folder: Path, images: Sequence[NDArray[np.uint8]]) -> Path:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice for those who call it themselves
     try:
-        _quantize(quantization, folder / "model.onnx", out, Reader())
+        graph = onnx.load(folder / "model.onnx").graph
+        float_nodes = [node.name for node in graph.node if any(name.startswith(FLOAT) for name in node.input)]
+        _quantize(quantization, folder / "model.onnx", out, Reader(), float_nodes)
     finally:
         logging.disable(level)
     return out
 
 
-def _quantize(quantization: ModuleType, source: Path, out: Path, reader: Any) -> None:
+def _quantize(quantization: ModuleType, source: Path, out: Path, reader: Any, float_nodes: Sequence[str]) -> None:
     quantization.quantize_static(
         source,
         out,
         reader,
         quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=list(QUANTIZED),
+        nodes_to_exclude=list(float_nodes),
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,

@@ -5,23 +5,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SeparableHead, SplitHead, initialize_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
+from coupled_embedding.networks.places import SPATIAL_DIMS, add_places
 from coupled_embedding.utils.errors import ConfigError
 
 # TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # unused output channels of a joint in the stacked hourglass, as in the released checkpoint
 SPARE_CHANNELS = 2
-
-
-# dimensions of a tag that hold places
-SPATIAL_DIMS = 2
 
 
 class Backbone(Protocol):
@@ -153,26 +149,6 @@ def freeze(network: PoseNetwork, prefixes: Sequence[str]) -> list[str]:
         parameter.requires_grad_(False)
     counts = (sum(p.numel() for p in group) for group in (frozen, parameters.values()))
     return ["frozen: {:,} of {:,} parameters".format(*counts)] if frozen else []
-
-
-def add_places(tags: Tensor, units: float) -> Tensor:
-    """Add each cell's place to the last two dimensions of its tag, which a network then completes to its person's.
-
-    All joints of a person should have the same tag, so what the network adds is the offset from a joint to a point
-    that its person's joints agree on; people at different places have different tags from the first step on.
-
-    Args:
-        tags: (B, K, h, w, D).
-        units: per cell.
-
-    Returns:
-        (B, K, h, w, D) in float32 or better: half precision would round places to several cells.
-    """
-    height, width = tags.shape[2:4]
-    kind = torch.promote_types(tags.dtype, torch.float32)
-    rows, columns = (torch.arange(count, device=tags.device, dtype=kind) * units for count in (height, width))
-    places = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), -1)
-    return tags + F.pad(places, (tags.shape[-1] - SPATIAL_DIMS, 0))
 
 
 def build_on_meta(build: Callable[[], PoseNetwork]) -> PoseNetwork:

@@ -26,12 +26,14 @@ class Tracker:
     decides; whoever is left gets a new id. Ids count from 1 and are never used again. A person who is not found keeps
     the id for `memory` frames.
 
-    Example::
+    Example:
 
-        tracker = Tracker([0.08] * 17)
-        for x in (10, 12, 14):  # three frames with one person
-            keypoints = np.full((1, 17, 3), x)  # (N, K, 3)
-            print(tracker.update(keypoints, scores=[0.9], boxes=[[x, x, 40, 90]]))  # [1]
+    ```python
+    tracker = Tracker([0.08] * 17)
+    for x in (10, 12, 14):  # three frames with one person
+        keypoints = np.full((1, 17, 3), x)  # (N, K, 3)
+        print(tracker.update(keypoints, scores=[0.9], boxes=[[x, x, 40, 90]]))  # [1]
+    ```
 
     Attributes:
         frame: number of the last frame, from 1; 0 before the first.
