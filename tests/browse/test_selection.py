@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coupled_embedding.browse.selection import ERRORS, ORDERS, ImageFigures, Selection
@@ -27,6 +27,7 @@ LIMITS = {
 }
 
 
+@settings(deadline=None)  # machines are busy
 @given(LISTS, st.fixed_dictionaries(LIMITS))
 def test_limits_include_themselves_and_only_those_that_are_given_count(images, limits):
     chosen = Selection("id", **limits).of(images)
@@ -44,6 +45,7 @@ def test_limits_include_themselves_and_only_those_that_are_given_count(images, l
     assert chosen == expected
 
 
+@settings(deadline=None)  # machines are busy
 @given(LISTS, st.sampled_from(sorted(ORDERS)))
 def test_orders_begin_with_the_worst_and_equals_are_by_id(images, order):
     listed = Selection(order).of(images)
