@@ -39,7 +39,11 @@ setup(
     description="Bottom-up multi-person pose estimation with coupled embeddings",
     package_dir={"": "lib"},
     packages=find_packages("lib"),
-    package_data={"coupled_embedding": ["py.typed"], "coupled_embedding.serve": ["page/*"]},
+    package_data={
+        "coupled_embedding": ["py.typed"],
+        "coupled_embedding.browse": ["page/*"],
+        "coupled_embedding.serve": ["page/*"],
+    },
     cmdclass={"build_py": BuildWithCheckout},
     entry_points={"console_scripts": ["coupled-embedding = coupled_embedding.cli:main"]},
     python_requires=">=3.11",

@@ -21,9 +21,10 @@ LAYERS = (
     {"predictor"},
     {"builders"},
     {"analysis", "cli", "commands", "serve", "zoo"},
+    {"browse"},
 )
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
-SATELLITES = LAYERS[-1]
+SATELLITES = LAYERS[-2] | LAYERS[-1]
 # what knows names of options: the one that assembles, and tables that list or rename options as data
 READS_CONFIG = {"builders", "config"}
 READS_OPTION_TABLES = {"engine", "zoo"}

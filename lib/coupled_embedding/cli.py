@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a network",
     "test": "predict and score a data set",
     "diagnose": "analyze what limits a network",
+    "browse": "a page that walks through a data set with its predictions and their errors",
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
     "convert-dataset": "turn a data set of another tool (YOLO-pose, CVAT, Label Studio, Roboflow) into COCO format",
     "export": "write a network for other programs",

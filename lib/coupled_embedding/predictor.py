@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
 from coupled_embedding.decode.batching import ImageInput, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
+from coupled_embedding.decode.fields import NetworkFields, network_fields
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.networks.places import SPATIAL_DIMS
@@ -27,7 +27,6 @@ from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.errors import DatasetError
-from coupled_embedding.visualize import draw_tags, heatmap_overlay
 
 OnError = Callable[[DatasetError], object]
 
@@ -183,17 +182,14 @@ class Predictor:
 
         Errors as for a call.
         """
+        fields = self.fields(image, channels)
+        return fields.draw_heatmaps(), fields.draw_tags()
+
+    def fields(self, image: ImageLike, channels: str = "bgr") -> NetworkFields:
+        """Return the heatmaps and tags that the network outputs for an image; errors as for a call."""
         pixels = to_bgr(image, channels)
-        size, read = self._read(Entry(pixels, name_of(image)), "bgr", 0.0)
-        merged = self.pipeline.forward([scale[None] for scale in read.scales], read.geometry.base_size).cpu()
-        heatmaps, tags = merged.heatmaps[0].numpy(), merged.tags[0].float().numpy()  # (K, h, w), (K, h', w', D)
-        cells = (tags.shape[2], tags.shape[1])
-        at_tags = np.stack([cv2.resize(one, cells, interpolation=cv2.INTER_AREA) for one in heatmaps])
-        base = warp_to_input(pixels, read.geometry)[..., ::-1]
-        drawn = (heatmap_overlay(base, heatmaps), draw_tags(base, at_tags, tags))
-        back = read.geometry.to_image()
-        first, second = (np.asarray(cv2.warpAffine(one, back, size), np.uint8) for one in drawn)
-        return first, second
+        _, read = self._read(Entry(pixels, name_of(image)), "bgr", 0.0)
+        return network_fields(self.pipeline, pixels, read.scales, read.geometry)
 
     # ---- one image after the other
 

@@ -107,6 +107,19 @@ def test_a_video_leaves_a_line_a_frame_and_a_video(predict, images, write_video,
     assert "1 video of 5 frames (NAME.mp4, NAME.predictions.jsonl)" in printed
 
 
+def test_heatmaps_and_tags_of_a_video_are_videos(predict, images, write_video, tmp_path):
+    path = write_video("clip.mp4", [cv2.imread(str(image)) for image in images[:5]], rate=5)
+    printed = predict(path, "--out", "out", "--heatmaps", "--tags", "--json-only", *ALL)
+    assert listed(tmp_path / "out") == ["clip.heatmaps.mp4", "clip.predictions.jsonl", "clip.tags.mp4"]
+    for name in ("clip.heatmaps.mp4", "clip.tags.mp4"):
+        video = Video.open(tmp_path / "out" / name)
+        frames = list(video.frames())
+        assert (video.rate, len(frames), frames[0].shape) == (5, 5, (96, 96, 3))
+    assert "1 video of 5 frames (NAME.predictions.jsonl, NAME.heatmaps.mp4, NAME.tags.mp4)" in printed
+    predict(path, "--out", "out", "--tags", "--json-only", *ALL)
+    assert "clip_2.tags.mp4" in listed(tmp_path / "out")
+
+
 class EvenIds:
     """A tracker that counts in twos, over one video each."""
 
@@ -175,7 +188,6 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(predict, images,
         (["gone.mp4"], "gone.mp4: no such video"),
         (["folder"], "folder: no images in it"),
         (["*.png"], "*.png: no images in it"),
-        (["clip.mp4", "--tags"], "--heatmaps and --tags are for images, and clip.mp4 is a video"),
         (["a.jpg", "--size", "3"], "DATASET.INPUT_SIZE"),
         (["a.jpg", "--scales", "0.1"], "TEST.SCALES"),
     ],
@@ -201,7 +213,7 @@ def run_cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(caught.value.code or 0), printed.out + printed.err
 
 
-@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "convert", "convert-dataset"])
+@pytest.mark.parametrize("verb", ["predict", "train", "test", "diagnose", "browse", "convert", "convert-dataset"])
 def test_each_verb_is_the_command_of_its_name(verb, monkeypatch, capsys):
     code, printed = run_cli(monkeypatch, capsys, verb, "--help")
     assert code == 0

@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from invalid_images import animated_webp, turned_jpeg
 
-from coupled_embedding.serve import app as app_module
 from coupled_embedding.serve.app import create_app
+from coupled_embedding.serve.web import PAGE
 from coupled_embedding.visualize import person_color
 
 POSES = "/api/poses"
@@ -166,12 +166,12 @@ def test_other_paths_and_methods_are_errors_in_json(client, method, path, status
 def test_the_page_comes_whole_from_this_server_and_may_load_nothing_else(client):
     page = client.get("/")
     texts = [page.text]
-    for name in [*re.findall(r'(?:href|src)="([\w.]+\.(?:css|js))"', page.text), "drawing.js"]:
+    for name in [*re.findall(r'(?:href|src)="([\w.]+\.(?:css|js))"', page.text), "drawing.js", "requests.js"]:
         file = client.get(f"/{name}")
         assert file.status_code == 200
         assert file.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
         texts.append(file.text)
-    assert len(texts) == len(app_module._FILES)
+    assert len(texts) == len(list(PAGE.iterdir()))
     assert not [url for text in texts for url in re.findall(r"(?:https?:)?//[\w.]+\.\w+", text)]
     assert "<style" not in page.text
     assert not re.search(r"\son\w+=", page.text)

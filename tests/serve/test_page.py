@@ -1,32 +1,17 @@
 """The page in headless Chromium: images come in by all ways, and what is shown and saved follows the controls."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Error, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+from web import visiting
 
 from coupled_embedding.serve.app import create_app
 from coupled_embedding.serve.uploads import Limits
-
-PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium: the one of Playwright, or one on the PATH, such as Debian's chromium-headless-shell."""
-    with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, PROGRAMS)), None)
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except Error as error:
-            pytest.skip(f"needs Chromium (apt-get install chromium-headless-shell): {error.message:.100}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -37,17 +22,9 @@ def image(images_dir: Path) -> Path:
 @pytest.fixture
 def page(browser, predictor, serving) -> Iterator[Page]:
     """The page, open; ``page.sent`` are its requests, ``page.problems`` its errors."""
-    with serving(create_app(predictor, "tiny", Limits(bytes=1_000_000))) as url, browser.new_context() as context:
-        page = context.new_page()
-        page.sent, page.problems = [], []
-        page.on("request", lambda request: page.sent.append(request.url))
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
-        page.goto(url)
+    with serving(create_app(predictor, "tiny", Limits(bytes=1_000_000))) as url, visiting(browser, url) as page:
         expect(page.locator("#model")).to_have_text("tiny, input 64 px, 14 joints")
         yield page
-        own = [sent for sent in page.sent if not sent.startswith((url, "blob:", "data:"))]
-        assert own == []
 
 
 def posts(page: Page, kind: str) -> int:

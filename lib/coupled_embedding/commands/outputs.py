@@ -15,7 +15,8 @@ from coupled_embedding.utils.errors import UserError
 
 IMAGE, JSON, LINES, VIDEO = ".jpg", ".predictions.json", ".predictions.jsonl", ".mp4"
 HEATMAPS, TAGS = ".heatmaps.jpg", ".tags.jpg"
-ENDINGS = (IMAGE, JSON, LINES, VIDEO, HEATMAPS, TAGS)
+HEATMAPS_VIDEO, TAGS_VIDEO = ".heatmaps.mp4", ".tags.mp4"
+ENDINGS = (IMAGE, JSON, LINES, VIDEO, HEATMAPS, TAGS, HEATMAPS_VIDEO, TAGS_VIDEO)
 
 
 @dataclass
@@ -34,6 +35,11 @@ class OutputFolder:
             stem = f"{name}_{number}"
         self.taken.add(stem.lower())
         return self.folder / stem
+
+
+def with_ending(stem: Path, ending: str) -> Path:
+    """Return a file's path; unlike ``with_suffix`` it keeps the dots of a name."""
+    return stem.with_name(stem.name + ending)
 
 
 class VideoFile:

@@ -13,7 +13,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,20 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from coupled_embedding.commands.outputs import HEATMAPS, IMAGE, JSON, LINES, TAGS, VIDEO, OutputFolder, VideoFile
+from coupled_embedding.commands.field_videos import FieldVideos
+from coupled_embedding.commands.outputs import (
+    HEATMAPS,
+    HEATMAPS_VIDEO,
+    IMAGE,
+    JSON,
+    LINES,
+    TAGS,
+    TAGS_VIDEO,
+    VIDEO,
+    OutputFolder,
+    VideoFile,
+    with_ending,
+)
 from coupled_embedding.data.sources import Video, expand, is_camera, is_video
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.poses import Poses
@@ -39,8 +52,8 @@ def parse() -> argparse.Namespace:
     add_predictor_options(parser, DEFAULT_MODEL)
     parser.add_argument("--out", default="outputs/predict", type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--min-score", type=float, help="leave out people below (default: 0.1, and 40 %% of the best)")
-    parser.add_argument("--heatmaps", action="store_true", help="also draw an image's heatmaps, to NAME.heatmaps.jpg")
-    parser.add_argument("--tags", action="store_true", help="also draw an image's tags as colors, to NAME.tags.jpg")
+    parser.add_argument("--heatmaps", action="store_true", help="also draw the heatmaps, to NAME.heatmaps.jpg or .mp4")
+    parser.add_argument("--tags", action="store_true", help="also draw the tags as colors, to NAME.tags.jpg or .mp4")
     parser.add_argument("--json-only", action="store_true", help="draw nothing")
     parser.add_argument("--track", action="store_true", help="give people ids over a video, or over images in order")
     return parser.parse_args()
@@ -89,19 +102,21 @@ class Run:
         stem, tracker = self.outputs.stem(video.name), self._tracker()
         sound = None if is_camera(source) else Path(source)
         drawn = nullcontext() if self.args.json_only else VideoFile(with_ending(stem, VIDEO), video.rate, sound)
+        fields = FieldVideos(stem, video.rate, self.args.heatmaps, self.args.tags)
         interrupts = [KeyboardInterrupt] if is_camera(source) else []
-        with new_file(with_ending(stem, LINES)) as lines, drawn as file, suppress(*interrupts):
-            found = self.predictor.stream(video, keep_frames=not self.args.json_only)
+        with new_file(with_ending(stem, LINES)) as lines, drawn as file, fields, suppress(*interrupts):
+            found = self.predictor.stream(video, keep_frames=fields.wanted or not self.args.json_only)
             for poses in tqdm(found, total=video.count or None, unit="frame", desc=Path(video.name).name):
                 chosen = self._chosen(poses, tracker)
                 record = {"frame": poses.frame, "seconds": round((poses.frame or 0) / video.rate, 4)} | chosen.to_dict()
                 lines.write(json.dumps(record, allow_nan=False) + "\n")
                 if file:
                     file.write(chosen.draw(min_score=0.0))
+                if fields.wanted and poses.pixels is not None:
+                    fields.write(self.predictor.fields(poses.pixels))
                 self.done["frames"] += 1
         self.done["videos"] += 1
-        if file and file.note:
-            self.notes.append(file.note)
+        self.notes += fields.notes + ([file.note] if file and file.note else [])
 
     def _chosen(self, poses: Poses, tracker: Tracker | None) -> Poses:
         chosen = poses.filtered(self.args.min_score)
@@ -121,6 +136,7 @@ class Run:
             parts.append(f"{counted(images, 'image')} (NAME{', NAME'.join(endings)})")
         if videos := self.done["videos"]:
             endings = [VIDEO] * is_drawn + [LINES]
+            endings += [HEATMAPS_VIDEO] * self.args.heatmaps + [TAGS_VIDEO] * self.args.tags
             frames = counted(self.done["frames"], "frame")
             parts.append(f"{counted(videos, 'video')} of {frames} (NAME{', NAME'.join(endings)})")
         count = images + self.done["frames"]
@@ -132,11 +148,6 @@ class Run:
 def counted(number: int, what: str) -> str:
     """Return a number of things in words."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def with_ending(stem: Path, ending: str) -> Path:
-    """Return a file's path; unlike ``with_suffix`` it keeps the dots of a name."""
-    return stem.with_name(stem.name + ending)
 
 
 def new_file(path: Path) -> TextIO:
@@ -153,8 +164,6 @@ def main() -> None:
     """Predict, draw, write, report."""
     args = parse()
     inputs = expand(args.inputs)
-    if args.heatmaps or args.tags:
-        refuse_videos(inputs)
     predictor = Predictor.from_pretrained(
         args.model, tuple(args.options), args.device, flip=args.flip, scales=args.scales, size=args.size
     )
@@ -167,10 +176,3 @@ def main() -> None:
     if run.failed and not run.done["images"] + run.done["frames"]:
         raise UserError("\n".join(run.failed))
     print(run.report(time.perf_counter() - start))
-
-
-def refuse_videos(inputs: Sequence[Any]) -> None:
-    """Raise UserError if there are videos among the inputs."""
-    videos: Iterator[Any] = filter(is_video, inputs)
-    if (first := next(videos, None)) is not None:
-        raise UserError(f"--heatmaps and --tags are for images, and {first} is a video; take out the frames first")

@@ -6,6 +6,7 @@ from coupled_embedding.evaluation.keypoint_ap import (
     Scores,
     ap_of_groups,
     evaluate_keypoints,
+    filter_detections,
     score_results,
     why_undefined,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "box_areas",
     "check_submission",
     "evaluate_keypoints",
+    "filter_detections",
     "image_quality",
     "load_ground_truth",
     "oks_matrix",

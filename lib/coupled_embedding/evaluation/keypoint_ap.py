@@ -120,7 +120,7 @@ def score_results(
             f"{truth.path}: the file has no 'annotations' (the benchmark does not publish those of its test images): "
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
-    detections = _filter_detections(results, truth, schema, source)
+    detections = filter_detections(results, truth, schema, source)
     # that program cannot read empty lists; such scores are 0 or NaN in any program
     if backend == "crowdposetools" and detections.image_ids and truth.image_ids:
         values = _from_crowdposetools(crowdposetools_scores(truth, detections, schema.sigmas))
@@ -192,7 +192,7 @@ def ap_of_groups(
         DatasetError: a result is malformed or not of this data set.
     """
     rules = _rules(schema)
-    match = build_backend(backend, truth, _filter_detections(results, truth, schema), schema.sigmas, rules)
+    match = build_backend(backend, truth, filter_detections(results, truth, schema), schema.sigmas, rules)
     return [_ap(match, ids, rules) for ids in groups]
 
 
@@ -205,7 +205,7 @@ def crowd_bands(crowd_indices: dict[int, float | None]) -> dict[str, list[int]]:
     return bands
 
 
-def _filter_detections(
+def filter_detections(
     results: Sequence[dict[str, Any]], truth: GroundTruth, schema: KeypointSchema, source: str = "results"
 ) -> Detections:
     """Return the detections in the chosen images; DatasetError for those that belong to another file."""

@@ -7,10 +7,12 @@ curl --data-binary @image.jpg http://127.0.0.1:8765/api/poses
 """
 
 import argparse
+import importlib
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.cli import add_predictor_options, command
 from coupled_embedding.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _CONNECTIONS = 512
@@ -45,17 +50,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Load the model, listen, and answer until Ctrl-C."""
     args = parse()
-    try:
-        import python_multipart  # noqa: F401  what reads forms imports it late
-        import uvicorn
+    check_packages("serve")
+    from coupled_embedding.serve.app import create_app
+    from coupled_embedding.serve.uploads import Limits
+    from coupled_embedding.serve.web import LOCAL_NAMES
 
-        from coupled_embedding.serve.app import LOCAL_NAMES, create_app
-        from coupled_embedding.serve.uploads import Limits
-    except ImportError as error:
-        raise UserError(
-            f"serve needs the package {error.name}: pip install 'coupled-embedding[serve]', or pip install fastapi "
-            "uvicorn python-multipart"
-        ) from error
     for option in ("max_megabytes", "max_megapixels", "queue", "timeout"):
         if not getattr(args, option) > 0:
             raise UserError(f"--{option.replace('_', '-')} {getattr(args, option)}: expected a number above 0")
@@ -77,12 +76,31 @@ def main() -> None:
                 file=sys.stderr,
             )
         print(f"serving {args.model} at {url_of(listener)} (Ctrl-C ends it)", flush=True)
-        config = uvicorn.Config(
-            app, http="h11", ws="none", log_level="warning", server_header=False, limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=5,
-        )  # fmt: skip
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+        run_server(app, listener)
+
+
+def check_packages(verb: str) -> None:
+    """Raise UserError if a package of the extra ``serve``, which a verb needs, is not installed."""
+    for package in ("fastapi", "uvicorn", "python_multipart"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(
+                f"{verb} needs the package {error.name}: pip install 'coupled-embedding[serve]', or pip install "
+                "fastapi uvicorn python-multipart"
+            ) from error
+
+
+def run_server(app: "FastAPI", listener: socket.socket) -> None:
+    """Answer requests at a socket until Ctrl-C."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, http="h11", ws="none", log_level="warning", server_header=False, limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -45,8 +45,18 @@ class Desk:
             raise self._busy(f"{self.waiting} requests are waiting already; try again later")
         with self._place():
             content = await read_upload(request, self.limits)
-            job = self._worker.submit(self._run, content, work)
-            return await self._result(request, job)
+            return await self._result(request, self.submit(lambda: work(decode_upload(content, self.limits.pixels))))
+
+    async def run(self, request: Request, work: Callable[[], Result]) -> Result:
+        """Return what ``work`` returns in the one thread, for a request without an upload; errors as for `answer`."""
+        if self.waiting >= self.limits.queue:
+            raise self._busy(f"{self.waiting} requests are waiting already; try again later")
+        with self._place():
+            return await self._result(request, self.submit(work))
+
+    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+        """Have the one thread do ``work`` after all that waits already; RuntimeError once it is closed."""
+        return self._worker.submit(self._timed, work)
 
     def close(self) -> None:
         """End the thread after its present work; what waits gets no answer."""
@@ -60,10 +70,10 @@ class Desk:
         finally:
             self.waiting -= 1
 
-    def _run(self, content: bytes, work: Callable[[Pixels], Result]) -> Result:
+    def _timed(self, work: Callable[[], Result]) -> Result:
         start = time.perf_counter()
         try:
-            return work(decode_upload(content, self.limits.pixels))
+            return work()
         finally:
             self._seconds = time.perf_counter() - start
 

@@ -5,6 +5,8 @@ maps of a network's input, give the input image.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -57,47 +59,80 @@ def heatmap_grid(image: Image, heatmaps: Maps, schema: KeypointSchema, columns: 
     return contact_sheet(panels, columns, (width, height))
 
 
-def draw_tags(image: Image, heatmaps: Maps, tags: Maps) -> Image:
+@dataclass(frozen=True)
+class TagColors:
+    """How tags of D values become colors; the same for several images if they share it.
+
+    Tags of one dimension go through a color map. Others are projected on C = min(D, 3) principal components, two to
+    the color's hue and strength, and the third to its lightness (CIE Lab, where distances are about as people see
+    them).
+
+    Attributes:
+        mean: (D,); axes: (D, C) of the components.
+        middle, reach: (C,) of the projected tags: one at the middle ± reach gets an extreme color.
+    """
+
+    mean: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    reach: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, images: Sequence[tuple[Maps, Maps]]) -> "TagColors":
+        """Return the colors in which the people of some images, together, differ most.
+
+        Args:
+            images: one or more (heatmaps, tags), as of `draw_tags`; a tag counts by the square of its heatmap.
+        """
+        chosen = [_strongest(heatmaps, tags) for heatmaps, tags in images]
+        dims = images[0][1].shape[3]
+        tags = np.concatenate([tag.reshape(-1, dims) for _, tag in chosen]).astype(np.float64)
+        weights = np.concatenate([peak.reshape(-1) for peak, _ in chosen]).astype(np.float64) ** 2
+        weights = weights if weights.sum() > 0 else np.ones_like(weights)
+        mean = np.average(tags, axis=0, weights=weights)
+        centered = tags - mean
+        covariance = (centered * (weights / weights.sum())[:, None]).T @ centered
+        axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :3]  # the widest first
+        # an axis has no direction of its own: its largest entry is made positive
+        axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(axis=0)[None], axis=0) < 0, -1, 1)
+        low, high = (_quantile(centered @ axes, weights, share) for share in (0.01, 0.99))
+        ranges = np.maximum(high - low, max(_LEAST_RANGE, _ROUGHEST * (high - low)[0]))
+        return cls(mean, axes, (low + high) / 2, ranges / 2)
+
+    def __call__(self, tags: Maps) -> NDArray[np.float32]:
+        """Return (P, 3) BGR colors, 0 to 255, of tags (P, D)."""
+        return _colors(np.clip(((tags - self.mean) @ self.axes - self.middle) / self.reach, -1, 1))
+
+
+def draw_tags(image: Image, heatmaps: Maps, tags: Maps, colors: TagColors | None = None) -> Image:
     """Show embeddings as colors: people whose tags are alike look alike.
 
-    Each place shows the tag of the joint with the highest heatmap there, as opaque as that
-    heatmap is high. Tags of one dimension go through a color map. Others are projected on
-    their principal components over the image, two to the color's hue and strength, and the
-    third to its lightness (CIE Lab, where distances are about as people see them).
+    Each place shows the tag of the joint with the highest heatmap there, as opaque as that heatmap is high.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         heatmaps: (K, h, w), the same area as the image.
         tags: (K, h, w, D), D at least 1.
+        colors: of the tags; None: fitted to this image.
     """
-    heat = _unit(_checked_maps(heatmaps))
-    if tags.ndim != 4 or tags.shape[:3] != heat.shape or not tags.shape[3]:
-        raise ValueError(f"expected tags of shape {(*heat.shape, 'D')}, got {tags.shape}")
-    best = heat.argmax(axis=0)  # (h, w)
-    rows, columns = np.indices(best.shape)
-    peak, chosen = heat[best, rows, columns], np.nan_to_num(tags[best, rows, columns])  # (h, w), (h, w, D)
-    parts = _components(chosen.reshape(-1, tags.shape[3]).astype(np.float64), peak.reshape(-1) ** 2)
-    colors = _colors(parts).reshape(*best.shape, 3)
+    peak, chosen = _strongest(heatmaps, tags)
+    colors = colors or TagColors.fit([(heatmaps, tags)])
+    shades = colors(chosen.reshape(-1, tags.shape[3]).astype(np.float64)).reshape(*peak.shape, 3)
     back = _backdrop(image)
     alpha = np.minimum(1.8 * peak, 0.95)[..., None]
     # colors are upsampled weighted with their opacity, lest the clear surroundings tint the rims
-    ink, cover = _upsampled(colors * alpha, back), _upsampled(alpha[..., 0], back)
+    ink, cover = _upsampled(shades * alpha, back), _upsampled(alpha[..., 0], back)
     return _rounded(back * (1 - cover[..., None]) + ink)
 
 
-def _components(tags: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (P, C) weighted principal components of tags (P, D), C = min(D, 3), each within -1 to 1."""
-    weights = weights if weights.sum() > 0 else np.ones_like(weights)
-    centered = tags - np.average(tags, axis=0, weights=weights)
-    covariance = (centered * (weights / weights.sum())[:, None]).T @ centered
-    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :3]  # (D, C), the widest first
-    # an axis has no direction of its own: its largest entry is made positive
-    axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(axis=0)[None], axis=0) < 0, -1, 1)
-    projected = centered @ axes
-    low, high = (_quantile(projected, weights, share) for share in (0.01, 0.99))
-    ranges = high - low
-    ranges = np.maximum(ranges, max(_LEAST_RANGE, _ROUGHEST * ranges[0]))
-    return np.clip((projected - (low + high) / 2) / (ranges / 2), -1, 1)
+def _strongest(heatmaps: Maps, tags: Maps) -> tuple[NDArray[np.float32], Maps]:
+    """Return (h, w), (h, w, D): at each place the highest heatmap, and the tag of its joint."""
+    heat = _unit(_checked_maps(heatmaps))
+    if tags.ndim != 4 or tags.shape[:3] != heat.shape or not tags.shape[3]:
+        raise ValueError(f"expected tags of shape {(*heat.shape, 'D')}, got {tags.shape}")
+    best = heat.argmax(axis=0)
+    rows, columns = np.indices(best.shape)
+    return heat[best, rows, columns], np.nan_to_num(tags[best, rows, columns])
 
 
 def _quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -7,18 +7,20 @@ whichever similarity is larger, the inversion where they are equal; else a miss.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coupled_embedding.analysis.plot_style import BLUE, ORANGE, RED, SKY, SOFT
 from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation import GroundTruth, oks_matrix
 
-KINDS = ("good", "jitter", "inversion", "swap", "miss")
+KIND_COLORS = {"good": BLUE, "jitter": SKY, "inversion": ORANGE, "swap": RED, "miss": SOFT}
+KINDS = tuple(KIND_COLORS)
 GOOD, JITTER = 0.85, 0.5
 MATCH_OKS = 0.1  # a detection fits an annotated person if their OKS is at least this
 
@@ -42,6 +44,7 @@ class ImageErrors:
     background: tuple[int, ...] = ()  # results that fit no person who counts and are in no ignored region
     surplus: tuple[int, ...] = ()  # other results that were not matched: they fit a person who is taken
     missed: tuple[int, ...] = ()  # people who count and were not matched
+    oks: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # (matched people,) of each pair
 
     def counts(self) -> NDArray[np.int64]:
         """Return (K, 5): how many of each joint are of each kind."""
@@ -86,24 +89,33 @@ def find_errors(ground_truth: GroundTruth, results: Results, schema: KeypointSch
     In each image the 20 detections of the best scores are matched, at an OKS of 0.1 or more, with the people that the
     benchmark counts (no crowd, ``num_keypoints`` above 0).
     """
-    people: dict[int, list[int]] = defaultdict(list)
-    most = EVALUATORS[schema.evaluator].max_detections
-    detections: dict[int, list[int]] = defaultdict(list)
-    for row, image_id in enumerate(ground_truth.image_ids):
-        people[image_id].append(row)
-    for row, result in enumerate(results):
-        detections[result["image_id"]].append(row)
-    images = {}
-    for image_id in ground_truth.images:
-        best = sorted(detections[image_id], key=lambda row: -results[row]["score"])[:most]
-        images[image_id] = _image_errors(ground_truth, people[image_id], results, best, schema)
+    people, detections = rows_by_image(ground_truth.image_ids), rows_by_image(r["image_id"] for r in results)
+    images = {
+        image_id: image_errors(ground_truth, people.get(image_id, ()), results, detections.get(image_id, ()), schema)
+        for image_id in ground_truth.images
+    }
     return KeypointErrors(ground_truth, results, images)
 
 
-def _image_errors(
-    ground_truth: GroundTruth, people: list[int], results: Results, detections: list[int], schema: KeypointSchema
+def rows_by_image(image_ids: Iterable[int]) -> dict[int, list[int]]:
+    """Return the positions of each image id in a column of them."""
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, image_id in enumerate(image_ids):
+        rows[image_id].append(row)
+    return dict(rows)
+
+
+def counted_detections(results: Results, rows: Iterable[int], schema: KeypointSchema) -> list[int]:
+    """Return those of an image's rows of the results that the benchmark counts, best first."""
+    most = EVALUATORS[schema.evaluator].max_detections
+    return sorted(rows, key=lambda row: -results[row]["score"])[:most]
+
+
+def image_errors(
+    ground_truth: GroundTruth, people: Iterable[int], results: Results, detected: Iterable[int], schema: KeypointSchema
 ) -> ImageErrors:
-    """Return the errors of rows of the results among rows of the ground truth."""
+    """Return the errors in one image, given its rows of the ground truth and of the results."""
+    people, detections = list(people), counted_detections(results, detected, schema)
     sigmas = np.asarray(schema.sigmas, np.float64)
     true = ground_truth.keypoints[people].reshape(len(people), len(sigmas), 3)
     areas = ground_truth.areas[people]
@@ -123,6 +135,7 @@ def _image_errors(
         tuple(detections[d] for d in free if not fits[d] and not _is_inside(joints[d], ignored)),
         tuple(detections[d] for d in free if fits[d]),
         tuple(people[p] for p in missed),
+        np.array([similarity[p, d] for d, p in pairs], np.float64),
     )
 
 

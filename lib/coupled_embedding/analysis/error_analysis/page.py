@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coupled_embedding.analysis.error_analysis import plots
-from coupled_embedding.analysis.error_analysis.keypoint_errors import KINDS
+from coupled_embedding.analysis.error_analysis.keypoint_errors import KIND_COLORS, KINDS
 from coupled_embedding.analysis.error_analysis.oracles import ORACLE, ORACLE_GROUPING, ORACLE_HEATMAPS, PREDICTED, RUNS
 from coupled_embedding.analysis.error_analysis.plots import Series, percent
 from coupled_embedding.analysis.error_analysis.summary import ErrorAnalysis, Row
-from coupled_embedding.analysis.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, SOFT, to_svg
+from coupled_embedding.analysis.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, SOFT, to_svg
 from coupled_embedding.engine.evaluate import EvalJob
 from coupled_embedding.utils.atomic import atomic_write
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _GROUPED, _NEAREST = "joints grouped with their person", "joints nearest to their own mean tag"
 # colors of the names that a row has numbers of
 _RUN_COLORS = {PREDICTED: BLUE, ORACLE_GROUPING: RED, ORACLE_HEATMAPS: GREEN, ORACLE: SOFT}
-_KIND_COLORS = dict(zip(KINDS, (BLUE, SKY, ORANGE, RED, SOFT), strict=True))
 _GROUPING_COLORS = {"joints detected": GREEN, _GROUPED: RED, "joints with most of their person's": ORANGE}
 _TAG_COLORS = {
     _NEAREST: GREEN,
@@ -215,7 +214,7 @@ def _tag_figures(d: ErrorAnalysis) -> Iterable[str]:
 
 
 def _kinds(rows: Iterable[Sequence[float]]) -> list[Series]:
-    return [Series(kind, _KIND_COLORS[kind], column) for kind, column in zip(KINDS, zip(*rows), strict=True)]
+    return [Series(kind, KIND_COLORS[kind], column) for kind, column in zip(KINDS, zip(*rows), strict=True)]
 
 
 def _errors(d: ErrorAnalysis) -> str:
@@ -223,7 +222,7 @@ def _errors(d: ErrorAnalysis) -> str:
     by_crowd = plots.stacked_bars(_kinds([*row.errors.values()] for row in rows), _labels(rows), "")
     kinds = "Jitter: near; inversion: on the person's other side; swap: on another person; miss: on none of these."
     left = _figure("Joints of detected people by crowd index", [by_crowd], kinds)
-    gained = [(name, value, _KIND_COLORS.get(name, PURPLE)) for name, value in d.ap_gained.items()]
+    gained = [(name, value, KIND_COLORS.get(name, PURPLE)) for name, value in d.ap_gained.items()]
     gains = plots.bar_plot(gained, "AP gained (percentage points)", signed=True)
     repairs = (
         "Joints of one kind moved to their annotated places; detections that fit no person removed; missed people not "

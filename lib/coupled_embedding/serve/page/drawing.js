@@ -5,6 +5,7 @@ const WHITE = [255, 255, 255];
 const FAINTEST = 0.4; // the opacity of joints without confidence
 const SURE = 0.5; // the score from which on a joint is opaque
 const LEVELS = 5; // of opacity
+const HIDDEN = 1; // the label of an annotated joint that is out of sight
 
 const mixed = (color, other, share) => color.map((value, i) => (1 - share) * value + share * other[i]);
 const css = (color) => `rgb(${color.map(Math.round).join(" ")})`;
@@ -30,7 +31,8 @@ export function chosen(predictions, minPerson, minJoint) {
  * Draw people on a canvas, large ones first.
  *
  * context: its unit is a pixel of the image; unit: image pixels per pixel of the canvas, so that no line is finer;
- * size: [width, height] of the image; emphasized: number of a person whom the others fade beside, or null.
+ * size: [width, height] of the image; emphasized: number of a person whom the others fade beside, or null. A person may
+ * have a color, and be annotated: points are x, y, label then, and hidden joints (label 1) hollow.
  */
 export function drawPeople(context, people, model, { size, unit, boxes, emphasized }) {
   const all = people.map((person) => ({ person, points: model.joints.map((name) => person.keypoints[name]) }));
@@ -39,9 +41,9 @@ export function drawPeople(context, people, model, { size, unit, boxes, emphasiz
   for (const { person, points, size: extent } of all) {
     const pen = penFor(extent, Math.max(...size), unit);
     const strength = emphasized === null || emphasized === person.number ? 1 : 0.2;
-    const color = parsed(personColor(model, person.number));
+    const color = parsed(person.color ?? personColor(model, person.number));
     if (boxes && person.bbox) drawBox(context, points.filter(Boolean), color, pen, strength);
-    drawPerson(context, points, jointColors(model, color), model.skeleton, pen, strength);
+    drawPerson(context, points, jointColors(model, color), model.skeleton, pen, strength, person.annotated);
   }
   context.globalAlpha = 1;
 }
@@ -76,7 +78,7 @@ function opacity(point) {
   return FAINTEST + (1 - FAINTEST) * (Math.round(clip(point[2] / SURE, 0, 1) * (LEVELS - 1)) / (LEVELS - 1));
 }
 
-function drawPerson(context, points, colors, skeleton, pen, strength) {
+function drawPerson(context, points, colors, skeleton, pen, strength, annotated = false) {
   const limbs = skeleton
     .filter(([first, second]) => points[first] && points[second])
     .map(([first, second]) => ({
@@ -94,7 +96,8 @@ function drawPerson(context, points, colors, skeleton, pen, strength) {
     for (const { start, end, color } of level) line(context, start, end, color, pen.width);
     for (const { point, color } of joints.filter((joint) => opacity(joint.point) === alpha)) {
       disc(context, point, INK, pen.radius + pen.outline);
-      disc(context, point, mixed(color, WHITE, 0.3), pen.radius);
+      disc(context, point, annotated && point[2] === HIDDEN ? INK : mixed(color, WHITE, 0.3), pen.radius);
+      if (annotated && point[2] === HIDDEN) ring(context, point, color, pen.radius, 0.5 * pen.width);
     }
   }
 }
@@ -126,4 +129,12 @@ function disc(context, point, color, radius) {
   context.arc(point[0], point[1], radius, 0, 2 * Math.PI);
   context.fillStyle = css(color);
   context.fill();
+}
+
+function ring(context, point, color, radius, width) {
+  context.beginPath();
+  context.arc(point[0], point[1], radius, 0, 2 * Math.PI);
+  context.strokeStyle = css(color);
+  context.lineWidth = width;
+  context.stroke();
 }

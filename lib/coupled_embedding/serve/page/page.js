@@ -1,4 +1,5 @@
 import { chosen, drawPeople, personColor } from "./drawing.js";
+import { answerOf, fetchJson } from "./requests.js";
 
 const LONGEST = 1600; // pixels of the canvas that is shown
 const MOST_ENLARGED = 3;
@@ -21,21 +22,6 @@ async function start() {
   options.joint.value = Math.max(model.heatmap_threshold, 0);
   showThresholds();
 }
-
-async function answerOf(path, init) {
-  let response;
-  try {
-    response = await fetch(path, init);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("the server does not answer; is it still running?");
-  }
-  if (response.ok) return response;
-  const content = await response.json().catch(() => ({}));
-  throw new Error(content.error ?? `the server answered with status ${response.status}`);
-}
-
-const fetchJson = async (path, init) => (await answerOf(path, init)).json();
 
 async function post(path, image) {
   const headers = { "Content-Type": image.file.type || "application/octet-stream" };
