@@ -20,9 +20,8 @@ from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
 from coupled_embedding.decode.batching import ImageInput, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
-from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.decode.pipeline import Pipeline
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
-from coupled_embedding.networks.pose_network import SPATIAL_DIMS, PoseNetwork
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
 from coupled_embedding.utils.errors import DatasetError
@@ -56,8 +55,7 @@ class Predictor:
         poses.save("crowd_poses.png")
 
     Args:
-        network: in evaluation mode, on the device to use.
-        options: how it is run and its output decoded.
+        pipeline: the model and its decode.
         schema: its joints.
         input_size: S: pixels of the input's short side.
         batch: images of equal shape in a forward pass, at most.
@@ -66,19 +64,17 @@ class Predictor:
 
     def __init__(
         self,
-        network: PoseNetwork,
-        options: PipelineOptions,
+        pipeline: Pipeline,
         schema: KeypointSchema,
         input_size: int,
         batch: int = 4,
         min_score: float = 0.0,
     ) -> None:
+        self.pipeline = pipeline
         self.schema = schema
         self.input_size = input_size
         self.batch = batch
         self.min_score = min_score
-        self._tag_dim, self._spatial_dims = network.tag_dim, SPATIAL_DIMS if network.spatial_tags else 0
-        self.pipeline = InferencePipeline(network, options)
 
     @classmethod
     def from_pretrained(
@@ -216,7 +212,7 @@ class Predictor:
         keep_frames: bool = False,
     ) -> Iterator[Poses]:
         """Yield the poses of each entry that can be read, in order; arguments: `stream`, `predict_in_order`."""
-        if not is_compiled():
+        if self.pipeline.needs_compiling and not is_compiled():
             _LOG.warning("compiling the decode for this machine, once; it takes about 20 s")
         read: deque[tuple[Entry, tuple[int, int]]] = deque()
 
@@ -246,10 +242,11 @@ class Predictor:
 
     def _without_places(self, tags: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """Return mean tags (N, views · D) without each view's dimensions that hold places and move with a person."""
-        if tags is None or not self._spatial_dims:
+        places = self.pipeline.place_dims
+        if tags is None or not places:
             return tags
-        views = tags.reshape(len(tags), -1, self._tag_dim)
-        return views[..., : -self._spatial_dims].reshape(len(tags), -1)
+        views = tags.reshape(len(tags), -1, self.pipeline.tag_dim)
+        return views[..., :-places].reshape(len(tags), -1)
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
         """Return an image's (width, height) and the network's input; the time counts from ``start``."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.builders.exports import is_export, load_exported_predictor
 from coupled_embedding.builders.parts import (
     annotations_of,
     build_model,
@@ -24,6 +25,7 @@ from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
+from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
 from coupled_embedding.networks.model_file import find_model, write_model_file
@@ -125,19 +127,22 @@ def load_predictor(
     source: str | Path, overrides: Sequence[str] = (), device: str = "cpu", min_score: float = 0.0, **arguments: Any
 ) -> Predictor:
     """Return a predictor of a model; see `Predictor.from_pretrained`. Arguments that are None are the model's."""
-    model = load_model(source)
     given = {_ARGUMENTS[name]: json.dumps(value) for name, value in arguments.items() if value is not None}
-    cfg = override(model.cfg, [*overrides, *(text for pair in given.items() for text in pair)])
-    return build_predictor(model, cfg, device, min_score)
+    changes = [*overrides, *(text for pair in given.items() for text in pair)]
+    path = find_model(source)
+    if is_export(path):
+        return load_exported_predictor(path, changes, device, min_score)
+    model = load_model(path)
+    return build_predictor(model, override(model.cfg, changes), device, min_score)
 
 
 def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: float = 0.0) -> Predictor:
     """Return a predictor of a loaded model, whose options may have been changed."""
     place = choose_device("" if device == "auto" else device, 0, 1) if device in ("auto", "cuda") else device
     network = model.network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    options = build_pipeline_options(cfg, model.schema)
+    pipeline = InferencePipeline(network, build_pipeline_options(cfg, model.schema))
     size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
-    return Predictor(network, options, model.schema, size, batch=batch, min_score=min_score)
+    return Predictor(pipeline, model.schema, size, batch=batch, min_score=min_score)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:

@@ -12,7 +12,7 @@ from torch import Tensor
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch, batch_limit
-from coupled_embedding.decode.pipeline import InferencePipeline
+from coupled_embedding.decode.pipeline import Pipeline
 from coupled_embedding.decode.stage_times import StageTimes
 
 
@@ -71,12 +71,12 @@ class _Queue:
 
 
 def predict_in_order(
-    pipeline: InferencePipeline, images: Iterable[ImageInput], side: int, limit: int, window: int = 0, depth: int = 0
+    pipeline: Pipeline, images: Iterable[ImageInput], side: int, limit: int, window: int = 0, depth: int = 0
 ) -> Iterator[Detected]:
     """Yield what is found in each image, in order.
 
     Args:
-        pipeline: network and decode.
+        pipeline: model and decode.
         images: taken one by one, as batches need them.
         side: S: short side of the inputs in pixels.
         limit: images of a batch.
@@ -102,7 +102,7 @@ def predict_in_order(
                 due += 1
 
 
-def _start(pipeline: InferencePipeline, batch: list[Numbered], pool: ThreadPoolExecutor) -> _Batch:
+def _start(pipeline: Pipeline, batch: list[Numbered], pool: ThreadPoolExecutor) -> _Batch:
     times = StageTimes()
     scales = tuple(torch.stack(images) for images in zip(*(image.scales for _, image in batch), strict=True))
     geometries, numbers = tuple(image.geometry for _, image in batch), tuple(number for number, _ in batch)

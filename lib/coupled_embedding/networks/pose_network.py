@@ -101,6 +101,11 @@ class PoseNetwork(nn.Module):
         initialize_head(self.head, heatmap_bias)
 
     @property
+    def place_dims(self) -> int:
+        """The tags' last dimensions that hold places."""
+        return SPATIAL_DIMS if self.spatial_tags else 0
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Input pixels per heatmap cell, one entry a resolution."""
         return (4, 2) if isinstance(self.head, HigherHead) else (4,)
