@@ -30,6 +30,7 @@ class BuildWithCheckout(build_py):
 
 
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
+HUB = ["huggingface_hub>=1.0"]
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
@@ -57,9 +58,11 @@ setup(
             "httpx>=0.27",
             "playwright>=1.45",
             *EXPORT,
+            *HUB,
             *SERVE,
         ],
         "export": EXPORT,
+        "hub": HUB,
         "serve": SERVE,
         "supervision": ["supervision>=0.29"],
     },

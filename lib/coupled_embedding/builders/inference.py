@@ -87,6 +87,11 @@ def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: a model is written as a safetensors file; let its name end in .safetensors")
+    write_model_file(path, {**model_content(model), "model": model.network.state_dict()}, half)
+
+
+def model_content(model: LoadedModel) -> dict[str, Any]:
+    """Return what a model's file says besides its tensors, as plain values, without paths of this machine."""
     config = config_to_dict(model.cfg)
     mix = [{key: value for key, value in entry.items() if key != "root"} for entry in config["DATASET"]["MIX"]]
     config |= {
@@ -95,7 +100,7 @@ def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
         "MODEL": {**config["MODEL"], "INIT_FROM": ""},
     }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
-    write_model_file(path, {"format": FORMAT, "model": model.network.state_dict(), **about}, half)
+    return {"format": FORMAT, **about}
 
 
 def config_of(path: str | Path) -> CfgNode:
@@ -142,7 +147,8 @@ def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: fl
     network = model.network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pipeline = InferencePipeline(network, build_pipeline_options(cfg, model.schema))
     size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
-    return Predictor(pipeline, model.schema, size, batch=batch, min_score=min_score)
+    used = replace(model, cfg=cfg)
+    return Predictor(pipeline, model.schema, size, batch=batch, min_score=min_score, model=used)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:
