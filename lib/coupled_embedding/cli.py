@@ -11,7 +11,7 @@ VERBS = {
     "train": "train a network",
     "test": "predict and score a data set",
     "diagnose": "analyze what limits a network",
-    "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
+    "convert": "turn weights into a checkpoint, or a checkpoint into one small file or a folder for the Hub",
     "export": "write a network for other programs",
     "serve": "a page and a JSON endpoint that find the people of images",
 }
