@@ -18,9 +18,8 @@ from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_video, name_of, to_bgr
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
-from coupled_embedding.decode.batching import ImageInput, predict_in_order
+from coupled_embedding.decode.batching import ImageInput, Pipeline, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
-from coupled_embedding.decode.pipeline import Pipeline
 from coupled_embedding.networks.hub import INSTALL
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.poses import Poses

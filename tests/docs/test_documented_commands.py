@@ -117,7 +117,7 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
         assert rest[0] in VERBS
         check_tool(f"{rest[0]}.py", rest[1:], own_schema, monkeypatch, capsys)
     elif Path(program).name == "pip":
-        assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]", ".[serve]"))
+        assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]", ".[hub]", ".[serve]"))
     else:
         assert program in ("git", "tensorboard") or (CHECKOUT / program).exists(), (
             f"{program} is not known to this test"

@@ -1,10 +1,11 @@
 """Images of any shapes through an inference pipeline: in batches of equal shape, results in the images' order."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +13,36 @@ from torch import Tensor
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch, batch_limit
-from coupled_embedding.decode.pipeline import Pipeline
+from coupled_embedding.decode.aggregate import MergedMaps
+from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.decode.stage_times import StageTimes
+
+
+class Pipeline(Protocol):
+    """A model in any form with its decode: what a predictor runs.
+
+    Attributes:
+        options: how the model is run on inputs and its output decoded.
+        threads: that decode batches while the model goes on.
+        needs_compiling: whether the decode is compiled at a machine's first call.
+        tag_dim: D: dimensions of a view's tags.
+        place_dims: the last ones of them, which hold places.
+    """
+
+    options: PipelineOptions
+    threads: int
+    needs_compiling: bool
+    tag_dim: int
+    place_dims: int
+
+    def forward(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
+        """Return merged maps; see `InferencePipeline.forward`."""
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return threads to decode in."""
+
+    def start(self, batch: TestBatch, pool: ThreadPoolExecutor, times: StageTimes) -> Future[list[list[Pose]]]:
+        """Run the model on a batch, and begin to decode its output in a thread of `pool`; times gets both stages."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,33 +50,6 @@ class PipelineOptions:
     pixels: str = "imagenet"
 
 
-class Pipeline(Protocol):
-    """A model in any form with its decode: what a predictor runs.
-
-    Attributes:
-        options: how the model is run on inputs and its output decoded.
-        threads: that decode batches while the model goes on.
-        needs_compiling: whether the decode is compiled at a machine's first call.
-        tag_dim: D: dimensions of a view's tags.
-        place_dims: the last ones of them, which hold places.
-    """
-
-    options: PipelineOptions
-    threads: int
-    needs_compiling: bool
-    tag_dim: int
-    place_dims: int
-
-    def forward(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
-        """Return merged maps; see `InferencePipeline.forward`."""
-
-    def pool(self) -> ThreadPoolExecutor:
-        """Return threads to decode in."""
-
-    def start(self, batch: TestBatch, pool: ThreadPoolExecutor, times: StageTimes) -> Future[list[list[Pose]]]:
-        """Run the model on a batch, and begin to decode its output in a thread of `pool`; times gets both stages."""
-
-
 class InferencePipeline:
     """Runs a network on batches of inputs and decodes its output.
 
@@ -88,11 +60,9 @@ class InferencePipeline:
         ranks: processes that share these cores.
     """
 
-    needs_compiling = True
-
     def __init__(self, network: PoseNetwork, options: PipelineOptions, threads: int = 0, ranks: int = 1) -> None:
         self.network = fold_batch_norm(network) if options.fold_bn else network
-        self.tag_dim, self.place_dims = network.tag_dim, network.place_dims
+        self.tag_dim, self.place_dims, self.needs_compiling = network.tag_dim, network.place_dims, True
         self.options = options
         self.threads = threads or min(max((os.cpu_count() or 1) // ranks, 2), 8)
         self.precision = choose_precision(options.precision, "TEST.PRECISION", self.device)

@@ -76,7 +76,8 @@ class PoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_joints, self.spatial_tags = num_joints, spatial_tags
-        self.tag_dim = tag_dim = tag_dim + (SPATIAL_DIMS if spatial_tags else 0)
+        self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
+        self.tag_dim = tag_dim = tag_dim + self.place_dims
         self.backbone: nn.Module
         self.head: PlainHead | HigherHead | SeparableHead | SplitHead
         if isinstance(backbone, HourglassSettings):
@@ -99,11 +100,6 @@ class PoseNetwork(nn.Module):
             raise ValueError(f"no head '{head}'{' with scale maps' if with_scales else ''}")
         initialize_backbone(self.backbone)
         initialize_head(self.head, heatmap_bias)
-
-    @property
-    def place_dims(self) -> int:
-        """The tags' last dimensions that hold places."""
-        return SPATIAL_DIMS if self.spatial_tags else 0
 
     @property
     def strides(self) -> tuple[int, ...]:
