@@ -143,7 +143,7 @@ def test_a_wrong_config_is_an_error_that_names_the_field(folder, change, named):
 def test_other_folders_and_damaged_files_are_errors(folder, checkpoint, tmp_path):
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text[:100])
-    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not JSON .*damaged"):
         Predictor.from_pretrained(folder)
     (folder / "config.json").write_text('{"architectures": ["DetrModel"]}')
     with pytest.raises(CheckpointError, match=r"it is a folder; give one of its files: model\.safetensors"):

@@ -60,6 +60,7 @@ class Predictor:
         input_size: S: pixels of the input's short side.
         batch: images of equal shape in a forward pass, at most.
         min_score: people scored lower are left out.
+        tag_dims: (D, P): dimensions of a view's tags; the last P of them hold places and are left out of `Poses.tags`.
         model: the `builders.LoadedModel` that it runs, which `save_pretrained` writes; None: it cannot be saved.
     """
 
@@ -70,9 +71,11 @@ class Predictor:
         input_size: int,
         batch: int = 4,
         min_score: float = 0.0,
+        tag_dims: tuple[int, int] = (0, 0),
         model: Any = None,
     ) -> None:
         self.pipeline = pipeline
+        self._tag_dim, self._place_dims = tag_dims
         self._model = model
         self.schema = schema
         self.input_size = input_size
@@ -284,11 +287,10 @@ class Predictor:
 
     def _without_places(self, tags: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """Return mean tags (N, views · D) without each view's dimensions that hold places and move with a person."""
-        places = self.pipeline.place_dims
-        if tags is None or not places:
+        if tags is None or not self._place_dims:
             return tags
-        views = tags.reshape(len(tags), -1, self.pipeline.tag_dim)
-        return views[..., :-places].reshape(len(tags), -1)
+        views = tags.reshape(len(tags), -1, self._tag_dim)
+        return views[..., : -self._place_dims].reshape(len(tags), -1)
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
         """Return an image's (width, height) and the network's input; the time counts from ``start``."""

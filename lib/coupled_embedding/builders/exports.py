@@ -68,7 +68,7 @@ def load_exported_predictor(path: Path, overrides: Sequence[str], device: str, m
     _refuse_fixed(flat(own), flat(chosen), path)
     pipeline = ExportedPipeline(model, build_pipeline_options(chosen, schema), str(path))
     size, batch = chosen.DATASET.INPUT_SIZE, chosen.TEST.IMAGES_PER_BATCH
-    return Predictor(pipeline, schema, size, batch=batch, min_score=min_score)
+    return Predictor(pipeline, schema, size, batch, min_score, (pipeline.tag_dim, pipeline.place_dims))
 
 
 def _schema_of(model: ExportedModel, where: str) -> KeypointSchema:

@@ -147,8 +147,8 @@ def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: fl
     network = model.network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pipeline = InferencePipeline(network, build_pipeline_options(cfg, model.schema))
     size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
-    used = replace(model, cfg=cfg)
-    return Predictor(pipeline, model.schema, size, batch=batch, min_score=min_score, model=used)
+    tag_dims, used = (network.tag_dim, network.place_dims), replace(model, cfg=cfg)
+    return Predictor(pipeline, model.schema, size, batch, min_score, tag_dims, used)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:

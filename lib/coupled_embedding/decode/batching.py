@@ -25,15 +25,11 @@ class Pipeline(Protocol):
         options: how the model is run on inputs and its output decoded.
         threads: that decode batches while the model goes on.
         needs_compiling: whether the decode is compiled at a machine's first call.
-        tag_dim: D: dimensions of a view's tags.
-        place_dims: the last ones of them, which hold places.
     """
 
     options: PipelineOptions
     threads: int
     needs_compiling: bool
-    tag_dim: int
-    place_dims: int
 
     def forward(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
         """Return merged maps; see `InferencePipeline.forward`."""

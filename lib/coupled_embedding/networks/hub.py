@@ -15,6 +15,7 @@ from coupled_embedding.utils.errors import CheckpointError, UserError
 CONFIG, WEIGHTS, CARD, LICENSE = "config.json", "model.safetensors", "README.md", "LICENSE"
 INSTALL = "pip install 'coupled-embedding[hub]', or pip install huggingface_hub"
 _FIELDS = ("format", "config", "schema", "metrics")  # of config.json
+_FORMAT = "coupled_embedding/"
 _PREFIX = "hf://"
 _FILES = (".pth", ".pt", ".bin", ".safetensors", ".onnx")  # what no model on the Hub is named like
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -29,16 +30,19 @@ def read_hub_config(folder: Path) -> dict[str, Any] | None:
     """Return what config.json of a folder says; None: there is none, or it is another program's.
 
     Raises:
-        CheckpointError: it is no JSON, or has an unknown field.
+        CheckpointError: it is damaged, or has an unknown field.
     """
     file = folder / CONFIG
     if not file.is_file() or not (folder / WEIGHTS).is_file():
         return None
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if _FORMAT not in text:
+        return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: cannot be read as JSON ({error!s:.200}); fetch it again") from error
-    if not isinstance(content, dict) or not str(content.get("format")).startswith("coupled_embedding/"):
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not JSON ({error!s:.200}); it is damaged: fetch it again") from error
+    if not isinstance(content, dict) or not str(content.get("format")).startswith(_FORMAT):
         return None
     if unknown := content.keys() - set(_FIELDS):
         raise CheckpointError(f"{file}: unknown field {', '.join(sorted(unknown)):.200}; allowed: {', '.join(_FIELDS)}")
