@@ -31,6 +31,7 @@ class BuildWithCheckout(build_py):
 
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 DOCS = ["pdoc>=15", *SERVE]  # it imports what it documents
+HUB = ["huggingface_hub>=1.0"]
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
@@ -63,9 +64,11 @@ setup(
             "playwright>=1.45",
             *EXPORT,
             *DOCS,
+            *HUB,
         ],
         "docs": DOCS,
         "export": EXPORT,
+        "hub": HUB,
         "serve": SERVE,
         "supervision": ["supervision>=0.29"],
     },

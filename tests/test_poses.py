@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from dataclasses import replace
 
 import cv2
@@ -169,6 +170,22 @@ def test_without_supervision_the_error_says_what_to_install(poses, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match=r"pip install 'supervision>=0\.29'"):
         poses.to_supervision()
+
+
+def test_fiftyone_gets_places_relative_to_the_image_and_nan(poses, monkeypatch):
+    module = types.SimpleNamespace(Keypoint=types.SimpleNamespace, Keypoints=types.SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "fiftyone", module)
+    first, second = poses.with_ids([4, 9]).to_fiftyone("player").keypoints
+    assert (first.label, first.index, second.index) == ("player", 4, 9)
+    assert (first.score, second.score) == (0.8, 0.3)
+    for number, person in enumerate((first, second)):
+        assert np.multiply(person.points, SIZE) == pytest.approx(poses.xy[number], nan_ok=True)
+        assert person.confidence == poses.keypoint_scores[number].tolist()
+    assert poses.to_fiftyone().keypoints[0].index is None
+    assert poses[:0].to_fiftyone().keypoints == []
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    with pytest.raises(UserError, match="pip install fiftyone"):
+        poses.to_fiftyone()
 
 
 # ---- drawn and saved

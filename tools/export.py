@@ -122,7 +122,7 @@ def main() -> None:
     calibration = read_images(args.int8, MOST_CALIBRATED) if args.int8 else []
     folder = new_folder(args.out)
     write_models(folder, graphs, formats)
-    about = describe(options, model.schema, cfg.DATASET.INPUT_SIZE, cfg.NAME, model.metrics)
+    about = describe(options, model.schema, cfg.DATASET.INPUT_SIZE, cfg.NAME, model.metrics, model.network.place_dims)
     write_description(folder, about)
     if args.int8:
         quantize_int8(folder, calibration)

@@ -16,7 +16,7 @@ VERBS = {
     "test": "predict and score a data set",
     "diagnose": "analyze what limits a network",
     "browse": "a page that walks through a data set with its predictions and their errors",
-    "convert": "turn weights into a checkpoint, or a checkpoint into one small file",
+    "convert": "turn weights into a checkpoint, or a checkpoint into one small file or a folder for the Hub",
     "convert-dataset": "turn a data set of another tool (YOLO-pose, CVAT, Label Studio, Roboflow) into COCO format",
     "export": "write a network for other programs",
     "serve": "a page and a JSON endpoint that find the people of images",

@@ -214,6 +214,30 @@ class Poses(Sequence[Person]):
                 "to_supervision needs supervision 0.29 or newer: pip install 'supervision>=0.29'"
             ) from error
 
+    def to_fiftyone(self, label: str = "person") -> Any:
+        """Return a ``fiftyone.Keypoints`` for a sample's field: joints that were not found are NaN there too.
+
+        Places are relative to the image's size, confidences a joint's; ``score`` is the person's, ``index`` its id.
+
+        Raises:
+            UserError: fiftyone is not installed.
+        """
+        try:
+            from fiftyone import Keypoint, Keypoints
+        except ImportError as error:
+            raise UserError("to_fiftyone needs fiftyone: pip install fiftyone") from error
+        people = [
+            Keypoint(
+                label=label,
+                points=(person.keypoints[:, :2] / self.image_size).tolist(),
+                confidence=person.keypoints[:, 2].tolist(),
+                index=person.id,
+                score=person.score,
+            )
+            for person in self
+        ]
+        return Keypoints(keypoints=people)
+
     # ---- drawn and saved
 
     def draw(self, image: ImageLike | None = None, min_score: float | None = None, channels: str = "bgr") -> Pixels:

@@ -17,16 +17,14 @@ from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_video, name_of, to_bgr
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
-from coupled_embedding.decode.batching import ImageInput, predict_in_order
+from coupled_embedding.decode.batching import ImageInput, Pipeline, predict_in_order
 from coupled_embedding.decode.decode import is_compiled
 from coupled_embedding.decode.fields import NetworkFields, network_fields
-from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
+from coupled_embedding.networks.hub import INSTALL
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
-from coupled_embedding.networks.places import SPATIAL_DIMS
-from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
-from coupled_embedding.utils.errors import DatasetError
+from coupled_embedding.utils.errors import DatasetError, UserError
 
 OnError = Callable[[DatasetError], object]
 
@@ -58,29 +56,32 @@ class Predictor:
     ```
 
     Args:
-        network: in evaluation mode, on the device to use.
-        options: how it is run and its output decoded.
+        pipeline: the model and its decode.
         schema: its joints.
         input_size: S: pixels of the input's short side.
         batch: images of equal shape in a forward pass, at most.
         min_score: people scored lower are left out.
+        tag_dims: (D, P): dimensions of a view's tags; the last P of them hold places and are left out of `Poses.tags`.
+        model: the `builders.LoadedModel` that it runs, which `save_pretrained` writes; None: it cannot be saved.
     """
 
     def __init__(
         self,
-        network: PoseNetwork,
-        options: PipelineOptions,
+        pipeline: Pipeline,
         schema: KeypointSchema,
         input_size: int,
         batch: int = 4,
         min_score: float = 0.0,
+        tag_dims: tuple[int, int] = (0, 0),
+        model: Any = None,
     ) -> None:
+        self.pipeline = pipeline
+        self._tag_dim, self._place_dims = tag_dims
+        self._model = model
         self.schema = schema
         self.input_size = input_size
         self.batch = batch
         self.min_score = min_score
-        self._tag_dim, self._spatial_dims = network.tag_dim, SPATIAL_DIMS if network.spatial_tags else 0
-        self.pipeline = InferencePipeline(network, options)
 
     @classmethod
     def from_pretrained(
@@ -101,7 +102,10 @@ class Predictor:
         """Return a predictor of a model, with its own config; arguments that are None are the config's.
 
         Args:
-            source: name of a shipped model, a checkpoint (``.pth``, ``.safetensors``), or a run's folder.
+            source: name of a shipped model, a checkpoint (``.pth``, ``.safetensors``), a run's folder, one of
+                `save_pretrained`, ``"OWNER/NAME"`` or ``"OWNER/NAME@REVISION"`` on the Hugging Face Hub; or an exported
+                folder or one of its ``.onnx`` files, which run by onnxruntime on the CPU and whose own flip, scales and
+                precision cannot be changed.
             overrides: ``(key, value, ...)``: options to change, such as ``("TEST.REFINE", "none")``.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU where there is one.
             flip: average with the flipped image: better, and takes twice the time.
@@ -115,7 +119,8 @@ class Predictor:
 
         Raises:
             CheckpointError: the model is missing, damaged, or not of this package.
-            ConfigError: an option is wrong.
+            ConfigError: an option is wrong, or fixed in an export.
+            UserError: a package is needed that is not installed.
         """
         from coupled_embedding.builders import load_predictor  # which imports what it builds
 
@@ -123,6 +128,41 @@ class Predictor:
             source, overrides, device, min_score, flip=flip, scales=scales and list(scales), size=size, batch=batch,
             heatmap_threshold=heatmap_threshold, tag_threshold=tag_threshold, precision=precision,
         )  # fmt: skip
+
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> Path:
+        """Write the model, with the options it is used with, as a folder in the Hugging Face Hub's layout; return it.
+
+        Args:
+            folder: gets model.safetensors, config.json, README.md (the model card) and, if the model has one, LICENSE.
+            half: store weights in half precision.
+
+        Raises:
+            UserError: one of these files exists or cannot be written, the predictor is of an export, or huggingface_hub
+                is not installed.
+        """
+        return self._hub().save_pretrained(self._model, Path(folder).expanduser(), half)
+
+    def push_to_hub(self, repo_id: str, half: bool = False, **options: Any) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub; return the commit's address.
+
+        Args:
+            repo_id: ``"OWNER/NAME"``; it is made if there is none.
+            half: store weights in half precision.
+            options: of huggingface_hub's ``push_to_hub``, such as ``private``, ``token`` or ``branch``.
+
+        Raises:
+            UserError: it cannot be uploaded; or as `save_pretrained`.
+        """
+        return self._hub().push_to_hub(self._model, repo_id, half, **options)
+
+    def _hub(self) -> Any:
+        if self._model is None:
+            raise UserError("this predictor has no checkpoint to save; for an export give its checkpoint")
+        try:
+            from coupled_embedding.builders import hub
+        except ImportError as error:
+            raise UserError(f"models are saved by huggingface_hub, which is not installed: {INSTALL}") from error
+        return hub
 
     @overload
     def __call__(self, image: ImageLike, channels: str = "bgr") -> Poses: ...
@@ -215,7 +255,7 @@ class Predictor:
         keep_frames: bool = False,
     ) -> Iterator[Poses]:
         """Yield the poses of each entry that can be read, in order; arguments: `stream`, `predict_in_order`."""
-        if not is_compiled():
+        if self.pipeline.needs_compiling and not is_compiled():
             _LOG.warning("compiling the decode for this machine, once; it takes about 20 s")
         read: deque[tuple[Entry, tuple[int, int]]] = deque()
 
@@ -245,10 +285,10 @@ class Predictor:
 
     def _without_places(self, tags: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """Return mean tags (N, views · D) without each view's dimensions that hold places and move with a person."""
-        if tags is None or not self._spatial_dims:
+        if tags is None or not self._place_dims:
             return tags
         views = tags.reshape(len(tags), -1, self._tag_dim)
-        return views[..., : -self._spatial_dims].reshape(len(tags), -1)
+        return views[..., : -self._place_dims].reshape(len(tags), -1)
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
         """Return an image's (width, height) and the network's input; the time counts from ``start``."""

@@ -118,7 +118,8 @@ def check_command(words: list[str], own_schema: Path, monkeypatch: pytest.Monkey
         assert rest[0] in VERBS
         check_tool(tool_of(rest[0]).name, rest[1:], own_schema, monkeypatch, capsys)
     elif Path(program).name == "pip":
-        assert rest in (["install", "-e", end] for end in (".", ".[test]", ".[export]", ".[serve]", ".[docs]"))
+        extras = (".", ".[test]", ".[export]", ".[hub]", ".[serve]", ".[docs]")
+        assert rest in (["install", "-e", end] for end in extras)
     else:
         assert program in ("git", "tensorboard") or (CHECKOUT / program).exists(), (
             f"{program} is not known to this test"

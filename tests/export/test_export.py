@@ -46,7 +46,7 @@ def predict_alone(folder: Path, *arguments: object) -> subprocess.CompletedProce
 
 def test_people_are_the_predictors(exported, lively, pipeline, noise):
     model = load_exported(exported, threads=1)
-    predictor = Predictor(lively.network, pipeline.options, lively.schema, lively.cfg.DATASET.INPUT_SIZE)
+    predictor = Predictor(pipeline, lively.schema, lively.cfg.DATASET.INPUT_SIZE)
     for image in noise:
         expected, found = predictor(image), model.run(image)
         assert len(expected) == len(found.scores) > 0
@@ -103,7 +103,7 @@ def test_folder_predicts_without_the_library(exported, lively, pipeline, noise, 
     result = json.loads((tmp_path / "results" / "crowd.predictions.json").read_text())
     assert (result["width"], result["height"]) == (100, 70)
     assert tuple(result["joints"]) == lively.schema.joints
-    expected = Predictor(lively.network, pipeline.options, lively.schema, 64)(noise[0]).decoded
+    expected = Predictor(pipeline, lively.schema, 64)(noise[0]).decoded
     assert expected is not None
     np.testing.assert_allclose(result["people"][0]["keypoints"], expected[0], rtol=0, atol=2e-3)
     overlay = cv2.imread(str(tmp_path / "results" / "crowd.poses.jpg"))

@@ -37,6 +37,7 @@ from coupled_embedding.data.coco import join_annotations, load_records
 from coupled_embedding.data.images import read_image, read_image_for_warp
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema, schema_from_dict
+from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
 from coupled_embedding.evaluation import load_ground_truth, read_results, score_results
 from coupled_embedding.networks.pose_network import build_on_meta
@@ -237,8 +238,8 @@ def _run_valid(folder: Path) -> None:
 
 def _predict(path: Path, image: np.ndarray) -> None:
     model = load_model(path)
-    options = build_pipeline_options(model.cfg, model.schema)
-    poses = Predictor(model.network, options, model.schema, model.cfg.DATASET.INPUT_SIZE)(image)
+    pipeline = InferencePipeline(model.network, build_pipeline_options(model.cfg, model.schema))
+    poses = Predictor(pipeline, model.schema, model.cfg.DATASET.INPUT_SIZE)(image)
     poses.to_coco(1)
     poses.to_json()
     poses.draw(image)

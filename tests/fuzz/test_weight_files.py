@@ -14,6 +14,7 @@ import torch
 from fuzz_weights import Called, backbone_content, own_content, released_content, tiny_network
 
 from coupled_embedding.builders import build_eval_job, build_model, build_pipeline_options, config_of, load_model
+from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob
 from coupled_embedding.networks.pose_network import build_on_meta
 from coupled_embedding.networks.state_dict import network_weights
@@ -270,7 +271,8 @@ def test_a_checkpoint_does_not_say_how_much_to_render(path: Path, tmp_path: Path
 
 def test_a_strip_of_an_image_gives_no_endless_input() -> None:
     network, cfg, schema = tiny_network()
-    predictor = Predictor(network, build_pipeline_options(cfg, schema), schema, cfg.DATASET.INPUT_SIZE)
+    pipeline = InferencePipeline(network, build_pipeline_options(cfg, schema))
+    predictor = Predictor(pipeline, schema, cfg.DATASET.INPUT_SIZE)
     with pytest.raises(DatasetError, match="image is 5000×2 pixels; testing takes images up to 32 times"):
         predictor(np.zeros((2, 5000, 3), np.uint8))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.builders.exports import is_export, load_exported_predictor
 from coupled_embedding.builders.parts import (
     annotations_of,
     build_model,
@@ -24,6 +25,7 @@ from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.joint_sides import unpaired_joints
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
+from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
 from coupled_embedding.networks.model_file import find_model, write_model_file
@@ -85,6 +87,11 @@ def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: a model is written as a safetensors file; let its name end in .safetensors")
+    write_model_file(path, {**model_content(model), "model": model.network.state_dict()}, half)
+
+
+def model_content(model: LoadedModel) -> dict[str, Any]:
+    """Return what a model's file says besides its tensors, as plain values, without paths of this machine."""
     config = config_to_dict(model.cfg)
     mix = [{key: value for key, value in entry.items() if key != "root"} for entry in config["DATASET"]["MIX"]]
     config |= {
@@ -93,7 +100,7 @@ def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
         "MODEL": {**config["MODEL"], "INIT_FROM": ""},
     }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
-    write_model_file(path, {"format": FORMAT, "model": model.network.state_dict(), **about}, half)
+    return {"format": FORMAT, **about}
 
 
 def config_of(path: str | Path) -> CfgNode:
@@ -125,19 +132,23 @@ def load_predictor(
     source: str | Path, overrides: Sequence[str] = (), device: str = "cpu", min_score: float = 0.0, **arguments: Any
 ) -> Predictor:
     """Return a predictor of a model; see `Predictor.from_pretrained`. Arguments that are None are the model's."""
-    model = load_model(source)
     given = {_ARGUMENTS[name]: json.dumps(value) for name, value in arguments.items() if value is not None}
-    cfg = override(model.cfg, [*overrides, *(text for pair in given.items() for text in pair)])
-    return build_predictor(model, cfg, device, min_score)
+    changes = [*overrides, *(text for pair in given.items() for text in pair)]
+    path = find_model(source)
+    if is_export(path):
+        return load_exported_predictor(path, changes, device, min_score)
+    model = load_model(path)
+    return build_predictor(model, override(model.cfg, changes), device, min_score)
 
 
 def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: float = 0.0) -> Predictor:
     """Return a predictor of a loaded model, whose options may have been changed."""
     place = choose_device("" if device == "auto" else device, 0, 1) if device in ("auto", "cuda") else device
     network = model.network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    options = build_pipeline_options(cfg, model.schema)
+    pipeline = InferencePipeline(network, build_pipeline_options(cfg, model.schema))
     size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
-    return Predictor(network, options, model.schema, size, batch=batch, min_score=min_score)
+    tag_dims, used = (network.tag_dim, network.place_dims), replace(model, cfg=cfg)
+    return Predictor(pipeline, model.schema, size, batch, min_score, tag_dims, used)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:

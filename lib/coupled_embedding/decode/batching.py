@@ -1,10 +1,11 @@
 """Images of any shapes through an inference pipeline: in batches of equal shape, results in the images' order."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +13,32 @@ from torch import Tensor
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch, batch_limit
-from coupled_embedding.decode.pipeline import InferencePipeline
+from coupled_embedding.decode.aggregate import MergedMaps
+from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.decode.stage_times import StageTimes
+
+
+class Pipeline(Protocol):
+    """A model in any form with its decode: what a predictor runs.
+
+    Attributes:
+        options: how the model is run on inputs and its output decoded.
+        threads: that decode batches while the model goes on.
+        needs_compiling: whether the decode is compiled at a machine's first call.
+    """
+
+    options: PipelineOptions
+    threads: int
+    needs_compiling: bool
+
+    def forward(self, images: Sequence[Tensor], base_size: tuple[int, int]) -> MergedMaps:
+        """Return merged maps; see `InferencePipeline.forward`."""
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return threads to decode in."""
+
+    def start(self, batch: TestBatch, pool: ThreadPoolExecutor, times: StageTimes) -> Future[list[list[Pose]]]:
+        """Run the model on a batch, and begin to decode its output in a thread of `pool`; times gets both stages."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +96,12 @@ class _Queue:
 
 
 def predict_in_order(
-    pipeline: InferencePipeline, images: Iterable[ImageInput], side: int, limit: int, window: int = 0, depth: int = 0
+    pipeline: Pipeline, images: Iterable[ImageInput], side: int, limit: int, window: int = 0, depth: int = 0
 ) -> Iterator[Detected]:
     """Yield what is found in each image, in order.
 
     Args:
-        pipeline: network and decode.
+        pipeline: model and decode.
         images: taken one by one, as batches need them.
         side: S: short side of the inputs in pixels.
         limit: images of a batch.
@@ -102,7 +127,7 @@ def predict_in_order(
                 due += 1
 
 
-def _start(pipeline: InferencePipeline, batch: list[Numbered], pool: ThreadPoolExecutor) -> _Batch:
+def _start(pipeline: Pipeline, batch: list[Numbered], pool: ThreadPoolExecutor) -> _Batch:
     times = StageTimes()
     scales = tuple(torch.stack(images) for images in zip(*(image.scales for _, image in batch), strict=True))
     geometries, numbers = tuple(image.geometry for _, image in batch), tuple(number for number, _ in batch)

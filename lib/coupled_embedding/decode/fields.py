@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.test_dataset import warp_to_input
-from coupled_embedding.decode.pipeline import InferencePipeline
+from coupled_embedding.decode.batching import Pipeline
 from coupled_embedding.visualize import TagColors, draw_tags, heatmap_overlay
 
 Pixels = NDArray[np.uint8]
@@ -74,7 +74,7 @@ def _chosen(joint: int | None) -> slice:
 
 
 def network_fields(
-    pipeline: InferencePipeline, pixels: Pixels, inputs: Sequence[Tensor], geometry: ResizeGeometry
+    pipeline: Pipeline, pixels: Pixels, inputs: Sequence[Tensor], geometry: ResizeGeometry
 ) -> NetworkFields:
     """Run a network on one image.
 

@@ -62,7 +62,7 @@ class InferencePipeline:
 
     def __init__(self, network: PoseNetwork, options: PipelineOptions, threads: int = 0, ranks: int = 1) -> None:
         self.network = fold_batch_norm(network) if options.fold_bn else network
-        self.options = options
+        self.options, self.needs_compiling = options, True
         self.threads = threads or min(max((os.cpu_count() or 1) // ranks, 2), 8)
         self.precision = choose_precision(options.precision, "TEST.PRECISION", self.device)
 

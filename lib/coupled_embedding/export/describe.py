@@ -32,7 +32,12 @@ def decoder_options(options: DecodeOptions) -> dict[str, Any]:
 
 
 def describe(
-    options: PipelineOptions, schema: KeypointSchema, input_size: int, name: str, metrics: dict[str, float]
+    options: PipelineOptions,
+    schema: KeypointSchema,
+    input_size: int,
+    name: str,
+    metrics: dict[str, float],
+    place_dims: int = 0,
 ) -> dict[str, Any]:
     """Return model.json's content.
 
@@ -42,6 +47,7 @@ def describe(
         input_size: S: pixels of the input's short side.
         name: of the model.
         metrics: scores by name that its checkpoint holds.
+        place_dims: the last dimensions of a view's tags, which hold places.
     """
     mean, std = PIXELS[options.pixels]
     return {
@@ -62,5 +68,6 @@ def describe(
             "std": list(std),
             "flip": options.flip,
         },
+        "tags": {"place_dims": place_dims},
         "decode": decoder_options(options.decode),
     }

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from coupled_embedding.networks.hub import fetch, hub_name
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.errors import CheckpointError, UserError, short_repr
 from coupled_embedding.utils.paths import CHECKOUT
@@ -87,19 +88,23 @@ def hash_of_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def find_model(source: str | Path) -> Path:
-    """Return the weight file that a user means.
+    """Return the weight file, or the folder, that a user means.
 
     Args:
-        source: the name of a shipped model (a file in ``models/`` without its ending), a file, or the folder of a run,
-            of which best.pth is taken, else final.pth.
+        source: the name of a shipped model (a file in ``models/`` without its ending), a file, the folder of a run,
+            of which best.pth is taken, else final.pth, another folder, which is returned as it is, or a text that
+            names a model on the Hugging Face Hub as `hub_name` says, which is downloaded.
 
     Raises:
         CheckpointError: there is no such model; the text lists those that there are.
+        UserError: huggingface_hub is needed and not installed.
     """
     path = Path(source).expanduser()
     if path.is_dir():
         # without either, reading the folder raises an error that lists what it has
         return next((path / name for name in ("best.pth", "final.pth") if (path / name).is_file()), path)
+    if on_hub := hub_name(source):
+        return fetch(*on_hub)
     shipped = {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"))}
     if path.is_file() or path.suffix or len(path.parts) > 1:
         return path

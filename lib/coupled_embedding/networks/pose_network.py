@@ -72,7 +72,8 @@ class PoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_joints, self.spatial_tags = num_joints, spatial_tags
-        self.tag_dim = tag_dim = tag_dim + (SPATIAL_DIMS if spatial_tags else 0)
+        self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
+        self.tag_dim = tag_dim = tag_dim + self.place_dims
         self.backbone: nn.Module
         self.head: PlainHead | HigherHead | SeparableHead | SplitHead
         if isinstance(backbone, HourglassSettings):

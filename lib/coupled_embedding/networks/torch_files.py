@@ -27,8 +27,9 @@ from coupled_embedding.networks.file_kinds import (
     refuse_other_archives,
     refuse_other_kinds,
 )
+from coupled_embedding.networks.hub import WEIGHTS, read_hub_config
 from coupled_embedding.networks.model_file import read_safetensors
-from coupled_embedding.networks.state_dict import is_own_checkpoint
+from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
 from coupled_embedding.utils.errors import CheckpointError, short_repr
 
 # what files of weights may name: state dicts, tensors, their memory
@@ -69,6 +70,9 @@ def read_weight_file(path: str | Path) -> dict[Any, Any]:
     What a training state of another program holds besides tensors and plain values (counters,
     NumPy's numbers, command lines) is None.
 
+    Args:
+        path: of the file, or of a folder in the Hub's layout.
+
     Returns:
         Its content: dicts, lists, tuples, texts, numbers and dense tensors in host memory. A model of
         `model_file` has the content of a checkpoint.
@@ -78,6 +82,10 @@ def read_weight_file(path: str | Path) -> dict[Any, Any]:
             could make, or would grow far beyond its size; the text says what to do.
     """
     path = Path(path)
+    if path.is_dir() and (config := read_hub_config(path)) is not None:
+        saved = read_weight_file(path / WEIGHTS)
+        # the config that users see and edit goes before the one inside the weight file
+        return {"license": saved.get("license", ""), **config, "model": network_weights(saved, path / WEIGHTS)}
     if path.is_dir():
         names = sorted(file.name for file in path.glob("*") if file.suffix in _SUFFIXES)
         names.sort(key="model.safetensors".__ne__)  # the weights of a folder as Hugging Face writes it

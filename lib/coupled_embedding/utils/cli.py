@@ -53,7 +53,8 @@ def add_predictor_options(parser: argparse.ArgumentParser, default_model: str) -
     """Add the options of commands that predict single images: the model, how it runs, config overrides."""
     parser.add_argument(
         "--model", "--weights", default=default_model, metavar="NAME|FILE",
-        help=f"name of a shipped model, a checkpoint, or a run's folder (default: {default_model})",
+        help="name of a shipped model, a checkpoint, a run's folder, a folder or OWNER/NAME of the Hugging Face Hub, "
+        f"or an exported folder (default: {default_model})",
     )  # fmt: skip
     parser.add_argument("--size", type=int, help="pixels of the network input's short side (default: the model's)")
     parser.add_argument("--scales", nargs="+", type=float, help="scale factors, such as 2 1 0.5")
