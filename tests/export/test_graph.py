@@ -8,6 +8,7 @@ import torch
 
 from coupled_embedding.decode.fast.upsample import upsample as upsample_map
 from coupled_embedding.decode.peaks import find_candidates
+from coupled_embedding.export.describe import decoder_options
 from coupled_embedding.export.graph import OUTPUTS, ExportGraph, upsample
 from coupled_embedding.utils.errors import UserError
 
@@ -68,6 +69,13 @@ def test_upsampling_rounds_as_the_library(factor):
 def test_several_scales_are_an_error(lively, pipeline):
     with pytest.raises(UserError, match=r"TEST\.SCALES.*one scale"):
         ExportGraph(lively.network, dataclasses.replace(pipeline.options, scales=(1.0, 2.0)))
+
+
+@pytest.mark.parametrize(("option", "value"), [("regroup", 1), ("cost", "distance")])
+def test_groupings_that_an_export_does_not_have_are_errors(pipeline, option, value):
+    names = {"regroup": "TEST.REGROUP", "cost": "TEST.GROUPING_COST"}
+    with pytest.raises(UserError, match=f"{names[option]}.*give"):
+        decoder_options(dataclasses.replace(pipeline.options.decode, **{option: value}))
 
 
 def test_half_precision_changes_the_maps_little(lively, pipeline, inputs):

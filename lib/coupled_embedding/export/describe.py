@@ -6,14 +6,21 @@ from coupled_embedding.data.images import PIXELS
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.pipeline import PipelineOptions
+from coupled_embedding.utils.errors import UserError
 
 FORMAT = "coupled-embedding export"
 VERSION = 1
+EXPORTED_COSTS = ("ce", "ae")
 DIVISOR = 64  # of the input's sides, see `data.geometry.resize_geometry`
 
 
 def decoder_options(options: DecodeOptions) -> dict[str, Any]:
-    """Return a pipeline's decode options as `pose_decoder.Options` names them."""
+    """Return a pipeline's decode options as `pose_decoder.Options` names them; UserError for what it cannot do."""
+    if options.regroup:
+        raise UserError(f"TEST.REGROUP: an export groups once, got {options.regroup}; give TEST.REGROUP 0")
+    if options.cost not in EXPORTED_COSTS:
+        allowed = " or ".join(EXPORTED_COSTS)
+        raise UserError(f"TEST.GROUPING_COST: an export has {allowed}, got '{options.cost}'; give one of them")
     peaks = options.peaks
     return {
         "grouping_order": list(options.grouping_order),
