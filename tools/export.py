@@ -1,6 +1,6 @@
 """Export a network to a folder that runs without this library: ONNX, a NumPy decoder, a small predict.py.
 
-python tools/export.py --weights outputs/synthetic_ce_small/best.pth --out exported --images folder_of_images TEST.SCALES "[1.0]"
+python tools/export.py --weights outputs/synthetic_ce_small/best.pth --out exported --images folder TEST.SCALES "[1.0]"
 python tools/export.py --weights best.pth --out exported --fp16 --int8 folder_of_images --evaluate
 python exported/predict.py image.jpg
 
