@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from coupled_embedding.config.defaults import all_options
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
@@ -122,9 +123,10 @@ class Study:
 
 
 def check_same(record: Path, options: Options) -> None:
-    """Raise UserError if a record is of other options."""
+    """Raise UserError if a record is of other options, of those that change results."""
     found = json.loads(record.read_text(encoding="utf-8"))["options"]
-    if different := sorted(key for key in {*found, *options} if found.get(key) != options.get(key)):
+    counts = {key for key in {*found, *options} if all_options()[key].results}
+    if different := sorted(key for key in counts if str(found.get(key)) != str(options.get(key))):
         raise UserError(f"{record}: is of a run with other {', '.join(different)}; choose another --out")
 
 
