@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -184,3 +185,23 @@ def tiny(tiny_file: Path, tiny_crowd: Path, tmp_path: Path) -> Callable[..., Cfg
         return load_config(tiny_file, [*fixed, *overrides])
 
     return build
+
+
+@pytest.fixture
+def call_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """call_verb(word, ..., code=0): run the console script, which must exit with the code; return what it printed."""
+    from coupled_embedding.cli import main
+
+    def call(*words: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["coupled-embedding", *map(str, words)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        try:
+            main()
+            exited: object = 0
+        except SystemExit as error:
+            exited = error.code
+        printed = capsys.readouterr()
+        assert exited == code, printed.err
+        return printed.out + printed.err
+
+    return call

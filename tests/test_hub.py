@@ -18,7 +18,6 @@ from runs import untrained_checkpoint
 
 from coupled_embedding import builders
 from coupled_embedding.builders import load_model, save_model
-from coupled_embedding.cli import main as cli
 from coupled_embedding.networks import model_file
 from coupled_embedding.networks.model_file import hash_of_weights
 from coupled_embedding.networks.weights import read_own_checkpoint
@@ -336,21 +335,12 @@ def test_without_huggingface_hub_folders_are_read_and_saving_says_what_to_instal
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
+def convert(tmp_path, monkeypatch, call_verb):
     """convert(argument, ...): run the verb in tmp_path; return what it printed."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["coupled-embedding", "convert", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            cli()
-            exited = 0
-        except SystemExit as error:
-            exited = error.code
-        printed = capsys.readouterr()
-        assert exited == code, printed.err
-        return printed.out + printed.err
+        return call_verb("convert", *arguments, code=code)
 
     return run
 

@@ -183,9 +183,9 @@ def all_tables(records: Records, pairs: Sequence[tuple[str, str]]) -> dict[str, 
 PAIRS = [
     ("uncoupled", "scalar"), ("coupled", "scalar"), ("coupled", "uncoupled"), ("paper", "coupled"),
     ("contrast", "coupled"), ("decorrelated", "coupled"), ("places", "coupled"), ("centers", "coupled"),
-    ("centers_near", "centers"), ("centers_scalar", "centers"), ("coupled_near", "coupled"),
+    ("centers_distance", "centers"), ("centers_scalar", "centers"), ("coupled_distance", "coupled"),
 ]  # fmt: skip
-DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_near")
+DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
 
 
 @command

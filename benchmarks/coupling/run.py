@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONFIG = ROOT / "config/synthetic/ce_small_paper.yaml"
 Options = dict[str, Any]
+MANY = "one or more; another option must stand between them and KEY VALUE pairs (%(default)s)"
 
 # of the config's network, what is left at a given time: more images count more than more channels
 NETWORK = {"MODEL.WIDTH": 24, "MODEL.STEM_WIDTH": 16}
@@ -61,8 +62,8 @@ ARMS: dict[str, Options] = {
 }
 # name -> arm whose weights are decoded with other options
 DECODES: dict[str, tuple[str, Options]] = {
-    "coupled_near": ("coupled", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
-    "centers_near": ("centers", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
+    "coupled_distance": ("coupled", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
+    "centers_distance": ("centers", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
 }
 
 
@@ -139,8 +140,10 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*ARMS, *DECODES]
-    parser.add_argument("--arms", nargs="+", default=["scalar", "uncoupled", "coupled"], choices=names, metavar="ARM")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S")
+    parser.add_argument(
+        "--arms", nargs="+", default=["scalar", "uncoupled", "coupled"], choices=names, metavar="ARM", help=MANY
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S", help=MANY)
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES", help="start no run beyond it")
     parser.add_argument("--epochs", type=int, default=3, help="of training (%(default)s)")
     parser.add_argument("--train-scenes", type=int, default=4000, metavar="N", help="rendered (%(default)s)")

@@ -112,7 +112,7 @@ def _draw_pool(rng: np.random.Generator) -> People:
 
 
 def _choose(pool: People, camera: Camera, target: _Target) -> tuple[People, np.ndarray, np.ndarray]:
-    """For each of P people the one of the pool that fits best, nobody twice; the largest choose first.
+    """For each of P people the best fitting one of the pool, each used once at most; the largest choose first.
 
     Returns them, their size (P,) in pixels per meter, and the pixel of their pelvis (P, 2). They are compared
     as seen from far away.

@@ -49,7 +49,7 @@ def write_layouts(
 
     annotations: a file in CrowdPose's format, of which images offset, offset + every, ... are taken, so that splits
     can have different ones; see read_layouts. A scene has the image's aspect ratio, its number of people,
-    their places, sizes and overlaps; bodies, poses and looks are the generator's. Images in which nobody would be
+    their places, sizes and overlaps; bodies, poses and looks are the generator's. Images in which no person would be
     seen are left out. Files are those of write_dataset; an image's id is the split's first id + the number of
     the annotated image in its file. The annotation file names the SHA-256 of `annotations`, but nothing in it.
 

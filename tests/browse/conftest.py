@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import web
 from runs import eval_job, untrained_checkpoint
-from web import browser, serving  # noqa: F401  fixtures
 
 from coupled_embedding.browse.collection import Collection
 from coupled_embedding.browse.predictions import FilePredictions, NetworkPredictions, Predictions
@@ -15,6 +15,8 @@ from coupled_embedding.data.coco import load_records
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.engine.evaluate import EvalJob
 from coupled_embedding.evaluation import GroundTruth, load_ground_truth
+
+browser, serving = web.browser, web.serving
 
 
 @pytest.fixture

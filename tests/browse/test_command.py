@@ -6,11 +6,9 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from coupled_embedding.cli import main as cli
-
 
 @pytest.fixture
-def browse(tiny_crowd, monkeypatch, capsys):
+def browse(tiny_crowd, monkeypatch, call_verb):
     """browse(option, ...): run the verb with a server that ends at once; return (printed, host, application)."""
     started = []
     monkeypatch.setattr(
@@ -20,17 +18,8 @@ def browse(tiny_crowd, monkeypatch, capsys):
     )
 
     def run(*options, code=0):
-        words = ["browse", "--port", "0", "--device", "cpu", *map(str, options), "DATASET.ROOT", str(tiny_crowd)]
-        monkeypatch.setattr(sys, "argv", ["coupled-embedding", *words])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            cli()
-            exited = 0
-        except SystemExit as error:
-            exited = error.code
-        printed = capsys.readouterr()
-        assert exited == code, printed.err
-        return (printed.out + printed.err, *(started or (None, None)))
+        printed = call_verb("browse", "--port", "0", "--device", "cpu", *options, "DATASET.ROOT", tiny_crowd, code=code)
+        return (printed, *(started or (None, None)))
 
     return run
 

@@ -29,22 +29,12 @@ def images(tiny_crowd: Path) -> list[Path]:
 
 
 @pytest.fixture
-def predict(weights, tmp_path, monkeypatch, capsys):
+def predict(weights, tmp_path, monkeypatch, call_verb):
     """predict(argument, ...): run the verb in tmp_path; return what it printed."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path, code: int = 0) -> str:
-        words = ["predict", *map(str, arguments), "--model", str(weights), "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["coupled-embedding", *words])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            cli()
-            exited = 0
-        except SystemExit as error:
-            exited = error.code
-        printed = capsys.readouterr()
-        assert exited == code, printed.err
-        return printed.out + printed.err
+        return call_verb("predict", *arguments, "--model", weights, "--device", "cpu", code=code)
 
     return run
 

@@ -31,7 +31,7 @@ def expected_joints(people, joints):
     st.sampled_from([1, 2, 5, 12]),
     st.sampled_from([1, 2, 8, 16]),
     st.sampled_from([0.5, 1.0, 2.0]),
-    st.sampled_from(["ce", "ae"]),
+    st.sampled_from(["ce", "ae", "distance"]),
     st.sampled_from(["munkres", "scipy"]),
     st.sampled_from([0, 1, 4]),
     st.randoms(use_true_random=False),

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from coupled_embedding.builders import LoadedModel, save_model
-from coupled_embedding.cli import main as cli
 from coupled_embedding.export.quantize import quantize_int8
 from coupled_embedding.poses import Poses
 from coupled_embedding.predictor import Predictor
@@ -120,22 +118,12 @@ def test_other_files_of_the_folder_are_chosen_by_name(exported, noise, tmp_path)
 
 
 @pytest.fixture
-def predict(exported, tmp_path, monkeypatch, capsys):
+def predict(exported, tmp_path, monkeypatch, call_verb):
     """predict(argument, ...): run the verb on the export in tmp_path; return what it printed."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, code: int = 0, model: Path = exported) -> str:
-        words = ["predict", *map(str, arguments), "--model", str(model), "--out", "out"]
-        monkeypatch.setattr(sys, "argv", ["coupled-embedding", *words])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            cli()
-            exited = 0
-        except SystemExit as error:
-            exited = error.code
-        printed = capsys.readouterr()
-        assert exited == code, printed.err
-        return printed.out + printed.err
+        return call_verb("predict", *arguments, "--model", model, "--out", "out", code=code)
 
     return run
 

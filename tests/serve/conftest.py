@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import web
 from fastapi.testclient import TestClient
 from runs import untrained_checkpoint
-from web import browser, serving  # noqa: F401  fixtures
 
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.serve.app import create_app
 from coupled_embedding.serve.uploads import Limits
+
+browser, serving = web.browser, web.serving
 
 
 @pytest.fixture

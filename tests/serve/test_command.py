@@ -12,14 +12,13 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from coupled_embedding.cli import main as cli
 from coupled_embedding.serve.command import listen, url_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def serve(weights, monkeypatch, capsys):
+def serve(weights, monkeypatch, call_verb):
     """serve(option, ...): run the verb with a server that ends at once; return (printed, host, application)."""
     started = []
     monkeypatch.setattr(
@@ -29,17 +28,8 @@ def serve(weights, monkeypatch, capsys):
     )
 
     def run(*options: str, code: int = 0):
-        words = ["serve", "--model", str(weights), "--device", "cpu", *options]
-        monkeypatch.setattr(sys, "argv", ["coupled-embedding", *words])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        try:
-            cli()
-            exited = 0
-        except SystemExit as error:
-            exited = error.code
-        printed = capsys.readouterr()
-        assert exited == code, printed.err
-        return (printed.out + printed.err, *(started or (None, None)))
+        printed = call_verb("serve", "--model", weights, "--device", "cpu", *options, code=code)
+        return (printed, *(started or (None, None)))
 
     return run
 

@@ -30,11 +30,11 @@ def call(module, monkeypatch, *arguments):
 def test_a_study_runs_continues_and_is_reported(tmp_path, monkeypatch, capfd):
     study, report = load("run"), load("report")
     common = ["--epochs", 1, "--train-scenes", 32, "--test-scenes", 4, "--device", "cpu", "--out", tmp_path, *TINY]
-    arms = ["--arms", "coupled", "coupled_near", "--seeds", 1]
+    arms = ["--arms", "coupled", "coupled_distance", "--seeds", 1]
     call(study, monkeypatch, *arms, *common)
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "records").glob("*.json")}
-    assert records.keys() == {"coupled_seed1", "coupled_near_seed1"}
-    assert records["coupled_near_seed1"]["options"]["TEST.REGROUP"] == 1
+    assert records.keys() == {"coupled_seed1", "coupled_distance_seed1"}
+    assert records["coupled_distance_seed1"]["options"]["TEST.REGROUP"] == 1
     assert "TEST.REGROUP" not in records["coupled_seed1"]["options"]
     assert {record["diagnosis"]["all"]["images"] for record in records.values()} == {4}
     # one training for both; done runs are not run again, a changed option is refused

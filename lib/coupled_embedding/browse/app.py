@@ -78,6 +78,16 @@ def create_app(
         start = offset if place is None else place - place % limit
         return {"matching": len(chosen), "offset": start, "rows": chosen[start : start + limit]}
 
+    _add_image_routes(app, collection, network, reader, runner)
+    add_files(app, PAGE, "page.css", "drawing.js", "requests.js")
+    add_files(app, _OWN_PAGE, "index.html", "browse.css", "browse.js", "list.js", "marks.js")
+    return app
+
+
+def _add_image_routes(
+    app: FastAPI, collection: Collection, network: NetworkPredictions | None, reader: Desk, runner: Desk
+) -> None:
+    """Add what the page asks of one image: people, pixels, predictions, heatmaps and tags."""
     Record = Annotated[ImageRecord, Depends(_record_finder(collection))]
 
     @app.get("/api/images/{image_id}")
@@ -108,10 +118,6 @@ def create_app(
             return jpeg_response(drawn(number, shown_size(record)))
 
         return await runner.run(request, draw)
-
-    add_files(app, PAGE, "page.css", "drawing.js", "requests.js")
-    add_files(app, _OWN_PAGE, "index.html", "browse.css", "browse.js", "list.js", "marks.js")
-    return app
 
 
 def _describe(collection: Collection, name: str, has_fields: bool) -> dict[str, Any]:

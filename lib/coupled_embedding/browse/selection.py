@@ -20,9 +20,9 @@ class ImageFigures:
         people: who have a labelled joint.
         crowd_index: in [0, 1].
         predicted: whether its predictions are known, or why there are none.
-        oks: mean over the people who count, 0 for one who was missed; None also if nobody counts.
-        errors: how many joints are of each of `KINDS`, people missed, detections that fit nobody (background) and that
-            fit a person who is taken (surplus).
+        oks: mean over the people who count, 0 for one who was missed; None also if there are none.
+        errors: how many joints are of each of `KINDS`, people missed, detections that fit no person (background)
+            and that fit a person who is matched already (surplus).
         problem: why the image has no predictions.
     """
 
@@ -36,13 +36,18 @@ class ImageFigures:
     problem: str = ""
 
 
+def _most(error: str) -> Callable[[ImageFigures], float]:
+    """Return what orders images by how many errors of a kind they have, most first."""
+    return lambda image: -image.errors.get(error, -1)
+
+
 # worst first; an image without a number comes last, and ids decide between equals
 ORDERS: dict[str, Callable[[ImageFigures], float]] = {
     "worst": lambda image: math.inf if image.oks is None else image.oks,
     "id": lambda image: image.image_id,
     "crowd": lambda image: -image.crowd_index,
     "people": lambda image: -image.people,
-    **{error: lambda image, error=error: -image.errors.get(error, -1) for error in ERRORS},  # type: ignore[misc]
+    **{error: _most(error) for error in ERRORS},
 }
 
 

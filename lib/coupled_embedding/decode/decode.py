@@ -1,6 +1,7 @@
 """From merged maps to poses in image coordinates (docs/method.md, sections 5.3 to 5.7).
 
-The same as `reference.decode_reference`, which reads more easily, without ever upsampling a whole map.
+The same as `reference.decode_reference`, which reads more easily and has no further passes of grouping (TEST.REGROUP),
+without ever upsampling a whole map.
 """
 
 from collections.abc import Callable, Sequence

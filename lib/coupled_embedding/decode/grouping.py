@@ -53,7 +53,7 @@ def assign_scipy(cost: Costs, distances: Costs) -> NDArray[np.int64]:
 ASSIGNMENTS: dict[str, Assignment] = {"munkres": assign_munkres, "scipy": assign_scipy}
 
 
-def group(candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
+def group(candidates: Sequence[Candidates], options: DecodeOptions, known: NDArray[np.float32] | None = None) -> Groups:
     """Group the K joints' candidates into people.
 
     Candidates are assigned to people by least total cost. An assigned pair nearer than the
@@ -62,19 +62,22 @@ def group(candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
     Args:
         candidates: one entry per joint.
         options: order of the joints, threshold, cost, solver, how many people can be joined.
+        known: (P, T) mean tags of people to assign all candidates to, of whom those without any are left out; None:
+            people are known by their joints visited so far.
     """
     num_joints, tag_dim = len(candidates), candidates[0].tags.shape[1]
-    capacity = sum(len(c.scores) for c in candidates)
+    count = 0 if known is None else len(known)
+    capacity = count + sum(len(c.scores) for c in candidates)
     joints = np.zeros((capacity, num_joints, 3), np.float32)
     found = np.zeros((capacity, num_joints), bool)
     sums = np.zeros((capacity, tag_dim), np.float32)
-    count = 0
     for joint in options.grouping_order:
         peaks = candidates[joint]
         if not len(peaks.scores):
             continue
-        known = min(count, options.max_joined or count)
-        people = _assign_people(peaks, sums[:known], found[:known], options)
+        joinable = min(count, options.max_joined or count)
+        so_far = sums[:joinable] / found[:joinable].sum(1, dtype=np.float32)[:, None] if known is None else known
+        people = _assign_people(peaks, so_far, options)
         newcomers = people < 0
         people[newcomers] = count + np.arange(newcomers.sum())
         count += int(newcomers.sum())
@@ -83,21 +86,17 @@ def group(candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
         found[people, joint] = True
         sums[people] += peaks.tags
     means = sums[:count] / np.maximum(found[:count].sum(1, dtype=np.float32), 1)[:, None]
-    return Groups(joints[:count], found[:count], means.astype(np.float32))
+    groups = Groups(joints[:count], found[:count], means.astype(np.float32))
+    return groups if known is None else groups.select(np.flatnonzero(groups.found.any(1)))
 
 
-def _assign_people(peaks: Candidates, sums: NDArray, found: NDArray, options: DecodeOptions) -> NDArray[np.int64]:
-    """Return the person of each candidate, -1 for a new one."""
-    if not len(sums):
-        return np.full(len(peaks.scores), -1, np.int64)
-    return assign_people(peaks, sums / found.sum(1, dtype=np.float32)[:, None], options)
-
-
-def assign_people(peaks: Candidates, means: NDArray, options: DecodeOptions) -> NDArray[np.int64]:
-    """Return the person of each of a joint's candidates, by the mean tags (P, T) of one person or more; -1: none's."""
+def _assign_people(peaks: Candidates, means: NDArray, options: DecodeOptions) -> NDArray[np.int64]:
+    """Return the person of each of a joint's candidates, by people's mean tags (P, T); -1: none's."""
     rule = options.cost_rule
     rows, people = len(peaks.scores), len(means)
     result = np.full(rows, -1, np.int64)
+    if not people:
+        return result
     differences = peaks.tags[:, None].astype(rule.dtype) - means[None]
     distances = np.sqrt((differences**2).sum(-1)) / rule.dtype(options.tag_threshold)
     rounded = np.rint(distances) if rule.rounded else distances

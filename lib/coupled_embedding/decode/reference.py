@@ -133,9 +133,9 @@ def assign(peaks: list[Peak], people: list[Person], options: DecodeOptions) -> d
         for i, (_, _, score, tag) in enumerate(peaks):
             squared = ((tag.astype(rule.dtype) - mean) ** 2).sum()
             distances[i, j] = np.sqrt(squared) / rule.dtype(options.tag_threshold)
-            rounded = np.rint(distances[i, j])
-            if rounded <= rule.max_rounded_distance:
-                costs[i, j] = rule.step * rounded - score
+            distance = np.rint(distances[i, j]) if rule.rounded else distances[i, j]
+            if distance <= rule.max_rounded_distance:
+                costs[i, j] = rule.step * distance - score
     if options.assignment == "munkres":
         pairs = Munkres().compute(costs.copy())
     else:  # a thousandth of a rounding step orders equal costs and leaves the others alone

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.decode.grouping import Groups, assign_people
+from coupled_embedding.decode.grouping import Groups, group
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.peaks import Candidates
 
@@ -22,29 +22,8 @@ def regroup(groups: Groups, candidates: Sequence[Candidates], options: DecodeOpt
         options: threshold and cost.
     """
     for _ in range(options.regroup):
-        groups = _join(_assign_again(groups, candidates, options), options.tag_threshold)
+        groups = _join(group(candidates, options, groups.tags), options.tag_threshold)
     return groups
-
-
-def _assign_again(groups: Groups, candidates: Sequence[Candidates], options: DecodeOptions) -> Groups:
-    if not len(groups.tags):
-        return groups
-    joints, found, tags = [groups.joints * 0], [groups.found & False], [groups.tags * 0]
-    for joint, peaks in enumerate(candidates):
-        people = assign_people(peaks, groups.tags, options) if len(peaks.scores) else np.zeros(0, np.int64)
-        values = np.concatenate((peaks.pixels, peaks.scores[:, None]), 1).astype(np.float32)
-        old, new = people >= 0, np.flatnonzero(people < 0)
-        joints[0][people[old], joint], found[0][people[old], joint] = values[old], True
-        tags[0][people[old]] += peaks.tags[old]
-        alone = np.arange(groups.joints.shape[1]) == joint
-        joints.append(np.where(alone[None, :, None], values[new, None], 0).astype(np.float32))
-        found.append(np.repeat(alone[None], len(new), 0))
-        tags.append(peaks.tags[new])
-    everyone = Groups(np.concatenate(joints), np.concatenate(found), np.concatenate(tags))
-    counts = everyone.found.sum(1, dtype=np.float32)
-    return Groups(everyone.joints, everyone.found, everyone.tags / np.maximum(counts, 1)[:, None]).select(
-        np.flatnonzero(counts)
-    )
 
 
 def _join(groups: Groups, threshold: float) -> Groups:
