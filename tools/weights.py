@@ -10,7 +10,7 @@ none.
 
 import argparse
 
-from coupled_embedding.builders import build_model, build_schema
+from coupled_embedding.builders import build_network, build_schema
 from coupled_embedding.config import load_config
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import CheckpointError, UserError
@@ -49,7 +49,7 @@ def report(file: WeightFile, spec: RunSpec) -> bool:
     file.check()
     cfg = load_config(spec.config, spec.overrides)
     schema = build_schema(cfg)
-    fit = check_fit(file, build_model(cfg, schema.num_joints), schema, cfg.MODEL.INIT_SCHEMA)
+    fit = check_fit(file, build_network(cfg, schema), schema, cfg.MODEL.INIT_SCHEMA)
     print(f"ok       {file.path} ({file.option}): SHA-256 {file.sha256 + '…' if file.sha256 else 'not known'}, {fit}")
     return True
 

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from coupled_embedding.builders.exports import is_export, load_exported_predictor
 from coupled_embedding.builders.parts import (
     annotations_of,
-    build_model,
+    build_network,
     build_pipeline_options,
     build_policy,
     build_records,
@@ -62,7 +62,7 @@ def load_model(path: str | Path) -> LoadedModel:
     content = read_own_checkpoint(path)
     cfg = saved_config(content, path)
     schema = schema_from_dict(content.get("schema"), f"{path}, its schema")
-    network = build_on_meta(partial(build_model, cfg, schema.num_joints))
+    network = build_on_meta(partial(build_network, cfg, schema))
     load_strictly(network, network_weights(content, path), path)
     metrics = content.get("metrics", {})
     if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
@@ -164,7 +164,7 @@ def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> Eva
         UserError: a file is missing or does not fit.
     """
     schema, split = build_schema(cfg), split or cfg.DATASET.TEST
-    network = build_on_meta(partial(build_model, cfg, schema.num_joints))
+    network = build_on_meta(partial(build_network, cfg, schema))
     notes: list[str] = []
     load_network(network, weights, schema, notes)
     policy = build_policy(cfg, training=False)

@@ -15,11 +15,12 @@ from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.io.entries import PseudoLabels
 from coupled_embedding.data.loader import training_records
 from coupled_embedding.data.mixing import map_records
+from coupled_embedding.data.pafs import Limbs, PafTargets
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
 from coupled_embedding.decode.decode import grouping_order
-from coupled_embedding.decode.options import DecodeOptions, PeakOptions, with_preset
+from coupled_embedding.decode.options import PAF_PRESETS, DecodeOptions, PeakOptions, with_preset
 from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
@@ -182,8 +183,21 @@ BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {
 }
 
 
-def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
-    """Return the network for K joints, with initial weights."""
+def build_limbs(cfg: CfgNode, schema: KeypointSchema) -> Limbs:
+    """Return the limbs of part affinity fields, none without MODEL.PAF; ConfigError if the schema has none."""
+    if cfg.MODEL.PAF and not schema.skeleton:
+        raise ConfigError(f"MODEL.PAF: the skeleton of data set '{schema.name}' has no limbs")
+    return schema.skeleton if cfg.MODEL.PAF else ()
+
+
+def build_paf_targets(cfg: CfgNode, schema: KeypointSchema) -> PafTargets | None:
+    """Return how part affinity fields are drawn, None without MODEL.PAF."""
+    limbs = build_limbs(cfg, schema)
+    return PafTargets(limbs, cfg.LOSS.PAF_TARGETS, cfg.LOSS.PAF_WIDTH) if limbs else None
+
+
+def build_model(cfg: CfgNode, num_joints: int, limbs: int = 0) -> PoseNetwork:
+    """Return the network for K joints and, with MODEL.PAF, L limbs, with initial weights."""
     model = cfg.MODEL
     return PoseNetwork(
         num_joints,
@@ -195,11 +209,18 @@ def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
         feed_tags=model.FEED_TAGS,
         with_scales=model.SCALE_MAPS,
         spatial_tags=model.SPATIAL_TAGS,
+        limbs=limbs if model.PAF else 0,
+        paf_stages=model.PAF_STAGES,
     )
 
 
-def build_criterion(cfg: CfgNode) -> PoseCriterion:
-    """Return the loss."""
+def build_network(cfg: CfgNode, schema: KeypointSchema) -> PoseNetwork:
+    """Return the network for a schema's people, with initial weights."""
+    return build_model(cfg, schema.num_joints, len(build_limbs(cfg, schema)))
+
+
+def build_criterion(cfg: CfgNode, limbs: Limbs = ()) -> PoseCriterion:
+    """Return the loss; limbs are those of part affinity fields."""
     loss = cfg.LOSS
     heatmap_loss: HeatmapLoss | ScaleMapLoss
     if cfg.MODEL.SCALE_MAPS:
@@ -209,10 +230,12 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     if not cfg.MODEL.TAG_DIM:
-        weights = {"heatmap": loss.HEATMAP_WEIGHT}
+        weights = {name: weights[name] for name in ("heatmap", "paf")}
+    if not cfg.MODEL.PAF:
+        del weights["paf"]
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     units = cfg.MODEL.SPATIAL_TAGS
-    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units)
+    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units, limbs)
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
@@ -254,6 +277,10 @@ def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
         refine=test.REFINE,
         regroup=test.REGROUP,
     )
+    if cfg.MODEL.PAF and test.GROUPING != "tags":
+        rule = PAF_PRESETS[test.PAF_PRESET]
+        rule = replace(rule, matching=test.PAF_MATCHING or rule.matching)
+        options = replace(options, limbs=schema.skeleton, paf=rule, refine="none")
     return with_preset(
         options,
         test.COMPAT,

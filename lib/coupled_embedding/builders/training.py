@@ -13,9 +13,11 @@ from coupled_embedding.builders.parts import (
     annotations_of,
     build_criterion,
     build_decode_options,
+    build_limbs,
     build_mixed_data,
-    build_model,
+    build_network,
     build_optimizer,
+    build_paf_targets,
     build_policy,
     build_records,
     build_schedule,
@@ -92,7 +94,7 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
         torch.set_num_threads(cfg.TRAIN.THREADS)
     schema = build_schema(cfg)
     torch.manual_seed(cfg.SEED)
-    model = build_model(cfg, schema.num_joints)
+    model = build_network(cfg, schema)
     messages = _split_warnings(cfg, schema)
     if initial_weights:
         messages += initialize(model, schema, cfg.MODEL.PRETRAINED, cfg.MODEL.INIT_FROM, cfg.MODEL.INIT_SCHEMA)
@@ -172,7 +174,7 @@ def assemble_train_run(
     decode = build_decode_options(cfg, schema)
     return TrainRun(
         distribute(model, env, train.IMAGES_PER_GPU if train.COMPILE else 0),
-        build_criterion(cfg),
+        build_criterion(cfg, build_limbs(cfg, schema)),
         state,
         build_schedule(cfg, steps_per_epoch),
         lambda first, last: train_batches(dataset, sampler(first, last), train.WORKERS, pin, env.local_ranks),
@@ -187,6 +189,7 @@ def assemble_train_run(
             precision=precision,
             pixels=cfg.MODEL.PIXELS,
             beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
+            paf=build_paf_targets(cfg, schema),
             log_every=train.LOG_EVERY,
             visualize_every=train.VISUALIZE_EVERY,
             eval_every=train.EVAL_EVERY,

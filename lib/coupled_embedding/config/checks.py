@@ -86,6 +86,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.ANNOTATED_WIDTHS: True is invalid with LOSS.SCALE_ADAPTED or MODEL.SCALE_MAPS; give False to both"
     if cfg.LOSS.SCALE_ADAPTED and not cfg.MODEL.TAG_DIM:
         yield "LOSS.SCALE_ADAPTED: True needs tags, which MODEL.TAG_DIM 0 leaves out; give False"
+    if cfg.TEST.GROUPING == "pafs" and not cfg.MODEL.PAF:
+        yield "TEST.GROUPING: 'pafs' needs MODEL.PAF; the network has no part affinity fields"
     if cfg.LOSS.CENTER_WEIGHT and not cfg.MODEL.SPATIAL_TAGS:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
@@ -103,6 +105,10 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
         yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
     if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if model.PAF and model.BACKBONE == "hourglass":
+        yield "MODEL.PAF: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if model.PAF_STAGES > 1 and (not model.PAF or model.HEAD != "plain" or model.TAG_DIM):
+        yield f"MODEL.PAF_STAGES: {model.PAF_STAGES} needs MODEL.PAF, MODEL.HEAD plain and MODEL.TAG_DIM 0"
     if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):
         yield "MODEL.TAG_DIM: 0 is invalid with MODEL.SPATIAL_TAGS or MODEL.FEED_TAGS, which need tags"
     if model.HEAD == "separable" and model.SCALE_MAPS:

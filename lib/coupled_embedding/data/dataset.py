@@ -15,6 +15,7 @@ from coupled_embedding.data.copy_paste import CopyPaste
 from coupled_embedding.data.images import orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
+from coupled_embedding.data.pafs import PafTargets
 from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import Targets, build_targets
@@ -101,8 +102,8 @@ class TrainBatch:
         """Return the batch in page-locked memory (called by torch's loader)."""
         return self._map(lambda x: x.pin_memory())
 
-    def targets(self, beta: float = 0.0) -> Targets:
-        """Build the targets on the batch's device; ``beta`` as for `build_targets`."""
+    def targets(self, beta: float = 0.0, paf: PafTargets | None = None) -> Targets:
+        """Build the targets on the batch's device; arguments as for `build_targets`."""
         return build_targets(
             self.joints,
             self.masks,
@@ -110,6 +111,7 @@ class TrainBatch:
             confidence=self.confidence,
             annotated=self.annotated,
             beta=beta,
+            paf=paf,
         )
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":

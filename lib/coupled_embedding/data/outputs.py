@@ -17,12 +17,14 @@ class PoseOutput:
         aux_outputs: of the earlier stages of a stacked network, first to last; only the loss uses them.
         scale_maps: (B, K, h, w) for each heatmap, 1/s − 1 of the scale s > 0 that the cell's target takes;
             empty where a network has none. Only the loss uses them.
+        pafs: (B, L, 2, H/4, W/4) part affinity fields, x and y of each limb; None: the network has none.
     """
 
     heatmaps: tuple[Tensor, ...]
     tags: Tensor
     aux_outputs: tuple["PoseOutput", ...] = ()
     scale_maps: tuple[Tensor, ...] = ()
+    pafs: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coupled_embedding.data.pafs import PafTargets, draw_pafs
+
 SIGMA = 2.0  # cells, at every resolution
 WIDTHS = (0.3, 1.5)  # factors of it that a person's scale may mean: less misses cells, more leaves the window
 
@@ -23,6 +25,7 @@ class Targets:
         visible: (B, M, K) bool: labelled and inside the lowest resolution's map.
         scales: (B, M) person scales in units of the input's side.
         confidence: (B, M, K) in [0, 1], weights of the joints; None: all 1.
+        pafs: (B, L, 2, h, w) part affinity fields at the lowest resolution; None: not wanted.
     """
 
     heatmaps: tuple[Tensor, ...]
@@ -31,6 +34,7 @@ class Targets:
     visible: Tensor
     scales: Tensor
     confidence: Tensor | None = None
+    pafs: Tensor | None = None
 
 
 def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -102,6 +106,7 @@ def build_targets(
     confidence: Tensor | None = None,
     annotated: Tensor | None = None,
     beta: float = 0.0,
+    paf: PafTargets | None = None,
 ) -> Targets:
     """Build a batch's targets.
 
@@ -112,6 +117,7 @@ def build_targets(
         confidence: (B, M, K), weights of the joints.
         annotated: (B, K) bool: whether an image's data set labels a joint, whose heatmap is ignored otherwise.
         beta: above 0: a Gaussian is as wide as its person's scale is of this one, within `WIDTHS`.
+        paf: how part affinity fields are drawn; None: they are not.
     """
     heatmaps, weights = [], []
     widths = (scales / beta).clamp(*WIDTHS) if beta else None
@@ -126,4 +132,6 @@ def build_targets(
         if annotated is not None:
             weight = weight * annotated[:, :, None, None]
         weights.append(weight)
-    return Targets(tuple(heatmaps), tuple(weights), *encoded[0], scales, confidence)
+    size = (masks[0].shape[-2], masks[0].shape[-1])
+    pafs = None if paf is None else draw_pafs(joints[0], encoded[0][1], size, paf)
+    return Targets(tuple(heatmaps), tuple(weights), *encoded[0], scales, confidence, pafs)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.outputs import PoseOutput
+from coupled_embedding.data.pafs import Limbs, flipped_limbs
 from coupled_embedding.decode.fast.upsample import Map
 from coupled_embedding.decode.fast.views import TagView
 
@@ -25,10 +26,12 @@ class ImageMaps:
     Attributes:
         heatmaps: (K, H', W') float32, contiguous.
         tags: one or two views; a pixel's tag is its views' values, concatenated.
+        pafs: (L, 2, h, w) float32, contiguous, merged over flip and scales; None: there are none.
     """
 
     heatmaps: Map
     tags: tuple[TagView, ...]
+    pafs: Map | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class MergedMaps:
             of several scales were kept.
         flipped_tags: the same of the flipped images as the network outputs them, or None.
         flip_index: for each joint, its partner in a flipped image.
+        pafs: (B, L, 2, h, w) float32 part affinity fields, or None.
     """
 
     heatmaps: Tensor
     tags: Tensor
     flipped_tags: Tensor | None = None
     flip_index: tuple[int, ...] = ()
+    pafs: Tensor | None = None
 
     def cpu(self) -> "MergedMaps":
         """Return the maps in the host's memory."""
@@ -63,17 +68,20 @@ class MergedMaps:
         if self.heatmaps.device.type == "cpu":
             return self, lambda: None
         heatmaps, tags = (maps.to("cpu", non_blocking=True) for maps in (self.heatmaps, self.tags))
-        flipped = None if self.flipped_tags is None else self.flipped_tags.to("cpu", non_blocking=True)
+        flipped, pafs = (
+            None if maps is None else maps.to("cpu", non_blocking=True) for maps in (self.flipped_tags, self.pafs)
+        )
         arrived = torch.cuda.Event(blocking=True)  # or decode threads would keep a core each busy with waiting
         arrived.record(torch.cuda.current_stream(self.heatmaps.device))
-        return MergedMaps(heatmaps, tags, flipped, self.flip_index), arrived.synchronize
+        return MergedMaps(heatmaps, tags, flipped, self.flip_index, pafs), arrived.synchronize
 
     def image(self, number: int) -> ImageMaps:
         """Return one image's maps; they must be in the host's memory."""
         views = [TagView(_pixels_first(self.tags[number]))]
         if self.flipped_tags is not None:
             views.append(TagView(_pixels_first(self.flipped_tags[number]), self.flip_index))
-        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views))
+        pafs = None if self.pafs is None else self.pafs[number].contiguous().numpy()
+        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views), pafs)
 
 
 def _pixels_first(tags: Tensor) -> Map:
@@ -95,8 +103,8 @@ def merge_resolutions(output: PoseOutput) -> Tensor:
     return torch.stack(upsampled).mean(0) if len(upsampled) > 1 else upsampled[0]
 
 
-def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int]) -> MergedMaps:
-    """Average the heatmaps with those of the flipped image; keep its tags as a second view."""
+def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int], limbs: Limbs = ()) -> MergedMaps:
+    """Average heatmaps and fields with those of the flipped image; keep its tags as a second view."""
     index = tuple(flip_index)
     if maps.heatmaps.device.type == "cpu":
         joints = np.array(index, np.int64)
@@ -105,7 +113,20 @@ def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int])
         # a list as an index would be copied to the device, which waits for the network
         planes = flipped.heatmaps.flip(-1).unbind(1)
         heatmaps = (maps.heatmaps + torch.stack([planes[joint] for joint in index], 1)) / 2
-    return MergedMaps(heatmaps, maps.tags, flipped.tags, index)
+    pafs = maps.pafs
+    if pafs is not None and flipped.pafs is not None:
+        pafs = _merge_flipped_pafs(pafs, flipped.pafs, limbs, index)
+    return MergedMaps(heatmaps, maps.tags, flipped.tags, index, pafs)
+
+
+def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index: tuple[int, ...]) -> Tensor:
+    """Average fields (B, L, 2, h, w) with those of the flipped image, whose x point the other way."""
+    mirrored = torch.stack((-flipped[:, :, 0], flipped[:, :, 1]), 2).flip(-1).unbind(1)
+    planes = [
+        own if partner is None else (own + partner[1] * mirrored[partner[0]]) / 2
+        for own, partner in zip(pafs.unbind(1), flipped_limbs(limbs, flip_index), strict=True)
+    ]
+    return torch.stack(planes, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -127,7 +148,7 @@ def _mean_with_flipped(maps, flipped, flip_index):
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:
-    """Average heatmaps resized to the base (height, width).
+    """Average heatmaps and fields resized to the base (height, width).
 
     Args:
         scales: of the same images, all with flip or none.
@@ -137,12 +158,19 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
     if len(scales) == 1:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
+    pafs = _mean_pafs([maps.pafs for maps in scales if maps.pafs is not None], base_size)
     if tags_from is None:
         flipped = [maps.flipped_tags for maps in scales if maps.flipped_tags is not None]
         tags = concat_tags([maps.tags for maps in scales], base_size)
-        return MergedMaps(heatmaps, tags, concat_tags(flipped, base_size) if flipped else None, scales[0].flip_index)
+        flipped_tags = concat_tags(flipped, base_size) if flipped else None
+        return MergedMaps(heatmaps, tags, flipped_tags, scales[0].flip_index, pafs)
     chosen = scales[tags_from]
-    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index)
+    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index, pafs)
+
+
+def _mean_pafs(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | None:
+    resized = [resize(pafs.flatten(1, 2), size).unflatten(1, (pafs.shape[1], 2)) for pafs in scales]
+    return torch.stack(resized).mean(0) if resized else None
 
 
 def concat_tags(tags: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

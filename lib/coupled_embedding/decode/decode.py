@@ -19,7 +19,8 @@ from coupled_embedding.decode.fast.refine import JointRefiner
 from coupled_embedding.decode.fast.upsample import Map, grid, sample_at
 from coupled_embedding.decode.grouping import Groups, group
 from coupled_embedding.decode.options import DecodeOptions
-from coupled_embedding.decode.peaks import find_candidates
+from coupled_embedding.decode.paf_grouping import group_by_pafs, limb_order
+from coupled_embedding.decode.peaks import Candidates, find_candidates
 from coupled_embedding.decode.regroup import regroup
 from coupled_embedding.utils.errors import NonFiniteError
 
@@ -46,7 +47,7 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
     check_finite(maps)
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
-    groups = regroup(group(candidates, options), candidates, options)
+    groups = group_candidates(candidates, maps, size, options)
     scores = groups.joints[..., 2].mean(1)
     joints = _locate_joints(groups, maps.heatmaps, size, REFINEMENTS[options.refine](maps, size, options))
     joints[..., :2] = apply_affine(to_image, joints[..., :2])
@@ -54,7 +55,20 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
         joints[..., :2] = np.where(joints[..., 2:] > 0, joints[..., :2], 0.0)
     if options.missing_joints == "zero":
         joints[..., 2] = np.maximum(joints[..., 2], 0.0)
-    return [Pose(*pose) for pose in zip(joints, scores.tolist(), groups.tags, strict=True)]
+    tags = groups.tags if groups.tags.shape[1] else [None] * len(joints)
+    return [Pose(*pose) for pose in zip(joints, scores.tolist(), tags, strict=True)]
+
+
+def group_candidates(
+    candidates: Sequence[Candidates], maps: ImageMaps, size: tuple[int, int], options: DecodeOptions
+) -> Groups:
+    """Group the candidates of an input of (H, W) by tags, or by the maps' part affinity fields."""
+    if options.paf is None:
+        return regroup(group(candidates, options), candidates, options)
+    if maps.pafs is None:
+        raise ValueError("grouping by part affinity fields: the maps have none")
+    order = limb_order(options.limbs, options.grouping_order)
+    return group_by_pafs(candidates, maps.pafs, size, options.limbs, options.paf, order)
 
 
 def is_compiled() -> bool:
@@ -66,7 +80,8 @@ def is_compiled() -> bool:
 
 def check_finite(maps: ImageMaps) -> None:
     """Raise NonFiniteError if a map holds NaN or infinity."""
-    if not all(_is_finite(values) for values in (maps.heatmaps, *(view.values for view in maps.tags))):
+    fields = [] if maps.pafs is None else [maps.pafs]
+    if not all(_is_finite(values) for values in (maps.heatmaps, *(view.values for view in maps.tags), *fields)):
         raise NonFiniteError("the network output NaN or infinite values; its weights or the input are damaged")
 
 

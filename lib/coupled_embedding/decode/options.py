@@ -4,6 +4,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from coupled_embedding.data.pafs import Limbs
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,55 @@ COST_RULES = {
 
 
 @dataclass(frozen=True)
+class PafRule:
+    """How part affinity fields connect candidates, and which people remain.
+
+    Attributes:
+        samples: of the field on a segment between two candidates; 0: √(5 · the longer side) of 5 to 25.
+        sample_threshold: of the field along the segment, which a sample passes above it.
+        share: of the samples, more than which must pass; −1: none needs to.
+        mean_of_passing: whether the score is the mean of the samples that pass; False: of all.
+        line_score: which a connection must exceed.
+        height_prior: whether long segments lose: min(0.5 · input height / length − 1, 0) is added.
+        longest: share of the input's longer side above which min(1 − length / longest, 0) is added; 0: none.
+        min_joints: people with fewer are dropped.
+        min_score: people with less a joint, joints' and connections' scores together, are dropped.
+        matching: of a limb's candidates: ``"greedy"`` by score or ``"hungarian"``: the largest sum.
+    """
+
+    samples: int = 10
+    sample_threshold: float = 0.05
+    share: float = 0.8
+    mean_of_passing: bool = True
+    line_score: float = 0.0
+    height_prior: bool = True
+    longest: float = 0.0
+    min_joints: int = 4
+    min_score: float = 0.4
+    matching: str = "greedy"
+
+    def prior(self, lengths: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return what is added to the scores of segments of these lengths, in pixels of an input of (H, W)."""
+        lengths = np.maximum(lengths, 1e-6)
+        total = np.minimum(0.5 * size[0] / lengths - 1, 0) if self.height_prior else np.zeros(lengths.shape)
+        return total + (np.minimum(1 - lengths / (self.longest * max(size)), 0) if self.longest else 0)
+
+
+# TEST.PAF_PRESET: whose rule
+PAF_PRESETS = {
+    "paper": PafRule(),  # its evaluation in MATLAB
+    "openpose": PafRule(samples=0, share=0.95, height_prior=False, min_joints=3),
+    "openpose_coco": PafRule(
+        samples=0, sample_threshold=0.01, share=0.75, height_prior=False, min_joints=2, min_score=0.05
+    ),
+    "sleap": PafRule(
+        sample_threshold=-np.inf, share=-1.0, mean_of_passing=False, line_score=0.25, height_prior=False,
+        longest=0.25, min_joints=1, min_score=0.0, matching="hungarian",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class DecodeOptions:
     """How maps become poses; the defaults are the paper's for w32.
 
@@ -67,6 +119,8 @@ class DecodeOptions:
         cost: a key of `COST_RULES`.
         max_joined: only the first N people, in the order in which they were started, can be joined; 0: all.
         regroup: passes of `regroup` after grouping.
+        limbs: of part affinity fields.
+        paf: how these group candidates; None: tags group them.
     """
 
     grouping_order: tuple[int, ...]
@@ -78,6 +132,8 @@ class DecodeOptions:
     cost: str = "ce"
     max_joined: int = 0
     regroup: int = 0
+    limbs: Limbs = ()
+    paf: PafRule | None = None
 
     @property
     def cost_rule(self) -> CostRule:

@@ -91,11 +91,15 @@ class InferencePipeline:
         dtype = PRECISIONS[self.precision]
         with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             output = self.network(inputs)
-        maps = MergedMaps(merge_resolutions(output), output.tags)
+        heatmaps = merge_resolutions(output)
+        pafs = output.pafs.float() if self.options.decode.paf and output.pafs is not None else None
         if not self.options.flip:
-            return maps
-        flipped = MergedMaps(maps.heatmaps[count:], maps.tags[count:])
-        return merge_flip(MergedMaps(maps.heatmaps[:count], maps.tags[:count]), flipped, self.options.flip_index)
+            return MergedMaps(heatmaps, output.tags, pafs=pafs)
+        straight, flipped = (
+            MergedMaps(heatmaps[part], output.tags[part], pafs=None if pafs is None else pafs[part])
+            for part in (slice(count), slice(count, None))
+        )
+        return merge_flip(straight, flipped, self.options.flip_index, self.options.decode.limbs)
 
     def decode(self, maps: MergedMaps, geometries: Sequence[ResizeGeometry]) -> list[list[Pose]]:
         """Decode a batch's maps, which are in host memory; return each image's poses."""

@@ -33,7 +33,8 @@ def draw_batch(
     """
     image = np.ascontiguousarray(batch.images[0].cpu().numpy()[..., ::-1])
     first = PoseOutput(tuple(h[:1].float() for h in output.heatmaps), output.tags[:1].float())
-    merged = MergedMaps(merge_resolutions(first), first.tags).cpu()
+    pafs = None if output.pafs is None else output.pafs[:1].float()
+    merged = MergedMaps(merge_resolutions(first), first.tags, pafs=pafs).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     poses = decode(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
     # from cells to input pixels

@@ -14,6 +14,7 @@ from torch.profiler import record_function
 from coupled_embedding.data.dataset import TrainBatch
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
+from coupled_embedding.data.pafs import PafTargets
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.engine.checkpointer import Checkpointer
 from coupled_embedding.engine.invalid_images import InvalidImages
@@ -44,6 +45,7 @@ class TrainOptions:
     precision: str = "fp32"
     pixels: str = "imagenet"
     beta: float = 0.0
+    paf: PafTargets | None = None
     log_every: int = 50
     visualize_every: int = 0
     eval_every: int = 0
@@ -207,7 +209,7 @@ def forward(run: TrainRun, batch: TrainBatch) -> tuple[PoseOutput, Targets, dict
     with record_function("network"), torch.autocast(run.env.device.type, dtype, enabled=dtype is not None):
         output = run.model(normalize(batch.images, run.options.pixels))
     with record_function("losses"):
-        targets = batch.targets(run.options.beta)
+        targets = batch.targets(run.options.beta, run.options.paf)
         return output, targets, run.criterion(output, targets, run.state.step)
 
 

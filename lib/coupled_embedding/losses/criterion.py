@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from coupled_embedding.data.outputs import PoseOutput
+from coupled_embedding.data.pafs import Limbs
 from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.optional import OPTIONAL_TERMS
+from coupled_embedding.losses.pafs import paf_loss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 # of the paper; on CrowdPose as on COCO
@@ -46,6 +48,7 @@ class PoseCriterion(nn.Module):
             gentle pull at the start lets tags leave it.
         spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
         units: of places, per cell.
+        limbs: of part affinity fields.
     """
 
     def __init__(
@@ -55,9 +58,10 @@ class PoseCriterion(nn.Module):
         pull_ramp: Ramp = Ramp(),
         spatial_dims: int = 0,
         units: float = 1.0,
+        limbs: Limbs = (),
     ) -> None:
         super().__init__()
-        self.heatmap_loss = heatmap_loss
+        self.heatmap_loss, self.limbs = heatmap_loss, limbs
         optional = [name for name in OPTIONAL_TERMS if weights.get(name)]
         self.embedding_loss = EmbeddingLoss(spatial_dims, optional, units)
         self.weights = {name: weight for name, weight in weights.items() if weight or name not in OPTIONAL_TERMS}
@@ -82,10 +86,14 @@ class PoseCriterion(nn.Module):
         scale_tags = without_places(output.tags, self.embedding_loss.spatial_dims)
         widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else scale_tags
         heatmap = self.heatmap_loss(output.heatmaps, targets.heatmaps, targets.masks, widths)
-        if "pull" not in self.weights:
-            return {"heatmap": heatmap}
-        embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales, targets.confidence)
-        return {"heatmap": heatmap, **embedding}
+        terms = {"heatmap": heatmap}
+        if "pull" in self.weights:
+            terms |= self.embedding_loss(
+                output.tags, targets.cells, targets.visible, targets.scales, targets.confidence
+            )
+        if output.pafs is not None and targets.pafs is not None:
+            terms["paf"] = paf_loss(output.pafs, targets.pafs, targets.masks[0], self.limbs)
+        return terms
 
     def _weighted(self, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         if terms.keys() != self.weights.keys():

@@ -1,6 +1,7 @@
 """The pose network: backbone and head."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SeparableHead, SplitHead, initialize_head
 from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
+from coupled_embedding.networks.pafs import PafHead, initialize_paf_head
 from coupled_embedding.networks.places import SPATIAL_DIMS, add_places
 from coupled_embedding.utils.errors import ConfigError
 
@@ -52,10 +54,12 @@ class PoseNetwork(nn.Module):
         feed_tags: see `HigherHead`.
         with_scales: whether the head outputs scale maps.
         spatial_tags: above 0: two further tag dimensions, see `add_places`, with this many units per cell.
+        limbs: L; 0: the network has no part affinity fields.
+        paf_stages: see `PafHead`; more than 1 need the plain head and no tags.
 
     Raises:
-        ValueError: hourglasses with another head or with scale maps, a separable head with scale maps, or an unknown
-            head.
+        ValueError: hourglasses with another head, with scale maps or with fields, a separable head with scale maps, or
+            an unknown head.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class PoseNetwork(nn.Module):
         feed_tags: bool = False,
         with_scales: bool = False,
         spatial_tags: float = 0.0,
+        limbs: int = 0,
+        paf_stages: int = 1,
     ) -> None:
         super().__init__()
-        self.num_joints, self.spatial_tags = num_joints, spatial_tags
+        self.num_joints, self.spatial_tags, self.limbs = num_joints, spatial_tags, limbs
+        self.paf_head: PafHead | None = None
         self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
         self.tag_dim = tag_dim = tag_dim + self.place_dims
         self.backbone: nn.Module
@@ -81,6 +88,8 @@ class PoseNetwork(nn.Module):
                 raise ValueError(f"hourglasses output maps at stride 4: head must be 'plain', got '{head}'")
             if with_scales:
                 raise ValueError("hourglasses output no scale maps: with_scales must be False")
+            if limbs:
+                raise ValueError("hourglasses output no part affinity fields: limbs must be 0")
             spare = SPARE_CHANNELS if tag_dim else 0
             self.backbone = StackedHourglass(backbone, (1 + tag_dim + spare) * num_joints)
             self.head = SplitHead(num_joints, tag_dim)
@@ -97,6 +106,10 @@ class PoseNetwork(nn.Module):
             raise ValueError(f"no head '{head}'{' with scale maps' if with_scales else ''}")
         initialize_backbone(self.backbone)
         initialize_head(self.head, heatmap_bias)
+        if limbs:
+            self.paf_head = PafHead(backbone.width, num_joints, limbs, paf_stages)
+            initialize_backbone(self.paf_head)
+            initialize_paf_head(self.paf_head, heatmap_bias)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -106,7 +119,7 @@ class PoseNetwork(nn.Module):
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution and those that output maps: what is not a linear map between features."""
         own: list[nn.Module] = self.backbone.input_and_output_layers()  # type: ignore[operator]
-        return [*own, *self.head.output_layers()]
+        return [*own, *self.head.output_layers(), *(self.paf_head.output_layers() if self.paf_head else [])]
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
@@ -128,7 +141,13 @@ class PoseNetwork(nn.Module):
         tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
         if self.spatial_tags:
             tags = add_places(tags, self.spatial_tags)
-        return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
+        if self.paf_head is None:
+            return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
+        *earlier, last = (
+            PoseOutput(tuple(maps), tags, scale_maps=tuple(scales), pafs=fields.unflatten(1, (self.limbs, 2)))
+            for maps, fields in self.paf_head(feature, heatmaps)
+        )
+        return replace(last, aux_outputs=tuple(earlier))
 
 
 def freeze(network: PoseNetwork, prefixes: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.test_dataset import TestDataset, build_test_loader, drop_extreme_aspect, group_by_shape
 from coupled_embedding.decode.aggregate import ImageMaps
-from coupled_embedding.decode.grouping import group
+from coupled_embedding.decode.decode import group_candidates
 from coupled_embedding.decode.peaks import find_candidates
 from coupled_embedding.engine.evaluate import EvalJob
 
@@ -41,7 +41,8 @@ def analyze_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: 
     runs = decode_runs(record, maps, geometry, job.network.strides, options)  # first: raises for non-finite maps
     size = geometry.base_size[1], geometry.base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
-    grouping = grouping_counts(record, group(candidates, options), geometry, job.schema.sigmas)
+    groups = group_candidates(candidates, maps, size, options)
+    grouping = grouping_counts(record, groups, geometry, job.schema.sigmas)
     tags = joint_tags(record, maps, geometry, job.options.input_size)
     separated = separation(tags, options.tag_threshold)
     return ImageAnalysis(person_tags(tags), separated, grouping, runs, tags.dims, len(maps.tags))

@@ -1,4 +1,4 @@
-"""An image decoded four times: predicted or oracle heatmaps, with predicted or oracle tags.
+"""An image decoded four times: predicted or oracle heatmaps, with predicted or oracle grouping.
 
 What oracle heatmaps gain is the cost of detecting joints, what oracle tags gain that of grouping them.
 """
@@ -30,6 +30,11 @@ def circle_tags(people: int, joints: int, threshold: float) -> NDArray[np.float3
     return np.broadcast_to(points[:, None].astype(np.float32), (people, joints, 2))
 
 
+def by_tags(options: DecodeOptions) -> DecodeOptions:
+    """Return options that group by tags and refine, where fields would group: oracle grouping is the same for both."""
+    return options if options.paf is None else replace(options, paf=None, refine="fast")
+
+
 def decode_runs(
     record: ImageRecord, maps: ImageMaps, geometry: ResizeGeometry, strides: tuple[int, ...], options: DecodeOptions
 ) -> dict[str, list[Pose]]:
@@ -45,7 +50,7 @@ def decode_runs(
     size, to_image = geometry.base_size, geometry.to_image()
     return {
         PREDICTED: decode(maps, size, to_image, options),
-        ORACLE_GROUPING: decode(ImageMaps(maps.heatmaps, oracle.tags), size, to_image, options),
-        ORACLE_HEATMAPS: decode(ImageMaps(oracle.heatmaps, maps.tags), size, to_image, dedup),
-        ORACLE: decode(oracle, size, to_image, dedup),
+        ORACLE_GROUPING: decode(ImageMaps(maps.heatmaps, oracle.tags), size, to_image, by_tags(options)),
+        ORACLE_HEATMAPS: decode(ImageMaps(oracle.heatmaps, maps.tags, maps.pafs), size, to_image, dedup),
+        ORACLE: decode(oracle, size, to_image, by_tags(dedup)),
     }

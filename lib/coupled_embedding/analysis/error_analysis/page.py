@@ -68,7 +68,7 @@ def page(analysis: ErrorAnalysis, name: str, about: str) -> str:
     sections = {
         "Crowds": _crowds(analysis),
         "Detection or grouping?": _oracles(analysis),
-        "Tags": _tags(analysis),
+        **({"Tags": _tags(analysis)} if analysis.tag_dims else {}),
         "Errors of detected people": _errors(analysis),
         "All numbers by crowd index and by people": _rows_table(analysis),
     }
@@ -117,9 +117,13 @@ def _cards(d: ErrorAnalysis) -> str:
             f"{percent(d.all.shares['joints grouped with their person'])}%",
             "of detected joints grouped with their person",
         ),
-        (f"{_number(d.tags.participation)} of {d.tag_dims}", "tag dimensions in use (participation ratio)"),
-        (_number(d.tags.scale.correlation if d.tags.scale else math.nan), "correlation of encoded and true scale"),
     ]
+    if d.tag_dims:
+        scale = d.tags.scale.correlation if d.tags.scale else math.nan
+        cards += [
+            (f"{_number(d.tags.participation)} of {d.tag_dims}", "tag dimensions in use (participation ratio)"),
+            (_number(scale), "correlation of encoded and true scale"),
+        ]
     return '<div class="cards">' + "".join(f"<div><b>{v}</b><span>{t}</span></div>" for v, t in cards) + "</div>"
 
 
@@ -128,9 +132,10 @@ def _answer(d: ErrorAnalysis) -> str:
     if len(d.by_crowd_index) < 2:
         return ""
     first, last = d.by_crowd_index[0], d.by_crowd_index[-1]
-    shares = [f"{n} {percent(first.shares[n])} → {percent(last.shares[n])} percent" for n in (_NEAREST, _GROUPED)]
+    names = (_NEAREST, _GROUPED) if d.tag_dims else (_GROUPED,)
+    shares = [f"{n} {percent(first.shares[n])} → {percent(last.shares[n])} percent" for n in names]
     text = (
-        f"Do the tags separate people in crowds? From crowd index {first.label} to {last.label}: {', '.join(shares)}, "
+        f"Are people kept apart in crowds? From crowd index {first.label} to {last.label}: {', '.join(shares)}, "
         f"AP with oracle grouping {_gain(first, ORACLE_GROUPING)} → {_gain(last, ORACLE_GROUPING)}."
     )
     return f'<p class="answer">{escape(text)}</p>'

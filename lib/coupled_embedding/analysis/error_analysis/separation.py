@@ -38,7 +38,12 @@ class Separation:
 
 
 def separation(tags: JointTags, threshold: float) -> Separation:
-    """Count how an image's people are separated, by all T tag values, as grouping with a threshold uses them."""
+    """Count how an image's people are separated, by all T tag values, as grouping with a threshold uses them.
+
+    Without tags there is nothing to count.
+    """
+    if not tags.dims:
+        return Separation()
     people, means = np.flatnonzero(tags.present.sum(1) >= 2), tags.means()
     own = {person: tags.values[person, tags.present[person]] for person in people}  # (n, T)
     pairs = list(combinations(people, 2))

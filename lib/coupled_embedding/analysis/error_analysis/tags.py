@@ -125,7 +125,7 @@ def summarize_tags(images: Sequence[PersonTags], dims: int) -> TagSummary:
         hoyer=_mean(hoyer_sparsity(means)),
         near_zero=_mean(magnitudes < NEAR_ZERO * magnitudes.max(1, keepdims=True, initial=0.0)),
         magnitudes=magnitudes.mean(0).tolist() if len(means) else [math.nan] * dims,
-        scale=_scale_fit(scales, encoded_scales(means)) if len(means) else None,
+        scale=_scale_fit(scales, encoded_scales(means)) if means.size else None,
     )
 
 
@@ -144,9 +144,9 @@ def within_image_covariance(crowds: Sequence[Array], dims: int) -> Array:
 
 
 def hoyer_sparsity(means: Array) -> Array:
-    """Return Hoyer's sparsity, in [0, 1], of those tags (N, D) that are not all zero; none where D is 1."""
+    """Return Hoyer's sparsity, in [0, 1], of those tags (N, D) that are not all zero; none where D is 1 or 0."""
     root, norms = math.sqrt(means.shape[1]), np.linalg.norm(means, axis=1)
-    if means.shape[1] == 1:
+    if means.shape[1] <= 1:
         return np.zeros(0)
     return np.asarray((root - np.abs(means[norms > 0]).sum(1) / norms[norms > 0]) / (root - 1))
 

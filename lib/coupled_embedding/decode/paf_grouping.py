@@ -1,0 +1,230 @@
+"""Grouping by part affinity fields: candidates are joined limb by limb (docs/method.md 9.1).
+
+Each limb connects candidates of its two joints, each at most once, by the field along the segment between them;
+connections then grow people, in the limbs' order.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from coupled_embedding.data.pafs import Limbs
+from coupled_embedding.decode.fast.upsample import Map, grid, sample_at
+from coupled_embedding.decode.grouping import Groups
+from coupled_embedding.decode.options import PafRule
+from coupled_embedding.decode.peaks import Candidates
+
+# (first, second, score): numbers of two candidates, best connection first
+Connection = tuple[int, int, float]
+
+
+@dataclass(frozen=True)
+class LimbOrder:
+    """In which order limbs grow people.
+
+    Attributes:
+        limbs: numbers of the limbs: first those of a tree over the joints, breadth first, then the others.
+        tree: of how many of them that tree is made; the others start nobody.
+    """
+
+    limbs: tuple[int, ...]
+    tree: int
+
+
+@cache
+def limb_order(limbs: Limbs, grouping_order: Sequence[int]) -> LimbOrder:
+    """Return the order of a skeleton's limbs, from the joint with most limbs outwards.
+
+    Args:
+        limbs: L pairs of joints.
+        grouping_order: of several such joints, the first of these is the root, and of a skeleton in several parts each
+            has a root of its own.
+    """
+    at: dict[int, list[int]] = defaultdict(list)
+    for number, limb in enumerate(limbs):
+        for joint in limb:
+            at[joint].append(number)
+    tree: list[int] = []
+    reached: set[int] = set()
+    for root in sorted(grouping_order, key=lambda joint: -len(at[joint])):  # stable
+        queue = [] if root in reached else [root]
+        reached.add(root)
+        for joint in queue:
+            for number in at[joint]:
+                other = limbs[number][0] if limbs[number][1] == joint else limbs[number][1]
+                if other not in reached:
+                    reached.add(other)
+                    queue.append(other)
+                    tree.append(number)
+    return LimbOrder((*tree, *(n for n in range(len(limbs)) if n not in tree)), len(tree))
+
+
+def group_by_pafs(
+    candidates: Sequence[Candidates],
+    pafs: Map,
+    size: tuple[int, int],
+    limbs: Limbs,
+    rule: PafRule,
+    order: LimbOrder,
+) -> Groups:
+    """Group the K joints' candidates into people.
+
+    Args:
+        candidates: one entry per joint.
+        pafs: (L, 2, h, w) float32, contiguous.
+        size: (H, W) of the input, whose pixels candidates are at.
+        limbs: L pairs of joints.
+        rule: how a connection is scored, and which people remain.
+        order: of the limbs.
+    """
+    first = np.cumsum([0, *(len(c.scores) for c in candidates)])  # number of each joint's first candidate
+    people = _People(first, np.concatenate([c.scores for c in candidates]) if len(candidates) else np.zeros(0))
+    for place, number in enumerate(order.limbs):
+        a, b = limbs[number]
+        for i, j, score in connect(candidates[a], candidates[b], pafs[number], size, rule):
+            people.connect(int(first[a]) + i, int(first[b]) + j, score, starts=place < order.tree)
+    return _groups(people.found(rule), candidates, first)
+
+
+def connect(start: Candidates, end: Candidates, field: Map, size: tuple[int, int], rule: PafRule) -> list[Connection]:
+    """Return the connections of one limb, best first.
+
+    Args:
+        start, end: candidates of its joints.
+        field: (2, h, w) float32, contiguous.
+        size: (H, W) of the input.
+        rule: as for `group_by_pafs`.
+    """
+    if not len(start.scores) or not len(end.scores):
+        return []
+    cells = grid(field.shape[1:], size)
+    scores = _segment_scores(
+        field,
+        cells,
+        start.pixels,
+        end.pixels,
+        rule.samples,
+        np.float32(rule.sample_threshold),
+        rule.share,
+        rule.mean_of_passing,
+    )
+    lengths = np.hypot(*np.moveaxis(start.pixels[:, None] - end.pixels[None], -1, 0))
+    scores += rule.prior(lengths, size)
+    rows, columns = np.nonzero(scores > rule.line_score)  # NaN: too few samples passed
+    if rule.matching == "hungarian":
+        allowed = np.zeros(scores.shape)
+        allowed[rows, columns] = scores[rows, columns] - rule.line_score
+        matched = linear_sum_assignment(allowed, maximize=True)
+        chosen = [(i, j) for i, j in zip(*matched, strict=True) if allowed[i, j] > 0]
+        return sorted(((int(i), int(j), float(scores[i, j])) for i, j in chosen), key=lambda c: -c[2])
+    connections, used_rows, used_columns = [], set(), set()
+    for place in np.argsort(-scores[rows, columns], kind="stable"):
+        i, j = int(rows[place]), int(columns[place])
+        if i not in used_rows and j not in used_columns:
+            used_rows.add(i)
+            used_columns.add(j)
+            connections.append((i, j, float(scores[i, j])))
+    return connections
+
+
+class _People:
+    """People that grow; a candidate belongs to one at most, and a person has one candidate a joint."""
+
+    def __init__(self, first: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
+        self.joint = np.repeat(np.arange(len(first) - 1), np.diff(first)).tolist()
+        self.scores = scores.tolist()
+        self.owner: dict[int, int] = {}  # of a candidate
+        self.members: dict[int, dict[int, int]] = {}  # person -> joint -> candidate, in the order in which they began
+        self.connections: dict[int, float] = {}  # person -> sum of the scores
+        self.started = 0
+
+    def connect(self, a: int, b: int, score: float, starts: bool) -> None:
+        """Add a connection of two candidates, if it fits."""
+        mine, other = self.owner.get(a), self.owner.get(b)
+        if mine is None and other is None:
+            if not starts:
+                return
+            mine = self.started
+            self.started += 1
+            self.members[mine], self.connections[mine] = {}, 0.0
+            self._add(mine, a)
+            self._add(mine, b)
+        elif mine is None or other is None:
+            mine, newcomer = (other, a) if mine is None else (mine, b)
+            assert mine is not None
+            if self.joint[newcomer] in self.members[mine]:
+                return
+            self._add(mine, newcomer)
+        elif mine != other:
+            if self.members[mine].keys() & self.members[other].keys():
+                return
+            mine, other = min(mine, other), max(mine, other)
+            for candidate in self.members.pop(other).values():
+                self._add(mine, candidate)
+            self.connections[mine] += self.connections.pop(other)
+        self.connections[mine] += score
+
+    def _add(self, person: int, candidate: int) -> None:
+        self.owner[candidate] = person
+        self.members[person][self.joint[candidate]] = candidate
+
+    def found(self, rule: PafRule) -> list[list[int]]:
+        """Return the candidates of each person with joints and score enough."""
+        kept = []
+        for person, members in self.members.items():
+            total = sum(self.scores[candidate] for candidate in members.values()) + self.connections[person]
+            if len(members) >= rule.min_joints and total >= rule.min_score * len(members):
+                kept.append(list(members.values()))
+        return kept
+
+
+def _groups(people: list[list[int]], candidates: Sequence[Candidates], first: NDArray[np.int64]) -> Groups:
+    joints = np.zeros((len(people), len(candidates), 3), np.float32)
+    found = np.zeros(joints.shape[:2], bool)
+    for person, members in enumerate(people):
+        for candidate in members:
+            joint = int(np.searchsorted(first, candidate, "right")) - 1
+            number = candidate - int(first[joint])
+            joints[person, joint, :2] = candidates[joint].pixels[number]
+            joints[person, joint, 2] = candidates[joint].scores[number]
+            found[person, joint] = True
+    return Groups(joints, found, np.zeros((len(people), 0), np.float32))
+
+
+@njit(cache=True, nogil=True)
+def _segment_scores(field, cells, starts, ends, samples, threshold, share, mean_of_passing):
+    """Return (n, m) mean fields along segments; NaN where too few samples exceed the threshold."""
+    out = np.empty((len(starts), len(ends)), np.float64)
+    for i in range(len(starts)):
+        for j in range(len(ends)):
+            dx, dy = float(ends[j, 0] - starts[i, 0]), float(ends[j, 1] - starts[i, 1])
+            length = np.sqrt(dx * dx + dy * dy)
+            if length == 0:
+                out[i, j] = np.nan
+                continue
+            count = samples
+            if not count:
+                count = int(max(5, min(25, np.floor(np.sqrt(5 * max(abs(dx), abs(dy))) + 0.5))))
+            total = passing_total = 0.0
+            passing = 0
+            for n in range(count):
+                x = int(np.floor(starts[i, 0] + dx * n / (count - 1) + 0.5))
+                y = int(np.floor(starts[i, 1] + dy * n / (count - 1) + 0.5))
+                value = (sample_at(field[0], cells, y, x) * dx + sample_at(field[1], cells, y, x) * dy) / length
+                total += value
+                if value > threshold:
+                    passing += 1
+                    passing_total += value
+            if passing <= share * count:
+                out[i, j] = np.nan
+            elif mean_of_passing:
+                out[i, j] = passing_total / passing
+            else:
+                out[i, j] = total / count
+    return out
