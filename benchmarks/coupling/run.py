@@ -40,6 +40,7 @@ NETWORK = {"MODEL.WIDTH": 24, "MODEL.STEM_WIDTH": 16}
 SAME_TARGETS = {"LOSS.SCALE_ADAPTED": False, "LOSS.ANNOTATED_WIDTHS": True}
 UNCOUPLED = SAME_TARGETS | {"LOSS.COUPLING_WEIGHT": 0.0}
 CENTERS = SAME_TARGETS | {"MODEL.SPATIAL_TAGS": 0.25, "LOSS.CENTER_WEIGHT": 5e-3}
+FIELDS = SAME_TARGETS | {"MODEL.TAG_DIM": 0, "MODEL.PAF": True}
 # name -> options
 ARMS: dict[str, Options] = {
     # the paper's claim
@@ -53,6 +54,9 @@ ARMS: dict[str, Options] = {
     # how many dimensions, how strong
     **{f"coupled_{dims}d": SAME_TARGETS | {"MODEL.TAG_DIM": dims} for dims in (2, 4, 16)},
     **{f"coupled_{weight:g}": SAME_TARGETS | {"LOSS.COUPLING_WEIGHT": weight} for weight in (1e-5, 1e-4, 1e-2)},
+    # no tags at all: part affinity fields, see docs/groupings.md
+    "paf": FIELDS,
+    "paf_0.25": FIELDS | {"LOSS.PAF_WEIGHT": 0.25},
     # other tags
     "contrast": SAME_TARGETS | {"LOSS.CONTRAST_WEIGHT": 5e-3, "LOSS.PUSH_WEIGHT": 0.0},
     "decorrelated": SAME_TARGETS | {"LOSS.CORRELATION_WEIGHT": 1e-3, "LOSS.VARIANCE_WEIGHT": 1e-3},
@@ -64,6 +68,11 @@ ARMS: dict[str, Options] = {
 DECODES: dict[str, tuple[str, Options]] = {
     "coupled_distance": ("coupled", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
     "centers_distance": ("centers", {"TEST.GROUPING_COST": "distance", "TEST.REGROUP": 1}),
+    # people as grouping leaves them, which fields have too: nothing is looked up for missing joints
+    "scalar_unrefined": ("scalar", {"TEST.REFINE": "none"}),
+    "coupled_unrefined": ("coupled", {"TEST.REFINE": "none"}),
+    "paf_openpose": ("paf", {"TEST.PAF_PRESET": "openpose_coco"}),
+    "paf_sleap": ("paf", {"TEST.PAF_PRESET": "sleap"}),
 }
 
 
