@@ -221,6 +221,8 @@ def _segment_scores(field, cells, starts, ends, samples, threshold, share, mean_
                 if value > threshold:
                     passing += 1
                     passing_total += value
+                elif passing + count - n - 1 <= share * count:
+                    break  # what is left cannot be enough
             if passing <= share * count:
                 out[i, j] = np.nan
             elif mean_of_passing:
