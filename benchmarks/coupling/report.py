@@ -1,11 +1,12 @@
 """Make tables and figures of the study's records, and fill them into its README.
 
 python benchmarks/coupling/report.py
+python benchmarks/coupling/report.py --groupings                       # the other ways to group: docs/groupings.md
 python benchmarks/coupling/report.py --records /tmp/toy/records --out /tmp/toy
 
 Values are means ± standard deviations over seeds. Differences are paired by seed, with a 95% confidence interval of
-Student's t; with three seeds it is wide. Tables between `<!-- table NAME -->` and `<!-- end -->` of OUT/README.md are
-replaced, if there is one; they are printed in any case. Figures go to OUT.
+Student's t; with three seeds it is wide. Tables between `<!-- table NAME -->` and `<!-- end -->` of OUT/README.md, or of
+docs/groupings.md, are replaced, if there is one; they are printed in any case. Figures go beside it.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from coupled_embedding.zoo.markdown import markdown_table
 from coupled_embedding.zoo.tables import fill
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FIGURES = ("crowd_index.png", "groupings.png")
 COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#bbbb44", "#66ccee")
 Diagnosis = dict[str, Any]
 Measure = Callable[[Diagnosis], float]
@@ -184,8 +187,16 @@ PAIRS = [
     ("uncoupled", "scalar"), ("coupled", "scalar"), ("coupled", "uncoupled"), ("paper", "coupled"),
     ("contrast", "coupled"), ("decorrelated", "coupled"), ("places", "coupled"), ("centers", "coupled"),
     ("centers_distance", "centers"), ("centers_scalar", "centers"), ("coupled_distance", "coupled"),
+    ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf", "scalar_unrefined"),
+    ("paf", "coupled_unrefined"), ("paf", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf"),
+    ("paf_sleap", "paf"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
+# the arms of docs/groupings.md; the first three are those of both pages
+SHARED = ("scalar", "uncoupled", "coupled")
+GROUPINGS = (
+    *SHARED, "scalar_unrefined", "coupled_unrefined", "paf", "paf_0.25", "paf_openpose", "paf_sleap",
+)  # fmt: skip
 
 
 @command
@@ -194,15 +205,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE / "records", help="folder of records (%(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of README.md and figures (%(default)s)")
+    parser.add_argument("--groupings", action="store_true", help="fill docs/groupings.md instead")
     args = parser.parse_args()
     records = read_records(args.records)
+    left_out = set(GROUPINGS) - set(SHARED)
+    chosen = GROUPINGS if args.groupings else [arm for arm in records if arm not in left_out]
+    records = {arm: records[arm] for arm in chosen if arm in records}
     tables = all_tables(records, PAIRS)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
-    readme = args.out / "README.md"
-    if readme.is_file():
-        readme.write_text(fill(readme.read_text(encoding="utf-8"), tables, str(readme)), encoding="utf-8")
-    draw(records, DRAWN, args.out / "crowd_index.png")
+    page = ROOT / "docs/groupings.md" if args.groupings else args.out / "README.md"
+    if page.is_file():
+        page.write_text(fill(page.read_text(encoding="utf-8"), tables, str(page)), encoding="utf-8")
+    draw(records, GROUPINGS if args.groupings else DRAWN, page.with_name(FIGURES[args.groupings]))
 
 
 if __name__ == "__main__":
