@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.decode.fast.upsample import Map, grid, sample_at, upsample
+from coupled_embedding.decode.fast.upsample import Map, bilerp, grid, sample_at, upsample
 from coupled_embedding.decode.fast.views import TagView
 from coupled_embedding.decode.options import PeakOptions
 
@@ -81,21 +81,26 @@ def _order_of_topk(heatmap: Map, options: PeakOptions, pixels: NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
-    rows, columns = cells
-    width = len(columns.first)
+    # plain arrays: each look into a tuple of arrays counts references, which takes longer than a sample
+    above, below, down = cells.rows.first, cells.rows.second, cells.rows.weight
+    left, right, across = cells.columns.first, cells.columns.second, cells.columns.weight
+    width = len(left)
+    back, forth = _steps(left, right, across)
+    up, on = _steps(above, below, down)
+    rounding = np.float32(1e-5) * max(abs(heatmap.max()), abs(heatmap.min()))  # of an interpolation, generously
     pixels = []
     scores = []
     column_max = np.empty(heatmap.shape[1], np.float32)
     promising = np.empty(width, np.int64)  # columns of pixels between the present two rows of cells
     count = 0
     last = -1
-    for y in range(len(rows.first)):
-        if rows.first[y] != last:
-            last = rows.first[y]
-            below = rows.second[y]
+    for y in range(len(above)):
+        top, bottom, weight = above[y], below[y], down[y]
+        if top != last:
+            last = top
             largest = np.float32(-np.inf)
             for u in range(len(column_max)):
-                a, b = heatmap[last, u], heatmap[below, u]
+                a, b = heatmap[top, u], heatmap[bottom, u]
                 column_max[u] = a if a > b else b  # one machine instruction; max() would handle NaN
             for u in range(len(column_max)):
                 largest = column_max[u] if column_max[u] > largest else largest
@@ -103,16 +108,36 @@ def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
             # at least, not above: interpolation may round two equal cells up
             if largest >= threshold:
                 for x in range(width):
-                    if column_max[columns.first[x]] >= threshold or column_max[columns.second[x]] >= threshold:
+                    if column_max[left[x]] >= threshold or column_max[right[x]] >= threshold:
                         promising[count] = x
                         count += 1
         for number in range(count):
             x = promising[number]
-            value = sample_at(heatmap, cells, y, x)
+            a, b = heatmap[top, left[x]], heatmap[top, right[x]]
+            c, d = heatmap[bottom, left[x]], heatmap[bottom, right[x]]
+            # between the same cells values rise towards one side of a row, and of a column: only the last pixel there
+            # can be a maximum, and all others are left out before they are interpolated
+            rise = (np.float32(1) - weight) * (b - a) + weight * (d - c)
+            if abs(rise) * (forth[x] if rise > 0 else back[x]) > rounding:
+                continue
+            rise = (np.float32(1) - across[x]) * (c - a) + across[x] * (d - b)
+            if abs(rise) * (on[y] if rise > 0 else up[y]) > rounding:
+                continue
+            value = bilerp(a, b, c, d, across[x], weight)
             if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
                 pixels.append(y * width + x)
                 scores.append(value)
     return np.array(pixels, np.int64), np.array(scores, np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _steps(first, second, weight):
+    """Return how much nearer to the one cell, and to the other, each pixel's neighbors are; 0: between other cells."""
+    back, forth = np.zeros(len(first), np.float32), np.zeros(len(first), np.float32)
+    for i in range(1, len(first)):
+        if first[i] == first[i - 1] and second[i] == second[i - 1]:
+            forth[i - 1] = back[i] = weight[i] - weight[i - 1]
+    return back, forth
 
 
 @njit(cache=True, nogil=True)
