@@ -224,6 +224,11 @@ def test_the_predictor_finds_one_pose_a_box(weights: Path, tiny_crowd: Path) -> 
     boxes = np.concatenate([crop.boxes for crop in crops])
     poses = predictor(record.path, boxes=boxes)
     assert len(poses) == len(boxes)
+    assert poses.sources is not None
+    assert sorted(poses.sources) == list(range(len(boxes)))
+    assert [person.source for person in poses[1:]] == list(poses.sources[1:])
+    alone = predictor(record.path, boxes=boxes[poses.sources[:1]])
+    np.testing.assert_allclose(alone.xy, poses.xy[:1], atol=1e-3)
     tested = sorted(evaluate(job, CPU).poses[record.image_id], key=lambda pose: -pose.score)
     assert poses.decoded is not None
     for found, expected in zip(poses.decoded, tested, strict=True):
