@@ -5,8 +5,8 @@ python benchmarks/coupling/report.py --groupings                       # the oth
 python benchmarks/coupling/report.py --records /tmp/toy/records --out /tmp/toy
 
 Values are means ± standard deviations over seeds. Differences are paired by seed, with a 95% confidence interval of
-Student's t; with three seeds it is wide. Tables between `<!-- table NAME -->` and `<!-- end -->` of OUT/README.md, or of
-docs/groupings.md, are replaced, if there is one; they are printed in any case. Figures go beside it.
+Student's t; with three seeds it is wide. Tables between `<!-- table NAME -->` and `<!-- end -->` of OUT/README.md, or
+of docs/groupings.md, are replaced, if there is one; they are printed in any case. Figures go beside it.
 """
 
 import argparse

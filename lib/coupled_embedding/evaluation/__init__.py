@@ -1,9 +1,9 @@
-"""Scores of poses: results files, COCO's and CrowdPose's AP, similarity per image."""
+"""Scores of poses: results files, COCO's and CrowdPose's AP, PCK of single people, similarity per image."""
 
 from coupled_embedding.data.people import box_areas
+from coupled_embedding.evaluation.box_files import read_boxes
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
 from coupled_embedding.evaluation.keypoint_ap import (
-    Scores,
     ap_of_groups,
     evaluate_keypoints,
     filter_detections,
@@ -12,6 +12,7 @@ from coupled_embedding.evaluation.keypoint_ap import (
 )
 from coupled_embedding.evaluation.oks import image_quality, oks_matrix
 from coupled_embedding.evaluation.results import poses_to_results, read_results, results_file_name, write_results
+from coupled_embedding.evaluation.scores import Scores
 from coupled_embedding.evaluation.submission import check_submission, write_submission
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_ground_truth",
     "oks_matrix",
     "poses_to_results",
+    "read_boxes",
     "read_results",
     "results_file_name",
     "score_results",
