@@ -187,9 +187,9 @@ PAIRS = [
     ("uncoupled", "scalar"), ("coupled", "scalar"), ("coupled", "uncoupled"), ("paper", "coupled"),
     ("contrast", "coupled"), ("decorrelated", "coupled"), ("places", "coupled"), ("centers", "coupled"),
     ("centers_distance", "centers"), ("centers_scalar", "centers"), ("coupled_distance", "coupled"),
-    ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf", "scalar_unrefined"),
-    ("paf", "coupled_unrefined"), ("paf", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf"),
-    ("paf_sleap", "paf"),
+    ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf_0.25", "scalar_unrefined"),
+    ("paf_0.25", "coupled_unrefined"), ("paf_0.25", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf_0.25"),
+    ("paf_sleap", "paf_0.25"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
 # the arms of docs/groupings.md; the first three are those of both pages

@@ -71,8 +71,8 @@ DECODES: dict[str, tuple[str, Options]] = {
     # people as grouping leaves them, which fields have too: nothing is looked up for missing joints
     "scalar_unrefined": ("scalar", {"TEST.REFINE": "none"}),
     "coupled_unrefined": ("coupled", {"TEST.REFINE": "none"}),
-    "paf_openpose": ("paf", {"TEST.PAF_PRESET": "openpose_coco"}),
-    "paf_sleap": ("paf", {"TEST.PAF_PRESET": "sleap"}),
+    "paf_openpose": ("paf_0.25", {"TEST.PAF_PRESET": "openpose_coco"}),
+    "paf_sleap": ("paf_0.25", {"TEST.PAF_PRESET": "sleap"}),
 }
 
 
