@@ -88,7 +88,7 @@ IMPOSSIBLE = [
     ("AUGMENT.TRANSLATE", "-0.1", "a number from 0 to 1"),
     ("AUGMENT.ROTATION", "181", "a number from 0 to 180"),
     ("MODEL.HEAD", "higer", "one of 'plain', 'higher'"),
-    ("MODEL.TAG_DIM", "0", "a number from 1 to 256"),
+    ("MODEL.TAG_DIM", "257", "a number from 0 to 256"),
     ("MODEL.STAGE_MODULES", "[1, 4]", "3 values, each a number from 1 to 32"),
     ("MODEL.STAGE_MODULES", "[1, 4, 0]", "3 values, each a number from 1 to 32"),
     ("LOSS.BETA", "0", "above 0"),
