@@ -24,11 +24,13 @@ from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
+from coupled_embedding.networks.cpm import CPMSettings
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
 from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
+from coupled_embedding.networks.stages import StageSettings
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
@@ -162,7 +164,12 @@ def _hourglass(model: CfgNode) -> HourglassSettings:
         growth=model.HOURGLASS_GROWTH,
         depth=model.HOURGLASS_DEPTH,
         stem_width=model.STEM_WIDTH,
+        block=model.HOURGLASS_BLOCK,
     )
+
+
+def _cpm(model: CfgNode) -> CPMSettings:
+    return CPMSettings(stages=model.STACKS, width=model.WIDTH, batch_norm=model.CPM_NORM == "batch")
 
 
 def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
@@ -175,9 +182,10 @@ def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
 
 
 # MODEL.BACKBONE -> its settings, by the options MODEL
-BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {
+BACKBONES: dict[str, Callable[[CfgNode], Backbone | StageSettings]] = {
     "hrnet": _hrnet,
     "hourglass": _hourglass,
+    "cpm": _cpm,
     "mobilenet_fpn": _mobilenet_fpn,
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from coupled_embedding.config import rules
 from coupled_embedding.config.defaults import Option, all_options, flat
 from coupled_embedding.utils.errors import ConfigError, short_repr
 from coupled_embedding.utils.paths import path_error
@@ -15,6 +16,7 @@ from coupled_embedding.utils.paths import path_error
 MOST_BLOCKS = 1000
 LARGEST_INPUT = 8192
 MOST_SCALES = 16
+STAGED = ("hourglass", "cpm")  # backbones that output maps themselves
 
 
 def coerce(option: Option, value: Any, key: str, source: str) -> Any:
@@ -88,6 +90,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
         yield "TRAIN.RECOMPUTE: True is invalid with TRAIN.COMPILE, which decides that by itself; give False"
+    if size % 32 and cfg.MODEL.BACKBONE != "cpm":
+        yield f"DATASET.INPUT_SIZE: {size} is invalid; expected {rules.INPUT_SIDE.words}"
     yield from _network_misfits(cfg.MODEL)
 
 
@@ -95,12 +99,14 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
     blocks = model.STAGE_BLOCKS * sum(m * (n + 2) for n, m in enumerate(model.STAGE_MODULES))
     if blocks > MOST_BLOCKS:
         yield f"MODEL.STAGE_MODULES, MODEL.STAGE_BLOCKS: {blocks} residual blocks; allowed: {MOST_BLOCKS}"
-    if model.BACKBONE == "hourglass" and model.HEAD != "plain":
-        yield f"MODEL.HEAD: '{model.HEAD}' is invalid with MODEL.BACKBONE hourglass; give 'plain'"
-    if model.BACKBONE == "hourglass" and model.PRETRAINED:
-        yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
-    if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
-        yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if model.BACKBONE in STAGED:
+        with_it = f"with MODEL.BACKBONE {model.BACKBONE}"
+        if model.HEAD != "plain":
+            yield f"MODEL.HEAD: '{model.HEAD}' is invalid {with_it}; give 'plain'"
+        if model.PRETRAINED:
+            yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; {with_it} give ''"
+        if model.SCALE_MAPS:
+            yield f"MODEL.SCALE_MAPS: True is invalid {with_it}; give False"
     if model.HEAD == "separable" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":
