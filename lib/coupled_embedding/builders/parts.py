@@ -31,7 +31,7 @@ from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
 from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.networks.stages import StageSettings
-from coupled_embedding.optim.optimizer import Muon
+from coupled_embedding.optim.optimizer import Muon, parameter_groups, torch_optimizer
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
@@ -223,14 +223,15 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
     """Return the optimizer of a network's parameters."""
-    lr, decay = cfg.TRAIN.LR, cfg.TRAIN.WEIGHT_DECAY
-    if cfg.TRAIN.OPTIMIZER == "adam":
-        return torch.optim.Adam(model.parameters(), lr, weight_decay=decay, fused=True)
+    train = cfg.TRAIN
+    if train.OPTIMIZER != "muon":
+        groups = parameter_groups(dict(model.named_parameters()), train.LR_PREFIXES, train.LR_FACTOR)
+        return torch_optimizer(train.OPTIMIZER, groups, train.LR, train.WEIGHT_DECAY)
     ends = {id(layer.weight) for layer in model.input_and_output_layers()}
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim == 4 and id(p) not in ends]
     chosen = set(map(id, matrices))
-    return Muon(matrices, [p for p in parameters if id(p) not in chosen], lr, weight_decay=decay)
+    return Muon(matrices, [p for p in parameters if id(p) not in chosen], train.LR, weight_decay=train.WEIGHT_DECAY)
 
 
 def build_schedule(cfg: CfgNode, steps_per_epoch: int) -> Schedule:

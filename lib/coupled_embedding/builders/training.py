@@ -186,6 +186,7 @@ def assemble_train_run(
             clip_grad=train.CLIP_GRAD,
             precision=precision,
             pixels=cfg.MODEL.PIXELS,
+            sigma=cfg.LOSS.SIGMA,
             beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
             log_every=train.LOG_EVERY,
             visualize_every=train.VISUALIZE_EVERY,

@@ -90,6 +90,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
         yield "TRAIN.RECOMPUTE: True is invalid with TRAIN.COMPILE, which decides that by itself; give False"
+    if cfg.TRAIN.LR_PREFIXES and cfg.TRAIN.OPTIMIZER == "muon":
+        yield "TRAIN.LR_PREFIXES: invalid with TRAIN.OPTIMIZER muon, which has one learning rate; give []"
     if size % 32 and cfg.MODEL.BACKBONE != "cpm":
         yield f"DATASET.INPUT_SIZE: {size} is invalid; expected {rules.INPUT_SIDE.words}"
     yield from _network_misfits(cfg.MODEL)

@@ -17,7 +17,7 @@ from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, im
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.targets import Targets, build_targets
+from coupled_embedding.data.targets import SIGMA, Targets, build_targets
 from coupled_embedding.data.transforms import (
     AffineParams,
     Augmentation,
@@ -101,12 +101,13 @@ class TrainBatch:
         """Return the batch in page-locked memory (called by torch's loader)."""
         return self._map(lambda x: x.pin_memory())
 
-    def targets(self, beta: float = 0.0) -> Targets:
-        """Build the targets on the batch's device; ``beta`` as for `build_targets`."""
+    def targets(self, beta: float = 0.0, sigma: float = SIGMA) -> Targets:
+        """Build the targets on the batch's device; ``beta`` and ``sigma`` as for `build_targets`."""
         return build_targets(
             self.joints,
             self.masks,
             self.scales,
+            sigma,
             confidence=self.confidence,
             annotated=self.annotated,
             beta=beta,

@@ -88,7 +88,7 @@ class ConvolutionalPoseMachine(StagedBackbone):
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convs that output maps, first stage to last."""
-        return [stage[-1] for stage in (self.first, *self.refiners)]  # type: ignore[misc,index]
+        return [stage[-1] for stage in (self.first, *self.refiners)]
 
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the convs that see the image and those that output maps."""

@@ -1,4 +1,4 @@
-"""Stacked hourglasses: of residuals for one person (Newell et al., ECCV 2016), of convs for associative embedding (2017).
+"""Stacked hourglasses: of residuals (one person, Newell et al., ECCV 2016), of convs (associative embedding, 2017).
 
 Parameter names of those of convs are those of associative embedding's released checkpoint.
 """

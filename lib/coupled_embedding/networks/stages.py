@@ -1,4 +1,4 @@
-"""Networks of stages, each of which outputs all maps: the loss supervises every stage, and the last one's maps are used."""
+"""Networks of stages that each output all maps: the loss supervises every stage, the last one's maps are used."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
