@@ -42,7 +42,7 @@ class PoseNetwork(nn.Module):
 
     Args:
         num_joints: K.
-        tag_dim: D.
+        tag_dim: D; 0: the network has heatmaps alone.
         backbone: sizes of the backbone, or of the stages.
         head: ``"plain"``, ``"higher"`` or ``"separable"``; stages have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
