@@ -43,7 +43,7 @@ def reach(machine: ConvolutionalPoseMachine, stage: int, side: int) -> int:
 
 
 # by the paper 160 and 400 pixels; each 3x3 pooling sees one cell more than a 2x2 one: 1 + 2 + 4 pixels
-@pytest.mark.parametrize(("pool", "stage", "side", "pixels"), [(2, 0, 256, 160), (3, 0, 256, 167), (2, 1, 448, 400)])
+@pytest.mark.parametrize(("pool", "stage", "side", "pixels"), [(2, 0, 192, 160), (3, 0, 192, 167), (2, 1, 416, 400)])
 def test_the_receptive_field_is_the_papers(pool, stage, side, pixels):
     machine = CPMSettings(stage + 1, 1, pool=pool).build(1)
     assert reach(machine, stage, side) == pixels

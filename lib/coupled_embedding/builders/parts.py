@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
 from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
+from coupled_embedding.networks.spatial_transformer import TransformedPoseNetwork
 from coupled_embedding.networks.stages import StageSettings
 from coupled_embedding.optim.optimizer import Muon, parameter_groups, torch_optimizer
 from coupled_embedding.optim.schedule import Schedule
@@ -193,7 +195,10 @@ BACKBONES: dict[str, Callable[[CfgNode], Backbone | StageSettings]] = {
 def build_model(cfg: CfgNode, num_joints: int) -> PoseNetwork:
     """Return the network for K joints, with initial weights."""
     model = cfg.MODEL
-    return PoseNetwork(
+    kind: Callable[..., PoseNetwork] = PoseNetwork
+    if model.SPATIAL_TRANSFORMER:
+        kind = partial(TransformedPoseNetwork, parallel=cfg.LOSS.PARALLEL_WEIGHT > 0)
+    return kind(
         num_joints,
         model.TAG_DIM,
         BACKBONES[model.BACKBONE](model),
@@ -217,10 +222,10 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     if not cfg.MODEL.TAG_DIM:
-        weights = {"heatmap": loss.HEATMAP_WEIGHT}
+        weights = {"heatmap": loss.HEATMAP_WEIGHT, "parallel": loss.PARALLEL_WEIGHT}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     units = cfg.MODEL.SPATIAL_TAGS
-    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units)
+    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units, loss.SIGMA)
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:

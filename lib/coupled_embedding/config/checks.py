@@ -96,6 +96,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "TRAIN.LR_PREFIXES: invalid with TRAIN.OPTIMIZER muon, which has one learning rate; give []"
     if size % 32 and cfg.MODEL.BACKBONE != "cpm":
         yield f"DATASET.INPUT_SIZE: {size} is invalid; expected {rules.INPUT_SIDE.words}"
+    if cfg.LOSS.PARALLEL_WEIGHT and not cfg.MODEL.SPATIAL_TRANSFORMER:
+        yield "LOSS.PARALLEL_WEIGHT: needs MODEL.SPATIAL_TRANSFORMER True"
     yield from _network_misfits(cfg.MODEL)
 
 
@@ -113,6 +115,8 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
             yield f"MODEL.SCALE_MAPS: True is invalid {with_it}; give False"
     if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):
         yield "MODEL.TAG_DIM: 0 is invalid with MODEL.SPATIAL_TAGS or MODEL.FEED_TAGS, which need tags"
+    if model.SPATIAL_TRANSFORMER and (model.TAG_DIM or model.SCALE_MAPS):
+        yield "MODEL.SPATIAL_TRANSFORMER: True is for heatmaps alone; give MODEL.TAG_DIM 0 and MODEL.SCALE_MAPS False"
     if model.HEAD == "separable" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":

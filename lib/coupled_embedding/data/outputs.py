@@ -17,12 +17,15 @@ class PoseOutput:
         aux_outputs: of the earlier stages of a stacked network, first to last; only the loss uses them.
         scale_maps: (B, K, h, w) for each heatmap, 1/s − 1 of the scale s > 0 that the cell's target takes;
             empty where a network has none. Only the loss uses them.
+        parallel: (B, K, h, w) of the lowest resolution, of a spatial transformer's parallel branch; None: there is
+            none. Only the loss uses them.
     """
 
     heatmaps: tuple[Tensor, ...]
     tags: Tensor
     aux_outputs: tuple["PoseOutput", ...] = ()
     scale_maps: tuple[Tensor, ...] = ()
+    parallel: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from coupled_embedding.data.outputs import PoseOutput
-from coupled_embedding.data.targets import Targets
+from coupled_embedding.data.targets import SIGMA, Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.optional import OPTIONAL_TERMS
+from coupled_embedding.losses.parallel import parallel_loss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 # of the paper; on CrowdPose as on COCO
@@ -46,6 +47,7 @@ class PoseCriterion(nn.Module):
             gentle pull at the start lets tags leave it.
         spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
         units: of places, per cell.
+        sigma: of the targets' Gaussians, cells.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class PoseCriterion(nn.Module):
         pull_ramp: Ramp = Ramp(),
         spatial_dims: int = 0,
         units: float = 1.0,
+        sigma: float = SIGMA,
     ) -> None:
         super().__init__()
+        self.sigma = sigma
         self.heatmap_loss = heatmap_loss
-        optional = [name for name in OPTIONAL_TERMS if weights.get(name)]
-        self.embedding_loss = EmbeddingLoss(spatial_dims, optional, units)
-        self.weights = {name: weight for name, weight in weights.items() if weight or name not in OPTIONAL_TERMS}
+        chosen = [name for name in OPTIONAL_TERMS if weights.get(name)]
+        self.embedding_loss = EmbeddingLoss(spatial_dims, chosen, units)
+        optional = {*OPTIONAL_TERMS, "parallel"}
+        self.weights = {name: weight for name, weight in weights.items() if weight or name not in optional}
         self.ramps = {"pull": pull_ramp}
 
     def forward(self, output: PoseOutput, targets: Targets, step: int = 0) -> dict[str, Tensor]:
@@ -83,7 +88,9 @@ class PoseCriterion(nn.Module):
         widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else scale_tags
         heatmap = self.heatmap_loss(output.heatmaps, targets.heatmaps, targets.masks, widths)
         if "pull" not in self.weights:
-            return {"heatmap": heatmap}
+            wanted = "parallel" in self.weights
+            extra = {"parallel": parallel_loss(output.parallel, targets, self.sigma)} if wanted else {}
+            return {"heatmap": heatmap, **extra}
         embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales, targets.confidence)
         return {"heatmap": heatmap, **embedding}
 
