@@ -14,6 +14,7 @@ from coupled_embedding.data.targets import Targets, gaussian_heatmaps
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.recompute import recompute_blocks
 from coupled_embedding.networks.spatial_transformer import TransformedPoseNetwork, inverse, resample
 from coupled_embedding.networks.weights import transfer_weights
 from coupled_embedding.utils.errors import ConfigError
@@ -194,3 +195,17 @@ def test_tags_are_refused():
 def test_the_parallel_branch_needs_the_transformer():
     with pytest.raises(ConfigError, match=r"LOSS.PARALLEL_WEIGHT: needs MODEL.SPATIAL_TRANSFORMER True"):
         load_config(None, ["LOSS.PARALLEL_WEIGHT", "1"])
+
+
+def test_the_parallel_branch_may_be_recomputed():
+    network = move(network_of(parallel=True)).train()
+    other, image = copy.deepcopy(network), random(2, 3, 64, 64)
+    recompute_blocks(other)
+    for own in (network, other):
+        output = own(image)
+        (output.parallel**2 + output.heatmaps[0] ** 2).sum().backward()
+    for (name, parameter), same in zip(network.named_parameters(), other.parameters(), strict=True):
+        if parameter.grad is not None:
+            assert torch.equal(parameter.grad, same.grad), name
+    for (name, buffer), same in zip(network.named_buffers(), other.buffers(), strict=True):
+        assert torch.equal(buffer, same), name
