@@ -20,6 +20,7 @@ class Evaluator:
         box_areas: whether a person's area is 0.53 · width · height of the box, whatever area the file has.
         max_detections: of an image that count, best first.
         thresholds: of the OKS from which on a detection is right.
+        by_groups: whether people are scored joint by joint within MPII's groups (`evaluation.mpii_ap`), not by OKS.
     """
 
     scores: Sequence[str]
@@ -28,6 +29,7 @@ class Evaluator:
     box_areas: bool = False
     max_detections: int = 20
     thresholds: Sequence[float] = OKS_THRESHOLDS
+    by_groups: bool = False
 
     def area_limits(self, area: str) -> str:
         """Return the range of the areas M or L in words."""
@@ -42,4 +44,8 @@ EVALUATORS = {
         (*ALL_AREAS, (32.0**2, 96.0**2), (96.0**2, 1e5**2)),
     ),
     "crowdpose": Evaluator(("AP", "AP50", "AP75", "AR", "AR50", "AR75"), bands=True, box_areas=True),
+    # AP: the mean over the joints, called Total in MPII's tables
+    "mpii": Evaluator(
+        ("AP", "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"), max_detections=1000, by_groups=True
+    ),
 }

@@ -1,6 +1,6 @@
 """The annotated people that an evaluation counts, checked, with missing fields filled in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class GroundTruth:
         areas: (N,) square image pixels.
         crowds: (N,) iscrowd: 0 or 1.
         num_keypoints: (N,); a person with 0 need not be detected.
+        entries: of each person, as in the file, for rules that need more of it.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class GroundTruth:
     areas: NDArray[np.float64]
     crowds: NDArray[np.int64]
     num_keypoints: NDArray[np.int64]
+    entries: Sequence[Mapping[str, Any]] = ()
 
     def dataset(self) -> dict[str, Any]:
         """Return a fresh COCO data set of the chosen images; evaluators write into theirs."""
@@ -128,6 +130,7 @@ def load_ground_truth(path: Path, schema: KeypointSchema, image_ids: Sequence[in
         categories,
         [image_id for image_id, _ in people],
         **_columns([annotation for _, annotation in people], schema, path),
+        entries=[annotation for _, annotation in people],
     )
 
 
