@@ -50,8 +50,8 @@ def group_crop(centers: NDArray[np.floating], scales: NDArray[np.floating]) -> C
 def find_groups(centers: NDArray[np.floating], scales: NDArray[np.floating]) -> list[int]:
     """Return the group of each of an image's people, numbered from 1 in order of appearance; 0: of none.
 
-    People are of one group if a chain of neighbors connects them, each nearer to the next than the mean of their heights;
-    a person without a neighbor is of none. The benchmark's own list of groups is another file.
+    People are of one group if a chain of neighbors connects them, each nearer to the next than the mean of their
+    heights; a person without a neighbor is of none. The benchmark's own list of groups is another file.
 
     Args:
         centers: (N, 2) in image pixels; scales: (N,).

@@ -1,11 +1,12 @@
 """MPII's scores of several people: average precision joint by joint, within groups of people.
 
-A joint is right within half a head size, which is 0.6 of the head box's diagonal. A pose and a person belong together if
-each is the other's best by PCK, right joints over annotated joints. Joints of such a pose that are right are true
+A joint is right within half a head size, which is 0.6 of the head box's diagonal. A pose and a person belong together
+if each is the other's best by PCK, right joints over annotated joints. Joints of such a pose that are right are true
 positives, all other predicted joints false ones; the area under a joint's interpolated precision-recall curve is its
 average precision.
 """
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Container, Sequence
@@ -32,6 +33,7 @@ COLUMNS = {
     "Knee": ("right_knee", "left_knee"),
     "Ankle": ("right_ankle", "left_ankle"),
 }
+COUNTED = tuple(itertools.chain.from_iterable(COLUMNS.values()))
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def mpii_groups(truth: GroundTruth) -> list[PersonGroup]:
 
 
 def _field(truth: GroundTruth, rows: Sequence[int], field: str, size: int) -> Any:
-    """Return a field of some people, and where each is for errors, as `checked_table` and `checked_column` take them."""
+    """Return a field of some people, and where each is for errors: arguments of `checked_table` or `checked_column`."""
     values = [truth.entries[row].get(field) for row in rows]
 
     def where(place: int) -> str:
@@ -94,14 +96,14 @@ def mpii_scores(
     detections: Detections,
     schema: KeypointSchema,
     image_ids: Container[int] | None = None,
-    joints: Sequence[str] = tuple(joint for column in COLUMNS.values() for joint in column),
+    joints: Sequence[str] = COUNTED,
 ) -> dict[str, float]:
     """Return AP, the mean over the joints, and the mean of each of `COLUMNS`, in [0, 1].
 
-    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several), and does not
-    count where none does. Joints with a score of 0 are not predicted. Of equal PCKs and equal scores the first in the
-    files' order counts as the better one. People of no group, or without a labelled joint among ``joints``, need not be
-    detected.
+    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several), and does
+    not count where none does. Joints with a score of 0 are not predicted. Of equal PCKs and equal scores the first in
+    the files' order counts as the better one. People of no group, or without a labelled joint among ``joints``, need
+    not be detected.
 
     Args:
         truth: people with ``head_box`` (x1, y1, x2, y2 in image pixels), ``group``, ``center`` and ``scale``.
