@@ -61,7 +61,8 @@ class MatlabValue:
 
     def numbers(self) -> list[float]:
         """Return an array's numbers; DatasetError for anything else."""
-        return [number(value, f"{self.where}({place})") for place, value in enumerate(np.ravel(self.value), 1)]
+        values = [] if self.is_empty else np.ravel(self.value)
+        return [number(value, f"{self.where}({place})") for place, value in enumerate(values, 1)]
 
     def text(self) -> str:
         """Return a text, empty where there is none; DatasetError for anything else."""
@@ -70,7 +71,7 @@ class MatlabValue:
         value = np.ravel(self.value)[0] if np.size(self.value) == 1 else self.value
         if not isinstance(value, str):
             raise DatasetError(f"{self.where}: expected a text, got {short_repr(self.value)}")
-        return value
+        return str(value)
 
 
 def read_matlab(path: Path, name: str) -> MatlabValue:

@@ -231,7 +231,7 @@ class _Reader:
 
 def _numbers_of(cell: MatlabValue, count: int) -> set[int]:
     """Return the numbers, from 1, of the rectangles of single people."""
-    numbers = [] if cell.is_empty else cell.numbers()
+    numbers = cell.numbers()
     for value in numbers:
         if value not in range(1, count + 1):
             raise DatasetError(f"{cell.where}: expected numbers of the image's {count} people, got {short_repr(value)}")
