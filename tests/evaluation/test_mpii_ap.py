@@ -34,14 +34,14 @@ def person(x, y, *, image=1, group=1, missing=(), **changes):
     return fields | {"center": [x, y], "scale": 1.0, "head_box": list(HEAD), "group": group} | changes
 
 
-def pose(x, y, score=0.9, *, image=1, moved=None, scores=None):
+def pose(x, y, score=0.9, *, image=1, moved=None, scores=None, **more):
     """A pose like `person`; ``moved``: joint -> shift, ``scores``: joint -> score."""
     keypoints = []
     for number, joint in enumerate(SCHEMA.joints):
         dx, dy = (moved or {}).get(joint, (0, 0))
         place = (x + 40 * (number % 4) - 60 + dx, y + 40 * (number // 4) - 60 + dy)
         keypoints += [*place, (scores or {}).get(joint, score)]
-    return {"image_id": image, "category_id": 1, "keypoints": keypoints, "score": score}
+    return {"image_id": image, "category_id": 1, "keypoints": keypoints, "score": score, **more}
 
 
 @pytest.fixture
@@ -173,6 +173,15 @@ def test_the_two_groups_of_an_image_are_scored_each_on_its_own(score):
     assert score(people, results)["AP"] == 75
 
 
+def test_a_pose_found_in_another_group_s_crop_does_not_count_twice(score):
+    # crops overlap: each shows the other's nearest person
+    people = [person(100, 100), person(200, 100), person(320, 100, group=2), person(420, 100, group=2)]
+    own = [pose(x, 100, 0.9, group=1 + (x > 250)) for x in (100, 200, 320, 420)]
+    others = [pose(200, 100, 0.95, group=2), pose(320, 100, 0.95, group=1)]
+    assert score(people, [*others, *own])["AP"] == 100
+    assert score(people, [one | {"group": None} for one in (*others, *own)])["AP"] < 100
+
+
 def test_joints_of_no_one_are_not_available_and_the_mean_leaves_them_out(annotations):
     ankles = ["left_ankle", "right_ankle"]
     people = [person(200, 200, missing=ankles), person(400, 200, missing=ankles)]
@@ -209,8 +218,8 @@ def test_the_ap_of_some_images_is_that_of_these_alone(annotations):
         ({"center": [1, math.inf]}, "annotation 2 of image 1: center: expected 2 finite numbers"),
         ({"scale": "1"}, "annotation 2 of image 1: scale: expected 1 finite numbers"),
         ({"scale": 0}, "annotation 2 of image 1: scale: must be above 0"),
-        ({"head_box": None}, "annotation 2 of image 1: head_box: expected 4 numbers, got no list"),
-        ({"head_box": [0, 0, 30, 0]}, "annotation 2 of image 1: head_box: expected two corners x1, y1, x2, y2 with"),
+        ({"head_box": None}, "annotation 2 of image 1: head_box: expected x, y, width and height above 0, by which"),
+        ({"head_box": [0, 0, 30, 0]}, "annotation 2 of image 1: head_box: expected x, y, width and height above 0"),
     ],
 )
 def test_a_person_of_a_group_needs_valid_fields(annotations, changes, error):
@@ -257,7 +266,7 @@ def slow_true_joints(people, poses):
 
     def near(one, box, pose, j):
         (x, y, label), (u, v, confidence) = one[j], pose[j]
-        head = Fraction(36, 100) * ((box[2] - box[0]) ** 2 + (box[3] - box[1]) ** 2)  # its square
+        head = Fraction(36, 100) * (box[2] ** 2 + box[3] ** 2)  # its square
         return bool(label and confidence and (x - u) ** 2 + (y - v) ** 2 <= head / 4)
 
     def pck(one, box, pose):
@@ -284,7 +293,7 @@ def slow_true_joints(people, poses):
 def test_true_joints_are_those_of_the_definition(scene):
     joints, people, poses = scene
     known = np.array([one for one, _ in people], float).reshape(-1, joints, 3)
-    heads = np.array([box for _, box in people], float).reshape(-1, 4)
+    heads = np.array([box[2:] for _, box in people], float).reshape(-1, 2)
     found = true_joints(known, heads, np.array(poses, float).reshape(-1, joints, 3))
     assert found.tolist() == slow_true_joints(people, poses)
 

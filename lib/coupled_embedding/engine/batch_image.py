@@ -8,8 +8,7 @@ from coupled_embedding.data.dataset import TrainBatch
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.decode.aggregate import MergedMaps, merge_resolutions
-from coupled_embedding.decode.decode import decode
-from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.pipeline import AnyDecodeOptions, decode_maps
 from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
 
 MIN_SCORE = 0.15
@@ -17,7 +16,7 @@ MIN_SCORE = 0.15
 
 @torch.no_grad()
 def draw_batch(
-    batch: TrainBatch, output: PoseOutput, schema: KeypointSchema, options: DecodeOptions, stride: int
+    batch: TrainBatch, output: PoseOutput, schema: KeypointSchema, options: AnyDecodeOptions, stride: int
 ) -> NDArray[np.uint8]:
     """Return panels of the batch's first image, BGR: ground truth, predictions, heatmaps and tags.
 
@@ -35,16 +34,16 @@ def draw_batch(
     first = PoseOutput(tuple(h[:1].float() for h in output.heatmaps), output.tags[:1].float())
     merged = MergedMaps(merge_resolutions(first), first.tags).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    poses = decode(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
+    poses = decode_maps(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
-    return side_by_side(
-        [
-            draw_poses(image, truth, schema),
-            draw_poses(image, [pose for pose in poses if pose.score > MIN_SCORE], schema, min_score=MIN_SCORE),
-            heatmap_overlay(image, merged.heatmaps[0].numpy()),
-            draw_tags(image, first.heatmaps[0][0].cpu().numpy(), merged.tags[0].contiguous().numpy()),
-        ],
-        ["ground truth", "predictions", "heatmaps", "tags"],
-    )
+    panels = {
+        "ground truth": draw_poses(image, truth, schema),
+        "predictions": draw_poses(image, [p for p in poses if p.score > MIN_SCORE], schema, min_score=MIN_SCORE),
+        "heatmaps": heatmap_overlay(image, merged.heatmaps[0].numpy()),
+    }
+    if merged.tags.shape[-1]:
+        tags = merged.tags[0].contiguous().numpy()
+        panels["tags"] = draw_tags(image, first.heatmaps[0][0].cpu().numpy(), tags)
+    return side_by_side(list(panels.values()), list(panels))

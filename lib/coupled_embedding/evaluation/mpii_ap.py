@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coupled_embedding.data.group_crops import Crop, group_crop, nearest_crop
 from coupled_embedding.data.people import whole_number
+from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.ground_truth import GroundTruth
 from coupled_embedding.evaluation.results import Detections, checked_column, checked_table
@@ -76,6 +77,20 @@ def mpii_groups(truth: GroundTruth) -> list[PersonGroup]:
     return found
 
 
+def group_records(records: Sequence[ImageRecord], groups: Sequence[PersonGroup]) -> list[ImageRecord]:
+    """Return what a test by groups shows: a record for each group of the images, of its crop, without people."""
+    by_image: dict[int, list[PersonGroup]] = defaultdict(list)
+    for group in groups:
+        by_image[group.image_id].append(group)
+    return [
+        replace(
+            record, keypoints=record.keypoints[:0], boxes=record.boxes[:0], region=own.crop.region, source=own.number
+        )
+        for record in records
+        for own in by_image[record.image_id]
+    ]
+
+
 def _field(truth: GroundTruth, rows: Sequence[int], field: str, size: int) -> Any:
     """Return a field of some people, and where each is for errors: arguments of `checked_table` or `checked_column`."""
     values = [truth.entries[row].get(field) for row in rows]
@@ -87,8 +102,7 @@ def _field(truth: GroundTruth, rows: Sequence[int], field: str, size: int) -> An
 
 
 def _where(truth: GroundTruth, row: int, field: str) -> str:
-    entry = truth.entries[row]
-    return f"{truth.path}: annotation {short_repr(entry.get('id', '?'))} of image {truth.image_ids[row]}: {field}"
+    return f"{truth.path}: annotation {short_repr(truth.ids[row])} of image {truth.image_ids[row]}: {field}"
 
 
 def mpii_scores(
@@ -100,13 +114,13 @@ def mpii_scores(
 ) -> dict[str, float]:
     """Return AP, the mean over the joints, and the mean of each of `COLUMNS`, in [0, 1].
 
-    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several), and does
-    not count where none does. Joints with a score of 0 are not predicted. Of equal PCKs and equal scores the first in
-    the files' order counts as the better one. People of no group, or without a labelled joint among ``joints``, need
-    not be detected.
+    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several). It does not
+    count where none does, nor where it was found in another group's crop (``group`` of results). Joints with a score of
+    0 are not predicted. Of equal PCKs and equal scores the first in the files' order counts as the better one. People of
+    no group, or without a labelled joint among ``joints``, need not be detected.
 
     Args:
-        truth: people with ``head_box`` (x1, y1, x2, y2 in image pixels), ``group``, ``center`` and ``scale``.
+        truth: people with ``head_box``, ``group``, ``center`` and ``scale``.
         detections: poses of the chosen images; each joint has a score.
         schema: names the joints.
         image_ids: score only the groups of these images; None: of all.
@@ -129,8 +143,9 @@ def mpii_scores(
     groups = [group for group in mpii_groups(truth) if image_ids is None or group.image_id in image_ids]
     counts = (truth.num_keypoints > 0) & (truth.crowds == 0) & (known[..., 2] > 0).any(1)
     people = [[row for row in group.rows if counts[row]] for group in groups]
-    heads = _head_boxes(truth, [row for rows in people for row in rows])
-    poses = [found[rows][:, chosen] for rows in _poses_of_groups(groups, found, detections.image_ids)]
+    _check_head_boxes(truth, [row for rows in people for row in rows])
+    heads = truth.head_boxes[:, 2:]
+    poses = [found[rows][:, chosen] for rows in _poses_of_groups(groups, found, detections)]
     right = [true_joints(known[rows], heads[rows], own) for rows, own in zip(people, poses, strict=True)]
     every = np.concatenate([np.zeros((0, len(chosen), 3)), *poses])
     hits = np.concatenate([np.zeros((0, len(chosen)), bool), *right])
@@ -144,29 +159,25 @@ def mpii_scores(
     return {"AP": _mean(values)} | {name: _mean(own) for name, own in columns.items()}
 
 
-def _head_boxes(truth: GroundTruth, rows: Sequence[int]) -> NDArray[np.float64]:
-    """Return head boxes (N, 4), corner and corner; those of ``rows`` checked, others NaN."""
-    heads = np.full((len(truth.image_ids), 4), np.nan)
-    heads[rows] = checked_table(*_field(truth, rows, "head_box", 4))
+def _check_head_boxes(truth: GroundTruth, rows: Sequence[int]) -> None:
     for row in rows:
-        if not (heads[row, 2:] > heads[row, :2]).all():
+        if not (truth.head_boxes[row, 2:] > 0).all():  # NaN: there is none
             raise DatasetError(
-                f"{_where(truth, row, 'head_box')}: expected two corners x1, y1, x2, y2 with x1 < x2 and y1 < y2, got "
-                f"{heads[row].tolist()}"
+                f"{_where(truth, row, 'head_box')}: expected x, y, width and height above 0, by which MPII scores, got "
+                f"{short_repr(truth.entries[row].get('head_box'))}"
             )
-    return heads
 
 
 def _poses_of_groups(
-    groups: Sequence[PersonGroup], found: NDArray[np.float64], image_ids: Sequence[int]
+    groups: Sequence[PersonGroup], found: NDArray[np.float64], detections: Detections
 ) -> list[list[int]]:
-    """Return for each group the rows of the poses (N, K, 3) that are in its crop."""
+    """Return for each group the rows of the poses (N, K, 3) that are in its crop, and were found in no other's."""
     predicted = found[..., 2:] > 0
     low = np.where(predicted, found[..., :2], np.inf).min(1, initial=np.inf)
     high = np.where(predicted, found[..., :2], -np.inf).max(1, initial=-np.inf)
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row in np.flatnonzero(predicted.any((1, 2))).tolist():
-        rows_of[image_ids[row]].append(row)
+        rows_of[detections.image_ids[row]].append(row)
     places: dict[int, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
         places[group.image_id].append(place)
@@ -175,26 +186,26 @@ def _poses_of_groups(
         rows = rows_of[image_id]
         nearest = nearest_crop((low[rows] + high[rows]) / 2, [groups[place].crop for place in own])
         for row, chosen in zip(rows, nearest.tolist(), strict=True):
-            if chosen >= 0:
+            if chosen >= 0 and detections.groups[row] in (None, groups[own[chosen]].number):
                 members[own[chosen]].append(row)
     return members
 
 
 def true_joints(
-    people: NDArray[np.float64], head_boxes: NDArray[np.float64], poses: NDArray[np.float64]
+    people: NDArray[np.float64], heads: NDArray[np.float64], poses: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Return which joints of P poses are true positives, (P, J).
 
     Args:
         people: (G, J, 3) x, y, label of people with a labelled joint each.
-        head_boxes: (G, 4) corners.
+        heads: (G, 2) width and height of head boxes.
         poses: (P, J, 3) x, y, score, 0 for a joint that is not predicted.
     """
     if not len(people) or not len(poses):
         return np.zeros(poses.shape[:2], bool)
     labelled = people[..., 2] > 0
     squared = ((poses[:, None, :, :2] - people[None, :, :, :2]) ** 2).sum(-1)
-    diagonals = ((head_boxes[:, 2:] - head_boxes[:, :2]) ** 2).sum(-1)
+    diagonals = (heads**2).sum(-1)
     # distance <= 0.5 · 0.6 · diagonal, as whole numbers, so that a joint at the limit is right whatever roots round to
     near = 100 * squared <= 9 * diagonals[:, None]
     near &= labelled & (poses[:, None, :, 2] > 0)

@@ -56,7 +56,7 @@ def test_a_person_is_read_as_annotated_from_pixel_0(write, tmp_path, convert) ->
     assert joints["right_shoulder"] == [0, 0, 0]
     content = entries(tmp_path / "out", "train")
     (written,) = content["annotations"]
-    assert (written["head_box"], written["center"], written["scale"]) == ([10, 5, 20, 25], [19, 29], 0.25)
+    assert (written["head_box"], written["center"], written["scale"]) == ([10, 5, 10, 20], [19, 29], 0.25)
     # around joints and head box
     assert written["bbox"] == [0, 1, 29, 46]
     assert content["images"] == [
@@ -381,7 +381,7 @@ def test_lists_of_single_people_are_read_with_a_split_a_file(lists, tmp_path, co
     ids = {i["id"] for split in schema.splits for i in entries(tmp_path / "out", split)["images"]}
     assert len(ids) == 4
     assert entries(tmp_path / "out", "test")["annotations"][0]["center"] == [19, 29]
-    assert entries(tmp_path / "out", "test")["annotations"][0]["bbox"] == [-6, 4, 50, 50]
+    assert entries(tmp_path / "out", "test")["annotations"][0]["bbox"] == [-6, 7.75, 50, 50]
     assert "1 joints hidden" in capsys.readouterr().out
 
 

@@ -61,7 +61,7 @@ class MatlabValue:
 
     def numbers(self) -> list[float]:
         """Return an array's numbers; DatasetError for anything else."""
-        values = [] if self.is_empty else np.ravel(self.value)
+        values = np.ravel([] if self.is_empty else self.value)
         return [number(value, f"{self.where}({place})") for place, value in enumerate(values, 1)]
 
     def text(self) -> str:

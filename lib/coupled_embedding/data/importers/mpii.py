@@ -31,6 +31,9 @@ SINGLE_SCHEMA = "datasets/mpii_single.yaml"
 VAL_EVERY = 7
 # MATLAB counts pixels from 1
 FIRST_PIXEL = 1.0
+# of single people's boxes, below the center, in pixels of a scale of 1: the crop of published single-person systems,
+# which shows feet rather than what is above the head
+CROP_SHIFT = 15.0
 
 _NOTES = {
     "empty": "images without annotated people left out, as people may be in them all the same",
@@ -168,15 +171,16 @@ class _Reader:
             if split == "val" and self.held_out and not self.held_out.has_person(name, place):
                 self.counts["unlisted"] += 1
                 continue
-            kept.append(person)
+            kept.append(replace(person, box=square_box(person.fields["center"], person.fields["scale"], CROP_SHIFT)))
         return kept
 
     def _person(self, rectangle: MatlabValue) -> ImportedPerson | None:
         """Return a person; None: nothing says where it is."""
         keypoints = self._keypoints(rectangle.field("annopoints").field("point"))
         corners = [rectangle.field(name).number() for name in ("x1", "y1", "x2", "y2")]
-        head = [v - FIRST_PIXEL for v in corners if v is not None]
-        head = head if len(head) == 4 and head[0] < head[2] and head[1] < head[3] else []
+        x1, y1, x2, y2 = (0.0 if v is None else v for v in corners)
+        head = [x1 - FIRST_PIXEL, y1 - FIRST_PIXEL, x2 - x1, y2 - y1] if None not in corners else []
+        head = head if head and min(head[2:]) > 0 else []
         places = [rectangle.field("objpos").field(axis).number() for axis in "xy"]
         center = [v - FIRST_PIXEL for v in places if v is not None]
         scale = rectangle.field("scale").number()
@@ -190,8 +194,7 @@ class _Reader:
         if len(center) < 2 or not scale or scale <= 0:
             return None
         if not labelled:
-            half = scale * HEIGHT / 2
-            box = (center[0] - half, center[1] - half, 2 * half, 2 * half)
+            box = square_box(center, scale)
         self.counts["headless"] += labelled and not head
         fields: dict[str, Any] = {"center": center, "scale": scale} | ({"head_box": head} if head else {})
         return ImportedPerson(keypoints, box, fields)
@@ -229,6 +232,12 @@ class _Reader:
         return notes + [f"{self.counts[key]} {text}" for key, text in _NOTES.items() if self.counts[key]]
 
 
+def square_box(center: Sequence[float], scale: float, shift: float = 0.0) -> tuple[float, float, float, float]:
+    """Return the square x, y, width, height of a person's height around a center, moved down by shift · scale."""
+    side = HEIGHT * scale
+    return center[0] - side / 2, center[1] + shift * scale - side / 2, side, side
+
+
 def _numbers_of(cell: MatlabValue, count: int) -> set[int]:
     """Return the numbers, from 1, of the rectangles of single people."""
     numbers = cell.numbers()
@@ -244,4 +253,4 @@ def _box(keypoints: NDArray[np.float64], head: Sequence[float]) -> tuple[float, 
     if not head or not (keypoints[:, 2] > 0).any():
         return x, y, width, height
     left, top = min(x, head[0]), min(y, head[1])
-    return left, top, max(x + width, head[2]) - left, max(y + height, head[3]) - top
+    return left, top, max(x + width, head[0] + head[2]) - left, max(y + height, head[1] + head[3]) - top

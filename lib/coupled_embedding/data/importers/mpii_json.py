@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.group_crops import HEIGHT
 from coupled_embedding.data.importers.coco_json import read_coco
 from coupled_embedding.data.importers.held_out import read_list
-from coupled_embedding.data.importers.mpii import FIRST_PIXEL, SCHEMA, SINGLE_SCHEMA
+from coupled_embedding.data.importers.mpii import CROP_SHIFT, FIRST_PIXEL, SCHEMA, SINGLE_SCHEMA, square_box
 from coupled_embedding.data.importers.parts import (
     ImageFinder,
     ImportedDataset,
@@ -26,7 +25,6 @@ from coupled_embedding.data.importers.parts import (
     upright_size,
 )
 from coupled_embedding.data.joint_sides import joint_side
-from coupled_embedding.data.people import joint_boxes
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.utils.errors import DatasetError, short_repr
 
@@ -120,12 +118,9 @@ class _ListReader:
             self.counts["joints hidden"] += int((somewhere & ~seen).sum())
             keypoints[:, :2] = np.where((seen | somewhere)[:, None], places - FIRST_PIXEL, 0)
             keypoints[:, 2] = np.where(seen, 2, somewhere)
-        half = scale * HEIGHT / 2
-        box = (center[0] - half, center[1] - half, 2 * half, 2 * half)
-        if (keypoints[:, 2] > 0).any():
-            x, y, width, height = joint_boxes(keypoints[None])[0].tolist()
-            box = (x, y, width, height)
-        return ImportedPerson(keypoints, box, {"center": center, "scale": scale, "single_person": 1})
+        return ImportedPerson(
+            keypoints, square_box(center, scale, CROP_SHIFT), {"center": center, "scale": scale, "single_person": 1}
+        )
 
 
 def _table(entry: dict[str, Any], key: str, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
@@ -161,7 +156,7 @@ def _read_coco_style(source: Path, options: ImportOptions) -> ImportedDataset:
 
 def _missing_fields(people: Sequence[ImportedPerson]) -> list[str]:
     texts = {
-        "head_box": "without head_box (x1, y1, x2, y2), by which MPII scores",
+        "head_box": "without head_box (x, y, width, height), by which MPII scores",
         "group": "without group, center or scale: only people of groups are scored",
     }
     counts = {key: sum(person.fields.get(key) is None for person in people) for key in texts}
