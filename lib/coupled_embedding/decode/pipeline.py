@@ -9,19 +9,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from coupled_embedding.data.geometry import ResizeGeometry
+from coupled_embedding.data.geometry import Array, ResizeGeometry
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch
-from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales
+from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, merge_flip, merge_resolutions, merge_scales
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.single import SinglePersonOptions, decode_single
 from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
 from coupled_embedding.utils.errors import UserError
 
+AnyDecodeOptions = DecodeOptions | SinglePersonOptions
 Transfer = tuple[MergedMaps, Callable[[], object]]  # maps, and what waits until they are in the host's memory
 
 
@@ -31,7 +33,7 @@ class PipelineOptions:
 
     Attributes:
         flip_index: for each joint, its partner in a flipped image.
-        decode: how maps become poses.
+        decode: how maps become poses; its type says which decode they take.
         flip: merge with the flipped image.
         scales: scale factors.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network; all else is float32.
@@ -41,13 +43,33 @@ class PipelineOptions:
     """
 
     flip_index: tuple[int, ...]
-    decode: DecodeOptions
+    decode: AnyDecodeOptions
     flip: bool = True
     scales: tuple[float, ...] = (1.0,)
     precision: str = "fp32"
     fold_bn: bool = False
     multiscale_tags: str = "single"
     pixels: str = "imagenet"
+
+    def grouping(self) -> DecodeOptions:
+        """Return the decode of whole images, for what shows or exports how joints are grouped.
+
+        Raises:
+            UserError: the network's is another.
+        """
+        if isinstance(self.decode, DecodeOptions):
+            return self.decode
+        raise UserError(
+            "this network sees crops of single people (DATASET.CROPS people), whose joints it does not group; "
+            "tools/test.py tests it, and Predictor(image, boxes=...) finds the joints in boxes"
+        )
+
+
+def decode_maps(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options: AnyDecodeOptions) -> list[Pose]:
+    """Return the poses in an image's maps by the decode that the options are of; arguments as of `decode`."""
+    if isinstance(options, SinglePersonOptions):
+        return decode_single(maps, base_size, to_image, options)
+    return decode(maps, base_size, to_image, options)
 
 
 class InferencePipeline:
@@ -100,7 +122,7 @@ class InferencePipeline:
     def decode(self, maps: MergedMaps, geometries: Sequence[ResizeGeometry]) -> list[list[Pose]]:
         """Decode a batch's maps, which are in host memory; return each image's poses."""
         return [
-            decode(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
+            decode_maps(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
             for number, geometry in enumerate(geometries)
         ]
 

@@ -41,7 +41,7 @@ class ExportedPipeline:
     def __init__(self, model: ExportedModel, options: PipelineOptions, name: str) -> None:
         self.model, self.options, self.name = model, options, name
         self.threads = _THREADS
-        self.decoder = Options.from_dict(decoder_options(options.decode))
+        self.decoder = Options.from_dict(decoder_options(options.grouping()))
         inputs = {one.name: one.shape for one in model.session.get_inputs()}
         outputs = {one.name: one.shape for one in model.session.get_outputs()}
         joints = len(options.flip_index)
