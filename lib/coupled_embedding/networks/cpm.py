@@ -127,11 +127,9 @@ def _trunk(settings: CPMSettings) -> list[nn.Module]:
 
 
 def _initialize(module: ConvolutionalPoseMachine) -> None:
-    """Start convs from He's weights, by which features neither grow nor vanish, and those that output maps near 0."""
+    """Start convs as the authors' do: by He's larger weights their learning rate diverges at once."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.normal_(layer.weight, std=0.01)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    for layer in module.output_layers():
-        nn.init.normal_(layer.weight, std=0.001)
