@@ -169,7 +169,7 @@ def _people_of_groups(
     truth: GroundTruth, groups: Sequence[PersonGroup], known: NDArray[np.float64]
 ) -> tuple[list[list[int]], int]:
     """Return the rows of each group's people who count, and how many do not for want of a head box."""
-    labelled = (known[..., 2] > 0).any(1).tolist()
+    labelled: list[bool] = np.any(known[..., 2] > 0, axis=1).tolist()
     headless, people = 0, []
     for group in groups:
         members = []
