@@ -1,5 +1,7 @@
 """MPII's MATLAB annotation file, in the layout of the real one: nested arrays of structs, cells, characters."""
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,47 @@ def write_mpii(path: Path, content: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {"RELEASE": structs([content])}, do_compression=True)
     return path
+
+
+def of_crowd(source: Path, annotations: Sequence[Path], out: Path, images: int = 0) -> Path:
+    """Write a rendered crowd, or CrowdPose's files, as MPII has its own; the images of the last file are the test part.
+
+    Pelvis and thorax are the middles of hips and shoulders, the head box is a square around head and neck, and a person
+    is single if the center of no other one is within their height.
+
+    Args:
+        source: folder of the images.
+        images: of each file; 0: all.
+    """
+    entries, train, single = [], [], []
+    for number, path in enumerate(annotations):
+        content = json.loads(path.read_text())
+        for one in content["images"][: images or None]:
+            people = [_rectangle(a) for a in content["annotations"] if a["image_id"] == one["id"]]
+            centers = np.array([center for _, center, _ in people]).reshape(-1, 2)
+            heights = np.array([height for *_, height in people])
+            gaps = np.linalg.norm(centers[:, None] - centers, axis=-1) + np.diag(np.full(len(people), np.inf))
+            alone = (gaps > heights[:, None]).all(1)
+            is_train = number < len(annotations) - 1
+            hidden = ("x1", "y1", "x2", "y2", "annopoints")
+            shown = [{k: v for k, v in person.items() if is_train or k not in hidden} for person, *_ in people]
+            (out / "images").mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / one["file_name"], out / "images" / one["file_name"])
+            entries.append(image(one["file_name"], shown, float(len(entries))))
+            train.append(int(is_train))
+            single.append([place for place, is_alone in enumerate(alone, 1) if is_alone])
+    return write_mpii(out / "mpii_human_pose_v1_u12_1.mat", release(entries, train, single))
+
+
+def _rectangle(annotation: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[float, float], float]:
+    """Return the element of annorect of one of CrowdPose's people, its center and its height."""
+    joints = np.reshape(annotation["keypoints"], (14, 3)) + np.array([1, 1, 0])
+    pelvis, thorax = joints[6:8].mean(0), joints[0:2].mean(0)
+    order = [11, 9, 7, 6, 8, 10, None, None, 13, 12, 5, 3, 1, 0, 2, 4]
+    points = {n: (thorax if n == 7 else pelvis) if k is None else joints[k] for n, k in enumerate(order)}
+    middle, side = (joints[12, :2] + joints[13, :2]) / 2, np.linalg.norm(joints[12, :2] - joints[13, :2])
+    x, y, width, height = annotation["bbox"]
+    center = (x + 1 + width / 2, y + 1 + height / 2)
+    labels = {n: (float(u), float(v), float(int(seen) == 2)) for n, (u, v, seen) in points.items() if seen}
+    head = (*(middle - side * 0.7), *(middle + side * 0.7))
+    return rectangle(labels, center, height / 200, head), center, height

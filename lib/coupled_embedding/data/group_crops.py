@@ -27,6 +27,12 @@ class Crop(NamedTuple):
         center = (self.left + self.right) / 2, (self.top + self.bottom) / 2
         return *center, max(self.right - self.left, self.bottom - self.top)
 
+    def inside(self, width: int, height: int) -> "Crop":
+        """Return the part that is inside an image; all of it, where none is."""
+        left, right = max(self.left, 0.0), min(self.right, float(width))
+        top, bottom = max(self.top, 0.0), min(self.bottom, float(height))
+        return Crop(left, top, right, bottom) if left < right and top < bottom else self
+
     def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return whether points (P, 2) are inside, (P,)."""
         low, high = (self.left, self.top), (self.right, self.bottom)

@@ -88,9 +88,7 @@ def score_results(
         )
     detections = filter_detections(results, truth, schema, source)
     if rules.by_groups:
-        values = mpii_scores(truth, detections, schema)
-        reason = truth.reason_undefined() or "no person of a group (field 'group') has such a joint annotated"
-        return Scores(values, {name: reason for name, value in values.items() if math.isnan(value)})
+        return mpii_scores(truth, detections, schema)
     if rules.normalizer:
         return pck_scores(truth, detections, schema, rules, source)
     # that program cannot read empty lists; such scores are 0 or NaN in any program
@@ -166,7 +164,7 @@ def ap_of_groups(
     rules = _rules(schema)
     if rules.by_groups:
         detections = filter_detections(results, truth, schema)
-        return [mpii_scores(truth, detections, schema, set(ids))["AP"] for ids in groups]
+        return [mpii_scores(truth, detections, schema, set(ids)).main for ids in groups]
     match = build_backend(backend, truth, filter_detections(results, truth, schema), schema.sigmas, rules)
     return [_ap(match, ids, rules) for ids in groups]
 

@@ -22,6 +22,7 @@ from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.ground_truth import GroundTruth
 from coupled_embedding.evaluation.results import Detections, checked_column, checked_table
+from coupled_embedding.evaluation.scores import Scores
 from coupled_embedding.utils.errors import DatasetError, UserError, short_repr
 
 # columns of the benchmark's table -> joints; pelvis and thorax do not count
@@ -78,13 +79,17 @@ def mpii_groups(truth: GroundTruth) -> list[PersonGroup]:
 
 
 def group_records(records: Sequence[ImageRecord], groups: Sequence[PersonGroup]) -> list[ImageRecord]:
-    """Return what a test by groups shows: a record for each group of the images, of its crop, without people."""
+    """Return what a test by groups shows: a record of each group's crop inside the image, squared, without people."""
     by_image: dict[int, list[PersonGroup]] = defaultdict(list)
     for group in groups:
         by_image[group.image_id].append(group)
     return [
         replace(
-            record, keypoints=record.keypoints[:0], boxes=record.boxes[:0], region=own.crop.region, source=own.number
+            record,
+            keypoints=record.keypoints[:0],
+            boxes=record.boxes[:0],
+            region=own.crop.inside(record.width, record.height).region,
+            source=own.number,
         )
         for record in records
         for own in by_image[record.image_id]
@@ -111,13 +116,13 @@ def mpii_scores(
     schema: KeypointSchema,
     image_ids: Container[int] | None = None,
     joints: Sequence[str] = COUNTED,
-) -> dict[str, float]:
+) -> Scores:
     """Return AP, the mean over the joints, and the mean of each of `COLUMNS`, in [0, 1].
 
-    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several). It does not
-    count where none does, nor where it was found in another group's crop (``group`` of results). Joints with a score of
-    0 are not predicted. Of equal PCKs and equal scores the first in the files' order counts as the better one. People of
-    no group, or without a labelled joint among ``joints``, need not be detected.
+    A pose is of the group whose crop holds the middle of the box around its joints (the nearest of several). It does
+    not count where none does, nor where it was found in another group's crop (``group`` of results). Joints with a
+    score of 0 are not predicted. Of equal PCKs and equal scores the first in the files' order counts as the better one.
+    People of no group, or without a head box or a labelled joint among ``joints``, need not be detected.
 
     Args:
         truth: people with ``head_box``, ``group``, ``center`` and ``scale``.
@@ -127,7 +132,7 @@ def mpii_scores(
         joints: that count.
 
     Returns:
-        NaN where no joint of a kind is annotated.
+        NaN where no joint of a kind is annotated, and notes on people who do not count.
 
     Raises:
         UserError: the schema lacks a joint.
@@ -141,9 +146,7 @@ def mpii_scores(
     known = truth.keypoints.reshape(-1, schema.num_joints, 3)[:, chosen]
     found = detections.keypoints.reshape(-1, schema.num_joints, 3)
     groups = [group for group in mpii_groups(truth) if image_ids is None or group.image_id in image_ids]
-    counts = (truth.num_keypoints > 0) & (truth.crowds == 0) & (known[..., 2] > 0).any(1)
-    people = [[row for row in group.rows if counts[row]] for group in groups]
-    _check_head_boxes(truth, [row for rows in people for row in rows])
+    people, headless = _people_of_groups(truth, groups, known)
     heads = truth.head_boxes[:, 2:]
     poses = [found[rows][:, chosen] for rows in _poses_of_groups(groups, found, detections)]
     right = [true_joints(known[rows], heads[rows], own) for rows, own in zip(people, poses, strict=True)]
@@ -156,16 +159,33 @@ def mpii_scores(
     ]
     by_joint = dict(zip(joints, values, strict=True))
     columns = {name: [by_joint[joint] for joint in own if joint in by_joint] for name, own in COLUMNS.items()}
-    return {"AP": _mean(values)} | {name: _mean(own) for name, own in columns.items()}
+    scores = {"AP": _mean(values)} | {name: _mean(own) for name, own in columns.items()}
+    reason = truth.reason_undefined() or "no person of a group (field 'group') with a head_box has such a joint"
+    reasons = {name: reason for name, value in scores.items() if math.isnan(value)}
+    return Scores(scores, reasons, (f"{headless} people of groups do not count: no head_box",) if headless else ())
 
 
-def _check_head_boxes(truth: GroundTruth, rows: Sequence[int]) -> None:
-    for row in rows:
-        if not (truth.head_boxes[row, 2:] > 0).all():  # NaN: there is none
-            raise DatasetError(
-                f"{_where(truth, row, 'head_box')}: expected x, y, width and height above 0, by which MPII scores, got "
-                f"{short_repr(truth.entries[row].get('head_box'))}"
-            )
+def _people_of_groups(
+    truth: GroundTruth, groups: Sequence[PersonGroup], known: NDArray[np.float64]
+) -> tuple[list[list[int]], int]:
+    """Return the rows of each group's people who count, and how many do not for want of a head box."""
+    labelled: list[bool] = np.any(known[..., 2] > 0, axis=1).tolist()
+    headless, people = 0, []
+    for group in groups:
+        members = []
+        for row in group.rows:
+            if not labelled[row] or truth.num_keypoints[row] == 0 or truth.crowds[row]:
+                continue
+            width, height = truth.head_boxes[row, 2:].tolist()
+            if math.isnan(width):
+                headless += 1
+                continue
+            if width <= 0 or height <= 0:
+                box = truth.head_boxes[row].tolist()
+                raise DatasetError(f"{_where(truth, row, 'head_box')}: width and height must be above 0, got {box}")
+            members.append(row)
+        people.append(members)
+    return people, headless
 
 
 def _poses_of_groups(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.group_crops import HEIGHT, find_groups
+from coupled_embedding.data.group_crops import HEIGHT, Crop, find_groups
 from coupled_embedding.data.importers.held_out import HeldOut, read_held_out
 from coupled_embedding.data.importers.matlab import MatlabValue, read_matlab
 from coupled_embedding.data.importers.parts import (
@@ -41,7 +41,7 @@ _NOTES = {
     "guessed": "people without a center or scale: those of their joints",
     "alone": "people that are neither single nor near another one: of no group, which scores leave out",
     "unlisted": "people of validation images left out: the list does not have their centers",
-    "headless": "people with joints and without a head box: scores by head size need one",
+    "headless": "people with joints and without a head box: scores by head size leave them out",
 }
 
 
@@ -129,7 +129,10 @@ class _Reader:
                 self.counts["empty"] += not self.single
                 continue
             path = self.finder.find([file.text()], file.where.removeprefix(f"{self.finder.source}: "))
-            yield split, ImportedImage(path, *upright_size(path), people, fields)
+            size = upright_size(path)
+            # the box of a single person is the crop, wherever it reaches
+            shown = people if self.single else [_inside(person, size) for person in people]
+            yield split, ImportedImage(path, *size, shown, fields)
 
     def _split(self, name: str, train: float, video: int) -> str:
         if train not in (0, 1):
@@ -230,6 +233,15 @@ class _Reader:
         if not self.single:
             notes.append("group: neighbors that are not single people, by a rule, not the benchmark's list of groups")
         return notes + [f"{self.counts[key]} {text}" for key, text in _NOTES.items() if self.counts[key]]
+
+
+def _inside(person: ImportedPerson, size: tuple[int, int]) -> ImportedPerson:
+    """Return a person whose box is cut off at the image's border; the same where nothing of it is inside."""
+    assert person.box
+    crop = Crop(person.box[0], person.box[1], person.box[0] + person.box[2], person.box[1] + person.box[3]).inside(
+        *size
+    )
+    return replace(person, box=(crop.left, crop.top, crop.right - crop.left, crop.bottom - crop.top))
 
 
 def square_box(center: Sequence[float], scale: float, shift: float = 0.0) -> tuple[float, float, float, float]:
