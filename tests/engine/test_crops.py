@@ -282,6 +282,14 @@ def test_what_shows_grouping_refuses_a_network_of_crops(weights: Path, tmp_path:
     assert not (tmp_path / "exported").exists()
 
 
+def test_the_verb_predict_refuses_a_network_of_crops(
+    weights: Path, tmp_path: Path, tiny_crowd: Path, call_verb
+) -> None:
+    image = next((tiny_crowd / "images").iterdir())
+    printed = call_verb("predict", image, "--model", weights, "--out", tmp_path / "poses", code=2)
+    assert "this model finds the joints of one person in a box" in printed
+
+
 @pytest.fixture
 def call_tool(monkeypatch, capsys, checkout):
     """call_tool(name, word, ..., code): run a command in this process; return what it printed."""

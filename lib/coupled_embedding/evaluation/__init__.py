@@ -1,4 +1,4 @@
-"""Scores of poses: results files, COCO's and CrowdPose's AP, similarity per image."""
+"""Scores of poses: results files, COCO's and CrowdPose's AP, PCK of single people, similarity per image."""
 
 from coupled_embedding.data.people import box_areas
 from coupled_embedding.evaluation.box_files import read_boxes
