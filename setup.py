@@ -10,6 +10,7 @@ CHECKOUT_FILES = (
     "datasets/*.yaml",
     "models/*.yaml",
     "models/*.safetensors",
+    "models/published/*.yaml",
     "pretrained/*.yaml",
     "tools/*.py",
 )

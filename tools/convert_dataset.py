@@ -3,9 +3,11 @@
 python tools/convert_dataset.py my_yolo_folder --out data/mine
 python tools/convert_dataset.py annotations.xml --images frames.zip --out data/mine --name mine
 python tools/convert_dataset.py export.json --joints nose left_eye right_eye --out data/mine
+python tools/convert_dataset.py mpii_human_pose_v1_u12_1.mat --images images --out datasets/mpii --name mpii
 
 Reads YOLO-pose folders (yolo), CVAT's "CVAT for images 1.1" (cvat) and "COCO Keypoints 1.0" (coco), other COCO
-keypoint files (coco), Roboflow's COCO exports (roboflow) and Label Studio's JSON (label-studio); unpack archives first.
+keypoint files (coco), Roboflow's COCO exports (roboflow), Label Studio's JSON (label-studio), MPII's annotation file
+(mpii: all people, mpii-single: the single ones) and JSON conversions of it (mpii-json); unpack archives first.
 Leaves annotations/SPLIT.json and NAME.yaml in --out; images stay where they are. Prints what was assumed.
 """
 
@@ -34,6 +36,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--joints", nargs="+", default=[], metavar="NAME", help="joint names, where the source has none"
     )
+    parser.add_argument(
+        "--val", type=Path, metavar="FILE", help="list of MPII's validation images: names, or a JSON conversion's file"
+    )
     parser.add_argument("--copy", action="store_true", help="copy the images to --out")
     return parser.parse_args()
 
@@ -42,7 +47,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Read, write, print what to review."""
     args = parse()
-    options = ImportOptions(args.images, tuple(args.classes), tuple(args.joints))
+    options = ImportOptions(args.images, tuple(args.classes), tuple(args.joints), args.val)
     dataset = import_dataset(args.source, options, args.format)
     name = args.name or default_name(args.source)
     print("\n".join([f"{dataset.source}: {dataset.kind}", *write_dataset(dataset, args.out, name, args.copy)]))

@@ -18,17 +18,18 @@ from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
 from coupled_embedding.utils.paths import CHECKOUT
 from coupled_embedding.zoo.cards import load_cards
+from coupled_embedding.zoo.published import load_published
 from coupled_embedding.zoo.records import keep_record, load_records, read_record
 from coupled_embedding.zoo.tables import all_tables, fill, mismatches
 
-DOCUMENTS = ("README.md", "docs/reproduce.md")
+DOCUMENTS = ("README.md", "docs/reproduce.md", "docs/peers.md")
 RECORDS = CHECKOUT / "models/records"
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"fill {' and '.join(DOCUMENTS)}")
+    parser.add_argument("--write", action="store_true", help=f"fill {', '.join(DOCUMENTS)}")
     parser.add_argument("--add", type=Path, metavar="RECORD", help="keep a test's record_test.json")
     parser.add_argument("scores", nargs="*", metavar="NAME PERCENT", help="with --add: scores from a server")
     args = parser.parse_args()
@@ -70,7 +71,7 @@ def main() -> None:
     if args.add:
         add(args.add, args.scores)
         return
-    tables = all_tables(load_cards(), load_records(RECORDS))
+    tables = all_tables(load_cards(), load_records(RECORDS), load_published())
     if not args.write:
         print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
         return

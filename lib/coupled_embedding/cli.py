@@ -17,7 +17,7 @@ VERBS = {
     "diagnose": "analyze what limits a network",
     "browse": "a page that walks through a data set with its predictions and their errors",
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file or a folder for the Hub",
-    "convert-dataset": "turn a data set of another tool (YOLO-pose, CVAT, Label Studio, Roboflow) into COCO format",
+    "convert-dataset": "turn another tool's data set (YOLO-pose, CVAT, Label Studio, Roboflow, MPII) into COCO format",
     "export": "write a network for other programs",
     "serve": "a page and a JSON endpoint that find the people of images",
 }

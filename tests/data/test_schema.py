@@ -158,7 +158,7 @@ def test_midpoints_are_kept_by_name():
         ({"colors": [[0, 0, 0]]}, "colors: expected 4 colors"),
         ({"colors": [[0, 0, 256]] * 4}, r"colors: expected \[red, green, blue\] of 0..255"),
         ({"colors": [[0, 0]] * 4}, r"colors: expected \[red, green, blue\] of 0..255"),
-        ({"evaluator": "mpii"}, "evaluator: 'mpii' is not one of coco, crowdpose"),
+        ({"evaluator": "posetrack"}, "evaluator: 'posetrack' is not one of coco, crowdpose"),
         ({"synthetic": "yes"}, "synthetic: expected a bool"),
         ({"splits": {"all": {"annotations": "a.json"}}}, r"splits\.all: expected the two paths"),
         ({"splits": {"all": {"annotations": "a.json", "images": 3}}}, r"splits\.all: expected the two paths"),

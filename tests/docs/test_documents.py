@@ -34,7 +34,7 @@ CODE, DATA = (
 ROOMS = {name.split("/")[0] for name in repository() if "/" in name}
 # of users and runs: what documents call by a name, though it is in no checkout
 OTHERS = re.compile(
-    r"^(/|\.\./shared/|outputs/|datasets/(coco|crowdpose|ochuman|synthetic)/|(config|data|my_people)\.yaml$"
+    r"^(/|\.\./shared/|outputs/|datasets/(coco|crowdpose|mpii|ochuman|synthetic)/|(config|data|my_people)\.yaml$"
     r"|(annotations|baselines|images|json|tensorboard|test2017|train2017|val2017)/$)"
 )
 

@@ -43,7 +43,7 @@ def broken_run(cfg: CfgNode, env: DistEnv, steps: set[int]) -> TrainRun:
     return run
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "rmsprop", "sgd"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_bad_step_changes_no_weight_and_is_logged(
     tiny: Tiny, capfd, monkeypatch, optimizer: str, precision: str

@@ -113,7 +113,7 @@ def test_hourglasses_have_no_separable_head():
 
 
 def test_hourglasses_have_no_scale_maps():
-    with pytest.raises(ValueError, match="hourglasses output no scale maps"):
+    with pytest.raises(ValueError, match="stages output no scale maps"):
         PoseNetwork(3, 1, HourglassSettings(), "plain", with_scales=True)
 
 

@@ -6,7 +6,15 @@ from torch import nn
 
 from coupled_embedding.builders import build_model, build_optimizer
 from coupled_embedding.config import load_config
-from coupled_embedding.optim.optimizer import Muon, orthogonalised
+from coupled_embedding.optim.optimizer import (
+    Muon,
+    orthogonalised,
+    parameter_groups,
+    set_learning_rate,
+    step_if_finite,
+    torch_optimizer,
+)
+from coupled_embedding.utils.errors import ConfigError
 
 TINY = ["MODEL.WIDTH", "4", "MODEL.STEM_WIDTH", "4", "MODEL.STAGE_MODULES", "[1, 1, 1]", "MODEL.STAGE_BLOCKS", "1"]
 TINY += ["MODEL.STEM_BLOCKS", "1", "MODEL.HEAD_BLOCKS", "1"]
@@ -136,3 +144,55 @@ def test_adam_is_the_default_with_the_configs_rate():
     optimizer = build_optimizer(cfg, build_model(cfg, 3))
     assert type(optimizer) is torch.optim.Adam
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.002, 0.1)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "sgd"])
+def test_rmsprop_and_sgd_move_by_their_formulas(name):
+    weight, lr, decay = nn.Parameter(random(5)), 0.1, 0.3
+    expected, memory = weight.detach().clone(), torch.zeros(5)
+    optimizer = torch_optimizer(name, [{"params": [weight]}], lr, decay)
+    for step in range(3):
+        weight.grad = random(5, seed=step)
+        step_if_finite(optimizer, torch.tensor(True))
+        gradient = random(5, seed=step) + decay * expected
+        if name == "sgd":
+            memory = 0.9 * memory + gradient
+            expected = expected - lr * memory
+        else:
+            memory = 0.99 * memory + 0.01 * gradient**2
+            expected = expected - lr * gradient / (memory.sqrt() + 1e-8)
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-6)
+    step_if_finite(optimizer, torch.tensor(False))
+    torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)])
+def test_the_optimizer_is_an_option(name, kind):
+    cfg = load_config(None, [*TINY, "TRAIN.OPTIMIZER", name, "TRAIN.LR", "0.002", "TRAIN.WEIGHT_DECAY", "0.1"])
+    optimizer = build_optimizer(cfg, build_model(cfg, 3))
+    assert type(optimizer) is kind
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.002, 0.1)
+    assert optimizer.defaults.get("momentum", 0) == (0.9 if name == "sgd" else 0)
+
+
+def test_parameters_of_a_prefix_learn_at_another_rate():
+    options = ["TRAIN.OPTIMIZER", "sgd", "TRAIN.LR_PREFIXES", "[backbone.conv1, backbone.bn1]", "TRAIN.LR_FACTOR", "5"]
+    cfg = load_config(None, [*TINY, *options])
+    network = build_model(cfg, 3)
+    optimizer = build_optimizer(cfg, network)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    set_learning_rate(optimizer, 0.01)
+    optimizer.step()
+    assert len(before) == sum(len(group["params"]) for group in optimizer.param_groups)
+    for name, parameter in network.named_parameters():
+        rate = 0.05 if name.startswith(("backbone.conv1", "backbone.bn1")) else 0.01
+        torch.testing.assert_close(parameter.detach(), before[name] - rate)
+
+
+def test_a_prefix_of_no_parameter_is_named():
+    with pytest.raises(ConfigError, match=r"TRAIN.LR_PREFIXES: no parameter begins with 'neck'; there are backbone\."):
+        parameter_groups({"backbone.conv1.weight": nn.Parameter(random(2))}, ["neck"], 2.0)
+    with pytest.raises(ConfigError, match=r"TRAIN.LR_PREFIXES: invalid with TRAIN.OPTIMIZER muon"):
+        load_config(None, ["TRAIN.OPTIMIZER", "muon", "TRAIN.LR_PREFIXES", "[head]"])

@@ -10,12 +10,14 @@ from coupled_embedding.utils.errors import UserError
 from coupled_embedding.zoo.cards import load_cards
 from coupled_embedding.zoo.cost import Gpus, training_hours, training_images
 from coupled_embedding.zoo.protocols import spec_of_card
+from coupled_embedding.zoo.published import load_published
 from coupled_embedding.zoo.records import Protocol, RunRecord, load_records
-from coupled_embedding.zoo.tables import all_tables, baselines_table, fill, mismatches, scores_table
+from coupled_embedding.zoo.tables import all_tables, baselines_table, fill, mismatches, mpii_table, scores_table
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CARDS = load_cards(CHECKOUT / "models")
 RECORDS = load_records(CHECKOUT / "models/records")
+PUBLISHED = load_published(CHECKOUT / "models/published/systems.yaml")
 MODEL = "crowdpose_ce_hrhrnet_w48_640_ms"
 
 
@@ -52,12 +54,12 @@ def cells(table, name):
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/reproduce.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/reproduce.md", "docs/peers.md"])
 def test_documents_are_up_to_date(document):
     """Else: python tools/table.py --write."""
     text = (CHECKOUT / document).read_text(encoding="utf-8")
     assert "<!-- table " in text
-    assert fill(text, all_tables(CARDS, RECORDS), document) == text
+    assert fill(text, all_tables(CARDS, RECORDS, PUBLISHED), document) == text
 
 
 def test_committed_records_are_of_the_cards_rows():
@@ -115,6 +117,23 @@ def test_baselines_have_a_row_per_split():
     assert [row.split("|")[2].strip() for row in rows] == ["test-dev2017", "val2017"]
     assert rows[0].endswith("| 66.4 | – |")
     assert rows[1].endswith("| 67.1 | 65.5 (selected on the tested split) |")
+
+
+def test_mpiis_scores_have_names_of_their_own():
+    name = "mpii_hourglass_8"
+    ours = replace(record("coco_ae_hrhrnet_w32_512", protocol=("train", "val", "test")), model=name)
+    precision = load_info(CHECKOUT / CARDS[name].config).precision
+    scored = replace(
+        ours,
+        protocol=Protocol("train", "val", "val"),
+        metrics={"PCKh@0.5": 0.8875, "AP": 0.1},
+        settings={"TRAIN.PRECISION": precision},
+    )
+    rows = [line for line in mpii_table(CARDS, [scored]).splitlines() if f"`{name}`" in line]
+    assert [row.split("|")[2].strip() for row in rows] == ["val", "test"]
+    assert rows[0].endswith("| PCKh@0.5 | 90.1 | 88.8 |")
+    assert rows[1].endswith("| PCKh@0.5 | 90.9 | – |")
+    assert name not in baselines_table(CARDS, [scored])
 
 
 def test_all_our_scores_are_listed_with_their_origin():

@@ -31,7 +31,7 @@ from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
-from coupled_embedding.evaluation import read_boxes
+from coupled_embedding.evaluation import group_records, mpii_groups, read_boxes
 from coupled_embedding.networks.model_file import find_model, write_model_file
 from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
 from coupled_embedding.networks.state_dict import network_weights
@@ -180,7 +180,7 @@ def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> Eva
     found += [f"warning: {line}" for line in policy.warnings + warnings(records, schema)]
     found += [f"warning: {line}" for line in (unpaired_joints(schema) if cfg.TEST.FLIP else [])]
     job = assemble_eval_job(cfg, place(network, env, channels_last=True), schema, split, records)
-    job = _with_boxes(job, cfg) if cfg.TEST.BOXES else job
+    job = _with_boxes(job, cfg) if cfg.TEST.BOXES else with_group_crops(job, cfg)
     folder = run_folder(cfg) / f"test_{split}"
     return replace(job, policy=policy, weights=weights, folder=folder, warnings=tuple(found))
 
@@ -198,6 +198,17 @@ def _with_boxes(job: EvalJob, cfg: CfgNode) -> EvalJob:
     )
     crops = box_crops(job.records, boxes, cfg.DATASET.CROP_MARGIN)
     return replace(job, crops=crops, ground_truth=truth, source_name="detection")
+
+
+def with_group_crops(job: EvalJob, cfg: CfgNode) -> EvalJob:
+    """Return an evaluation on the crops of MPII's groups where its rules score and there are groups; else the same."""
+    if job.crops is not None or not (EVALUATORS[job.schema.evaluator].by_groups and cfg.TEST.GROUP_CROPS):
+        return job
+    truth = job.load_ground_truth()
+    groups = mpii_groups(truth)
+    if not groups:
+        return job
+    return replace(job, crops=group_records(job.records, groups), ground_truth=truth, source_name="group")
 
 
 def assemble_eval_job(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,15 @@ from coupled_embedding.decode.single import SinglePersonOptions
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
+from coupled_embedding.networks.cpm import CPMSettings
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings
 from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
-from coupled_embedding.optim.optimizer import Muon
+from coupled_embedding.networks.spatial_transformer import TransformedPoseNetwork
+from coupled_embedding.networks.stages import StageSettings
+from coupled_embedding.optim.optimizer import Muon, parameter_groups, torch_optimizer
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
@@ -171,7 +175,12 @@ def _hourglass(model: CfgNode) -> HourglassSettings:
         growth=model.HOURGLASS_GROWTH,
         depth=model.HOURGLASS_DEPTH,
         stem_width=model.STEM_WIDTH,
+        block=model.HOURGLASS_BLOCK,
     )
+
+
+def _cpm(model: CfgNode) -> CPMSettings:
+    return CPMSettings(stages=model.STACKS, width=model.WIDTH, batch_norm=model.CPM_NORM == "batch")
 
 
 def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
@@ -184,9 +193,10 @@ def _mobilenet_fpn(model: CfgNode) -> MobileNetFPNSettings:
 
 
 # MODEL.BACKBONE -> its settings, by the options MODEL
-BACKBONES: dict[str, Callable[[CfgNode], Backbone | HourglassSettings]] = {
+BACKBONES: dict[str, Callable[[CfgNode], Backbone | StageSettings]] = {
     "hrnet": _hrnet,
     "hourglass": _hourglass,
+    "cpm": _cpm,
     "mobilenet_fpn": _mobilenet_fpn,
 }
 
@@ -207,7 +217,10 @@ def build_paf_targets(cfg: CfgNode, schema: KeypointSchema) -> PafTargets | None
 def build_model(cfg: CfgNode, num_joints: int, limbs: int = 0) -> PoseNetwork:
     """Return the network for K joints and, with MODEL.PAF, L limbs, with initial weights."""
     model = cfg.MODEL
-    return PoseNetwork(
+    kind: Callable[..., PoseNetwork] = PoseNetwork
+    if model.SPATIAL_TRANSFORMER:
+        kind = partial(TransformedPoseNetwork, parallel=cfg.LOSS.PARALLEL_WEIGHT > 0)
+    return kind(
         num_joints,
         model.TAG_DIM,
         BACKBONES[model.BACKBONE](model),
@@ -238,24 +251,25 @@ def build_criterion(cfg: CfgNode, limbs: Limbs = ()) -> PoseCriterion:
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     if not cfg.MODEL.TAG_DIM:
-        weights = {name: weights[name] for name in ("heatmap", "paf")}
+        weights = {name: weights[name] for name in ("heatmap", "paf", "parallel")}
     if not cfg.MODEL.PAF:
         del weights["paf"]
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     units = cfg.MODEL.SPATIAL_TAGS
-    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units, limbs)
+    return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units, loss.SIGMA, limbs)
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> torch.optim.Optimizer:
     """Return the optimizer of a network's parameters."""
-    lr, decay = cfg.TRAIN.LR, cfg.TRAIN.WEIGHT_DECAY
-    if cfg.TRAIN.OPTIMIZER == "adam":
-        return torch.optim.Adam(model.parameters(), lr, weight_decay=decay, fused=True)
+    train = cfg.TRAIN
+    if train.OPTIMIZER != "muon":
+        groups = parameter_groups(dict(model.named_parameters()), train.LR_PREFIXES, train.LR_FACTOR)
+        return torch_optimizer(train.OPTIMIZER, groups, train.LR, train.WEIGHT_DECAY)
     ends = {id(layer.weight) for layer in model.input_and_output_layers()}
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim == 4 and id(p) not in ends]
     chosen = set(map(id, matrices))
-    return Muon(matrices, [p for p in parameters if id(p) not in chosen], lr, weight_decay=decay)
+    return Muon(matrices, [p for p in parameters if id(p) not in chosen], train.LR, weight_decay=train.WEIGHT_DECAY)
 
 
 def build_schedule(cfg: CfgNode, steps_per_epoch: int) -> Schedule:

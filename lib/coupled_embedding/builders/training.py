@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from coupled_embedding.builders.inference import assemble_eval_job
+from coupled_embedding.builders.inference import assemble_eval_job, with_group_crops
 from coupled_embedding.builders.parts import (
     annotations_of,
     build_criterion,
@@ -30,6 +30,7 @@ from coupled_embedding.config import config_to_dict, config_to_yaml
 from coupled_embedding.config.resume import check_resume_config
 from coupled_embedding.data.audit import training_warnings, warnings
 from coupled_embedding.data.dataset import TrainDataset
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.loader import StepBatchSampler, train_batches
 from coupled_embedding.data.schema import KeypointSchema
@@ -41,7 +42,7 @@ from coupled_embedding.engine.parallel import distribute, place
 from coupled_embedding.engine.run_folder import find_start, set_final_aside
 from coupled_embedding.engine.state import TrainState
 from coupled_embedding.engine.train import Evaluate, TrainOptions, TrainRun
-from coupled_embedding.evaluation import load_ground_truth
+from coupled_embedding.evaluation import load_ground_truth, score_results
 from coupled_embedding.networks.pose_network import PoseNetwork, freeze
 from coupled_embedding.networks.weights import initialize
 from coupled_embedding.optim.ema import MovingAverage
@@ -189,6 +190,7 @@ def assemble_train_run(
             clip_grad=train.CLIP_GRAD,
             precision=precision,
             pixels=cfg.MODEL.PIXELS,
+            sigma=cfg.LOSS.SIGMA,
             beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
             paf=build_paf_targets(cfg, schema),
             log_every=train.LOG_EVERY,
@@ -230,7 +232,10 @@ def _validation(
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, ids)
     if not truth.annotated:
         raise UserError(f"DATASET.VAL: the split '{split}' has no public annotations to score against")
-    if reason := truth.reason_undefined():
+    reason = truth.reason_undefined()
+    if not reason and EVALUATORS[schema.evaluator].by_groups:  # which need more of the file: better known before
+        reason = score_results(truth, [], schema).reasons.get("AP", "")
+    if reason:
         raise UserError(
             f"DATASET.VAL: {truth.path}: {reason}. No checkpoint can be chosen by it; choose another split, or keep "
             "the last weights: DATASET.VAL ''"
@@ -238,7 +243,7 @@ def _validation(
 
     def run_validation(model: PoseNetwork) -> dict[str, float]:
         job = assemble_eval_job(cfg, model, schema, split, records)
-        job = replace(job, ground_truth=truth, policy=DataErrorPolicy(policy.skip))
+        job = with_group_crops(replace(job, ground_truth=truth, policy=DataErrorPolicy(policy.skip)), cfg)
         scores = evaluate(job, env).scores
         heading = "validation images that cannot be read, without detections"
         if records and len(job.policy.unreadable) == len(records):

@@ -7,6 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from coupled_embedding.config import rules
 from coupled_embedding.config.defaults import Option, all_options, flat
 from coupled_embedding.utils.errors import ConfigError, short_repr
 from coupled_embedding.utils.paths import path_error
@@ -15,6 +16,7 @@ from coupled_embedding.utils.paths import path_error
 MOST_BLOCKS = 1000
 LARGEST_INPUT = 8192
 MOST_SCALES = 16
+STAGED = ("hourglass", "cpm")  # backbones that output maps themselves
 
 
 def coerce(option: Option, value: Any, key: str, source: str) -> Any:
@@ -96,6 +98,12 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "AUGMENT.PASTE: is invalid with DATASET.CROPS, whose images hold one person with joints each; give ''"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
         yield "TRAIN.RECOMPUTE: True is invalid with TRAIN.COMPILE, which decides that by itself; give False"
+    if cfg.TRAIN.LR_PREFIXES and cfg.TRAIN.OPTIMIZER == "muon":
+        yield "TRAIN.LR_PREFIXES: invalid with TRAIN.OPTIMIZER muon, which has one learning rate; give []"
+    if size % 32 and cfg.MODEL.BACKBONE != "cpm":
+        yield f"DATASET.INPUT_SIZE: {size} is invalid; expected {rules.INPUT_SIDE.words}"
+    if cfg.LOSS.PARALLEL_WEIGHT and not cfg.MODEL.SPATIAL_TRANSFORMER:
+        yield "LOSS.PARALLEL_WEIGHT: needs MODEL.SPATIAL_TRANSFORMER True"
     yield from _network_misfits(cfg.MODEL)
 
 
@@ -103,18 +111,22 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
     blocks = model.STAGE_BLOCKS * sum(m * (n + 2) for n, m in enumerate(model.STAGE_MODULES))
     if blocks > MOST_BLOCKS:
         yield f"MODEL.STAGE_MODULES, MODEL.STAGE_BLOCKS: {blocks} residual blocks; allowed: {MOST_BLOCKS}"
-    if model.BACKBONE == "hourglass" and model.HEAD != "plain":
-        yield f"MODEL.HEAD: '{model.HEAD}' is invalid with MODEL.BACKBONE hourglass; give 'plain'"
-    if model.BACKBONE == "hourglass" and model.PRETRAINED:
-        yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
-    if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
-        yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
-    if model.PAF and model.BACKBONE == "hourglass":
-        yield "MODEL.PAF: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if model.BACKBONE in STAGED:
+        with_it = f"with MODEL.BACKBONE {model.BACKBONE}"
+        if model.HEAD != "plain":
+            yield f"MODEL.HEAD: '{model.HEAD}' is invalid {with_it}; give 'plain'"
+        if model.PRETRAINED:
+            yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; {with_it} give ''"
+        if model.SCALE_MAPS:
+            yield f"MODEL.SCALE_MAPS: True is invalid {with_it}; give False"
+        if model.PAF:
+            yield f"MODEL.PAF: True is invalid {with_it}; give False"
     if model.PAF_STAGES > 1 and (not model.PAF or model.HEAD != "plain" or model.TAG_DIM):
         yield f"MODEL.PAF_STAGES: {model.PAF_STAGES} needs MODEL.PAF, MODEL.HEAD plain and MODEL.TAG_DIM 0"
     if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):
         yield "MODEL.TAG_DIM: 0 is invalid with MODEL.SPATIAL_TAGS or MODEL.FEED_TAGS, which need tags"
+    if model.SPATIAL_TRANSFORMER and (model.TAG_DIM or model.SCALE_MAPS):
+        yield "MODEL.SPATIAL_TRANSFORMER: True is for heatmaps alone; give MODEL.TAG_DIM 0 and MODEL.SCALE_MAPS False"
     if model.HEAD == "separable" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":

@@ -63,7 +63,7 @@ CATEGORIES = Rule(lambda v: all(type(name) in (str, int) for name in v), "a list
 JOINTS = Rule(lambda v: all(type(name) is str for name in v), "a list of joint names")
 PREFIXES = Rule(lambda v: all(type(name) is str and name for name in v), "a list of beginnings of names")
 IDS = Rule(lambda v: all(type(i) is int and abs(i) < 2**63 for i in v), "a list of whole numbers of up to 64 bits")
-INPUT_SIDE = Rule(lambda v: 64 <= v <= 4096 and v % 32 == 0, "a multiple of 32 from 64 to 4096")
+INPUT_SIDE = Rule(lambda v: 64 <= v <= 4096 and v % 8 == 0, "a multiple of 32 from 64 to 4096 (of 8 for a cpm)")
 ODD = Rule(lambda v: v % 2 == 1 and 1 <= v <= 63, "an odd number from 1 to 63")
 ZOOM = Rule(lambda v: len(v) == 2 and 0.05 <= v[0] <= v[1] <= 20, "two numbers, least and greatest, from 0.05 to 20")
 SCALES = each(Rule(lambda v: 0.5 <= v <= 8 and v * 2 == int(v * 2), "a multiple of 0.5 from 0.5 to 8"))

@@ -18,7 +18,7 @@ from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.pafs import PafTargets
 from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.targets import Targets, build_targets
+from coupled_embedding.data.targets import SIGMA, Targets, build_targets
 from coupled_embedding.data.transforms import (
     AffineParams,
     Augmentation,
@@ -102,12 +102,13 @@ class TrainBatch:
         """Return the batch in page-locked memory (called by torch's loader)."""
         return self._map(lambda x: x.pin_memory())
 
-    def targets(self, beta: float = 0.0, paf: PafTargets | None = None) -> Targets:
+    def targets(self, beta: float = 0.0, sigma: float = SIGMA, paf: PafTargets | None = None) -> Targets:
         """Build the targets on the batch's device; arguments as for `build_targets`."""
         return build_targets(
             self.joints,
             self.masks,
             self.scales,
+            sigma,
             confidence=self.confidence,
             annotated=self.annotated,
             beta=beta,

@@ -22,6 +22,7 @@ class Evaluator:
         thresholds: of the OKS from which on a detection is right; with a normalizer: of the distance within which a
             joint is right, in units of it, the main one first.
         normalizer: a person's size that distances are measured by: ``"torso"``, ``"head"`` or ``"box"``, see `pck`.
+        by_groups: whether people are scored joint by joint within MPII's groups (`evaluation.mpii_ap`), not by OKS.
     """
 
     scores: Sequence[str] = ()
@@ -31,6 +32,7 @@ class Evaluator:
     max_detections: int = 20
     thresholds: Sequence[float] = OKS_THRESHOLDS
     normalizer: str = ""
+    by_groups: bool = False
 
     def area_limits(self, area: str) -> str:
         """Return the range of the areas M or L in words."""
@@ -45,6 +47,10 @@ EVALUATORS = {
         (*ALL_AREAS, (32.0**2, 96.0**2), (96.0**2, 1e5**2)),
     ),
     "crowdpose": Evaluator(("AP", "AP50", "AP75", "AR", "AR50", "AR75"), bands=True, box_areas=True),
+    # AP: the mean over the joints, called Total in MPII's tables
+    "mpii": Evaluator(
+        ("AP", "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"), max_detections=1000, by_groups=True
+    ),
     # of one person a crop
     "pck": Evaluator(thresholds=(0.2,), normalizer="torso"),
     "pck_box": Evaluator(thresholds=(0.2,), normalizer="box"),

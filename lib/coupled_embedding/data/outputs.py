@@ -18,6 +18,8 @@ class PoseOutput:
         scale_maps: (B, K, h, w) for each heatmap, 1/s − 1 of the scale s > 0 that the cell's target takes;
             empty where a network has none. Only the loss uses them.
         pafs: (B, L, 2, H/4, W/4) part affinity fields, x and y of each limb; None: the network has none.
+        parallel: (B, K, h, w) of the lowest resolution, of a spatial transformer's parallel branch; None: there is
+            none. Only the loss uses them.
     """
 
     heatmaps: tuple[Tensor, ...]
@@ -25,6 +27,7 @@ class PoseOutput:
     aux_outputs: tuple["PoseOutput", ...] = ()
     scale_maps: tuple[Tensor, ...] = ()
     pafs: Tensor | None = None
+    parallel: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coupled_embedding.data.pafs import PafTargets, draw_pafs
 
-SIGMA = 2.0  # cells, at every resolution
+SIGMA = 2.0  # cells, at every resolution, unless another is given
 WIDTHS = (0.3, 1.5)  # factors of it that a person's scale may mean: less misses cells, more leaves the window
 
 
@@ -114,6 +114,7 @@ def build_targets(
         joints: (B, M, K, 3) a resolution, lowest first: x, y in that map's cells, label.
         masks: (B, h, w) a resolution.
         scales: (B, M).
+        sigma: cells, at every resolution.
         confidence: (B, M, K), weights of the joints.
         annotated: (B, K) bool: whether an image's data set labels a joint, whose heatmap is ignored otherwise.
         beta: above 0: a Gaussian is as wide as its person's scale is of this one, within `WIDTHS`.

@@ -15,7 +15,7 @@ from coupled_embedding.data.dataset import TrainBatch
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import PafTargets
-from coupled_embedding.data.targets import Targets
+from coupled_embedding.data.targets import SIGMA, Targets
 from coupled_embedding.engine.checkpointer import Checkpointer
 from coupled_embedding.engine.invalid_images import InvalidImages
 from coupled_embedding.engine.logger import Logger
@@ -26,7 +26,7 @@ from coupled_embedding.engine.signals import StopSignal
 from coupled_embedding.engine.state import TrainState
 from coupled_embedding.losses.criterion import PoseCriterion
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
-from coupled_embedding.optim.optimizer import step_if_finite
+from coupled_embedding.optim.optimizer import set_learning_rate, step_if_finite
 from coupled_embedding.utils.distributed import DistEnv, barrier, broadcast_buffers
 from coupled_embedding.utils.errors import NonFiniteError, StoppedBySignal, UserError
 
@@ -44,6 +44,7 @@ class TrainOptions:
     clip_grad: float = 0.0
     precision: str = "fp32"
     pixels: str = "imagenet"
+    sigma: float = SIGMA
     beta: float = 0.0
     paf: PafTargets | None = None
     log_every: int = 50
@@ -209,7 +210,7 @@ def forward(run: TrainRun, batch: TrainBatch) -> tuple[PoseOutput, Targets, dict
     with record_function("network"), torch.autocast(run.env.device.type, dtype, enabled=dtype is not None):
         output = run.model(normalize(batch.images, run.options.pixels))
     with record_function("losses"):
-        targets = batch.targets(run.options.beta, run.options.paf)
+        targets = batch.targets(run.options.beta, run.options.sigma, run.options.paf)
         return output, targets, run.criterion(output, targets, run.state.step)
 
 
@@ -226,8 +227,7 @@ def optimizer_step(state: TrainState, lr: float, clip_grad: float = 0.0) -> Tens
         norm = nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
         if clip_grad:
             nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(state.optimizer, lr)
         if state.scaler.is_enabled():
             state.scaler.step(state.optimizer)
             state.scaler.update()

@@ -10,6 +10,7 @@ from coupled_embedding.evaluation.keypoint_ap import (
     score_results,
     why_undefined,
 )
+from coupled_embedding.evaluation.mpii_ap import group_records, mpii_groups
 from coupled_embedding.evaluation.oks import image_quality, oks_matrix
 from coupled_embedding.evaluation.results import poses_to_results, read_results, results_file_name, write_results
 from coupled_embedding.evaluation.scores import Scores
@@ -23,8 +24,10 @@ __all__ = [
     "check_submission",
     "evaluate_keypoints",
     "filter_detections",
+    "group_records",
     "image_quality",
     "load_ground_truth",
+    "mpii_groups",
     "oks_matrix",
     "poses_to_results",
     "read_boxes",

@@ -1,6 +1,6 @@
 """The annotated people that an evaluation counts, checked, with missing fields filled in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class GroundTruth:
         num_keypoints: (N,); a person with 0 need not be detected.
         ids: of the annotations, as the file has them; None: it has none.
         head_boxes: (N, 4) x, y, width, height in image pixels (``head_box``); NaN where the file has none.
+        entries: of each person, as in the file, for rules that need more of it.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class GroundTruth:
     num_keypoints: NDArray[np.int64]
     ids: list[Any]
     head_boxes: NDArray[np.float64]
+    entries: Sequence[Mapping[str, Any]] = ()
 
     def dataset(self) -> dict[str, Any]:
         """Return a fresh COCO data set of the chosen images; evaluators write into theirs."""
@@ -132,6 +134,7 @@ def load_ground_truth(path: Path, schema: KeypointSchema, image_ids: Sequence[in
         categories,
         [image_id for image_id, _ in people],
         **_columns([annotation for _, annotation in people], schema, path),
+        entries=[annotation for _, annotation in people],
     )
 
 

@@ -1,4 +1,4 @@
-"""Average precision and recall of detected poses, by the rules of COCO and of CrowdPose; PCK where a schema says so."""
+"""Average precision and recall by the rules of COCO, of CrowdPose and of MPII; PCK where a schema says so."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from coupled_embedding.data.evaluators import ALL_AREAS, EVALUATORS, Evaluator
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
+from coupled_embedding.evaluation.mpii_ap import mpii_scores
 from coupled_embedding.evaluation.oks_backends import (
     OKS_BACKENDS,
     Backend,
@@ -59,7 +60,7 @@ def score_results(
     Both rules take 20 people per image and the schema's sigmas. COCO's give AP AP50 AP75 AP_M
     AP_L AR AR50 AR75 AR_M AR_L; CrowdPose's AP AP50 AP75 AR AR50 AR75 AP_easy AP_medium AP_hard
     (crowd index below 0.2, below 0.8, the rest) with areas of 0.53 · width · height of the box. Evaluators with a
-    ``normalizer`` count right joints instead: see `pck.pck_scores`.
+    ``normalizer`` count right joints instead: see `pck.pck_scores`; MPII's scores are those of `mpii_ap.mpii_scores`.
 
     Args:
         truth: the annotated people.
@@ -86,6 +87,8 @@ def score_results(
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
     detections = filter_detections(results, truth, schema, source)
+    if rules.by_groups:
+        return mpii_scores(truth, detections, schema)
     if rules.normalizer:
         return pck_scores(truth, detections, schema, rules, source)
     # that program cannot read empty lists; such scores are 0 or NaN in any program
@@ -159,6 +162,9 @@ def ap_of_groups(
         DatasetError: a result is malformed or not of this data set.
     """
     rules = _rules(schema)
+    if rules.by_groups:
+        detections = filter_detections(results, truth, schema)
+        return [mpii_scores(truth, detections, schema, set(ids)).main for ids in groups]
     match = build_backend(backend, truth, filter_detections(results, truth, schema), schema.sigmas, rules)
     return [_ap(match, ids, rules) for ids in groups]
 

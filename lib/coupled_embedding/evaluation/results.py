@@ -118,6 +118,7 @@ class Detections:
         keypoints: (N, 3·K) x, y in image pixels, score.
         scores: (N,).
         annotation_ids: as the file has them, of the people in whose boxes the poses were found; None: not known.
+        groups: likewise the numbers of MPII's groups in whose crops they were found.
     """
 
     image_ids: list[int]
@@ -125,6 +126,7 @@ class Detections:
     keypoints: NDArray[np.float64]
     scores: NDArray[np.float64]
     annotation_ids: list[Any]
+    groups: list[Any]
 
     def boxes(self) -> NDArray[np.float64]:
         """Return (N, 4): x, y, width, height of the smallest box around each pose's joints."""
@@ -139,9 +141,9 @@ class Detections:
     def of_images(self, image_ids: Container[int]) -> "Detections":
         """Return the detections of some images, in the same order."""
         rows = [row for row, image_id in enumerate(self.image_ids) if image_id in image_ids]
-        columns = (self.image_ids, self.category_ids, self.annotation_ids)
-        images, categories, annotations = ([column[row] for row in rows] for column in columns)
-        return Detections(images, categories, self.keypoints[rows], self.scores[rows], annotations)
+        columns = (self.image_ids, self.category_ids, self.annotation_ids, self.groups)
+        images, categories, *others = ([column[row] for row in rows] for column in columns)
+        return Detections(images, categories, self.keypoints[rows], self.scores[rows], *others)
 
 
 def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: str) -> Detections:
@@ -161,7 +163,8 @@ def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: s
     joints, size = [entry["keypoints"] for entry in results], 3 * schema.num_joints
     keypoints = checked_table(joints, size, lambda row: f"{source}: entry {row}: keypoints")
     scores = checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score")
-    return Detections(images, categories, keypoints, scores, [entry.get("annotation_id") for entry in results])
+    annotations, groups = ([entry.get(key) for entry in results] for key in ("annotation_id", "group"))
+    return Detections(images, categories, keypoints, scores, annotations, groups)
 
 
 def _is_id(value: Any) -> bool:

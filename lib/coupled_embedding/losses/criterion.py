@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import Limbs
-from coupled_embedding.data.targets import Targets
+from coupled_embedding.data.targets import SIGMA, Targets
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.optional import OPTIONAL_TERMS
 from coupled_embedding.losses.pafs import paf_loss
+from coupled_embedding.losses.parallel import parallel_loss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 # of the paper; on CrowdPose as on COCO
@@ -48,6 +49,7 @@ class PoseCriterion(nn.Module):
             gentle pull at the start lets tags leave it.
         spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
         units: of places, per cell.
+        sigma: of the targets' Gaussians, cells.
         limbs: of part affinity fields.
     """
 
@@ -58,13 +60,16 @@ class PoseCriterion(nn.Module):
         pull_ramp: Ramp = Ramp(),
         spatial_dims: int = 0,
         units: float = 1.0,
+        sigma: float = SIGMA,
         limbs: Limbs = (),
     ) -> None:
         super().__init__()
-        self.heatmap_loss, self.limbs = heatmap_loss, limbs
-        optional = [name for name in OPTIONAL_TERMS if weights.get(name)]
-        self.embedding_loss = EmbeddingLoss(spatial_dims, optional, units)
-        self.weights = {name: weight for name, weight in weights.items() if weight or name not in OPTIONAL_TERMS}
+        self.sigma, self.limbs = sigma, limbs
+        self.heatmap_loss = heatmap_loss
+        chosen = [name for name in OPTIONAL_TERMS if weights.get(name)]
+        self.embedding_loss = EmbeddingLoss(spatial_dims, chosen, units)
+        optional = {*OPTIONAL_TERMS, "parallel"}
+        self.weights = {name: weight for name, weight in weights.items() if weight or name not in optional}
         self.ramps = {"pull": pull_ramp}
 
     def forward(self, output: PoseOutput, targets: Targets, step: int = 0) -> dict[str, Tensor]:
@@ -93,6 +98,8 @@ class PoseCriterion(nn.Module):
             )
         if output.pafs is not None and targets.pafs is not None:
             terms["paf"] = paf_loss(output.pafs, targets.pafs, targets.masks[0], self.limbs)
+        if "parallel" in self.weights:
+            terms["parallel"] = parallel_loss(output.parallel, targets, self.sigma)
         return terms
 
     def _weighted(self, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:

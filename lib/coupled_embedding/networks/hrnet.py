@@ -204,8 +204,8 @@ def initialize_backbone(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def check_input_size(image: Tensor) -> None:
-    """Raise ValueError unless both sides of (B, 3, H, W) are multiples of 32."""
+def check_input_size(image: Tensor, divisor: int = 32) -> None:
+    """Raise ValueError unless both sides of (B, 3, H, W) are multiples of a divisor."""
     height, width = image.shape[-2:]
-    if height % 32 or width % 32:
-        raise ValueError(f"the network needs sides that are multiples of 32 pixels, got {width}×{height}")
+    if height % divisor or width % divisor:
+        raise ValueError(f"the network needs sides that are multiples of {divisor} pixels, got {width}×{height}")

@@ -15,6 +15,7 @@ from coupled_embedding.utils.errors import CheckpointError, short_repr
 JOINTS, MAPS = "joints", "joints × (MODEL.TAG_DIM + 3)"  # what tensors show besides options
 _BRANCH = "backbone.stage2.0.branches.0."
 _HOURGLASS_MAPS = "backbone.outs.0.conv.weight"
+_RESIDUAL = "backbone.pre.0.weight"  # the first conv of a hourglass of residuals
 _OTHER_NAMES = ("final_layers.0.weight", "keypoint_head.final_layers.0.weight", "outs.0.conv.weight")
 HEAD = re.compile(r"(head\.(hms|tms|scale)_pred_layers|keypoint_head|final_layers|deconv_layers)\.")
 _STAGE = re.compile(r"(backbone\.)?stage2\.")
@@ -59,7 +60,8 @@ def cause_of_mismatch(
     if "MODEL.BACKBONE" in differing:
         differing = {"MODEL.BACKBONE": differing["MODEL.BACKBONE"]}
     if MAPS in differing and joints:
-        differing = {**_from_maps(*differing.pop(MAPS), joints), **differing}
+        spare = 0 if _RESIDUAL in own else 2
+        differing = {**_from_maps(*differing.pop(MAPS), joints, 1 + spare), **differing}
     if other_joints:
         differing.pop(JOINTS, None)
     reasons = [
@@ -75,13 +77,16 @@ def cause_of_mismatch(
     return "; ".join(reasons)
 
 
-def _from_maps(theirs: int, ours: int, joints: int) -> dict[str, tuple[Any, Any]]:
-    """Return what the number of maps of an hourglass implies: other joints with the same tags, or vice versa."""
+def _from_maps(theirs: int, ours: int, joints: int, without_tags: int) -> dict[str, tuple[Any, Any]]:
+    """Return what the number of maps of an hourglass implies: other joints with the same tags, or vice versa.
+
+    ``without_tags``: a joint's maps besides its tags.
+    """
     per_joint = ours // joints
     if theirs % per_joint == 0:
         return {JOINTS: (theirs // per_joint, joints)}
     if theirs % joints == 0:
-        return {"MODEL.TAG_DIM": (theirs // joints - 3, per_joint - 3)}
+        return {"MODEL.TAG_DIM": (theirs // joints - without_tags, per_joint - without_tags)}
     return {MAPS: (theirs, ours)}
 
 
@@ -115,11 +120,14 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     tags = _size(weights, 0, "head.tms_pred_layers.weight")
     fed, width = (_size(weights, place, "head.deconv_layers.0.weight") for place in (0, 1))
     higher = "head.hms_pred_layers.0.weight" in weights
-    stacks, trunk = (_numbers(weights, f"backbone.{part}.") for part in ("outs", "trunk"))
     modules = [_numbers(weights, f"backbone.stage{stage}.") for stage in (2, 3, 4)]
+    parts = ("outs", "trunk", "first", "refiners")
+    stacks, trunk, pose_machine, refiners = (_numbers(weights, f"backbone.{part}.") for part in parts)
+    kinds = {"hrnet": modules[0], "hourglass": stacks, "mobilenet_fpn": trunk, "cpm": pose_machine}
     return {
         JOINTS: joints,
-        "MODEL.BACKBONE": "hrnet" if modules[0] else "hourglass" if stacks else "mobilenet_fpn" if trunk else None,
+        "MODEL.BACKBONE": next((kind for kind, found in kinds.items() if found), None),
+        "MODEL.HOURGLASS_BLOCK": ("residual" if _RESIDUAL in weights else "conv") if stacks else None,
         "MODEL.HEAD": None if joints is None else "higher" if higher else "plain",
         "MODEL.TAG_DIM": tags // joints if joints and tags and not tags % joints else None,
         MAPS: _size(weights, 0, _HOURGLASS_MAPS),
@@ -131,7 +139,7 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.STAGE_MODULES": modules if all(modules) else None,
         "MODEL.STAGE_BLOCKS": _numbers(weights, _BRANCH),
         "MODEL.HEAD_BLOCKS": _numbers(weights, "head.blocks."),
-        "MODEL.STACKS": stacks,
+        "MODEL.STACKS": 1 + (refiners or 0) if pose_machine else stacks,
     }
 
 

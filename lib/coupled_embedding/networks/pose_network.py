@@ -10,16 +10,14 @@ from torch.overrides import TorchFunctionMode
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.networks.heads import HigherHead, PlainHead, SeparableHead, SplitHead, initialize_head
-from coupled_embedding.networks.hourglass import HourglassSettings, StackedHourglass, initialize_hourglass
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
 from coupled_embedding.networks.pafs import PafHead, initialize_paf_head
 from coupled_embedding.networks.places import SPATIAL_DIMS, add_places
+from coupled_embedding.networks.stages import StageSettings
 from coupled_embedding.utils.errors import ConfigError
 
 # TRAIN.PRECISION and TEST.PRECISION -> dtype of autocast
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-# unused output channels of a joint in the stacked hourglass, as in the released checkpoint
-SPARE_CHANNELS = 2
 
 
 class Backbone(Protocol):
@@ -42,13 +40,13 @@ class Backbone(Protocol):
 
 
 class PoseNetwork(nn.Module):
-    """A backbone with a plain or higher head, or stacked hourglasses.
+    """A backbone with a head, or a backbone of stages that output maps themselves.
 
     Args:
         num_joints: K.
         tag_dim: D; 0: the network has heatmaps alone.
-        backbone: sizes of the backbone, or of the hourglasses.
-        head: ``"plain"``, ``"higher"`` or ``"separable"``; hourglasses have outputs like the plain head.
+        backbone: sizes of the backbone, or of the stages.
+        head: ``"plain"``, ``"higher"`` or ``"separable"``; stages have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
         heatmap_bias: initial value of the heatmap convolutions' bias.
         feed_tags: see `HigherHead`.
@@ -58,15 +56,15 @@ class PoseNetwork(nn.Module):
         paf_stages: see `PafHead`; more than 1 need the plain head and no tags.
 
     Raises:
-        ValueError: hourglasses with another head, with scale maps or with fields, a separable head with scale maps, or
-            an unknown head.
+        ValueError: stages with another head, with scale maps or with fields, a separable head with scale maps, or an
+            unknown head.
     """
 
     def __init__(
         self,
         num_joints: int,
         tag_dim: int = 8,
-        backbone: Backbone | HourglassSettings = HRNetSettings(),  # noqa: B008 - frozen
+        backbone: Backbone | StageSettings = HRNetSettings(),  # noqa: B008 - frozen
         head: str = "higher",
         head_blocks: int = 4,
         heatmap_bias: float = 0.0,
@@ -82,18 +80,21 @@ class PoseNetwork(nn.Module):
         self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
         self.tag_dim = tag_dim = tag_dim + self.place_dims
         self.backbone: nn.Module
+        self.strides: tuple[int, ...] = (4, 2) if head == "higher" else (4,)  # input pixels per heatmap cell
+        self.divisor = 32  # of the input's sides
         self.head: PlainHead | HigherHead | SeparableHead | SplitHead
-        if isinstance(backbone, HourglassSettings):
+        if isinstance(backbone, StageSettings):
             if head != "plain":
-                raise ValueError(f"hourglasses output maps at stride 4: head must be 'plain', got '{head}'")
+                raise ValueError(f"stages output maps themselves: head must be 'plain', got '{head}'")
             if with_scales:
-                raise ValueError("hourglasses output no scale maps: with_scales must be False")
+                raise ValueError("stages output no scale maps: with_scales must be False")
             if limbs:
-                raise ValueError("hourglasses output no part affinity fields: limbs must be 0")
-            spare = SPARE_CHANNELS if tag_dim else 0
-            self.backbone = StackedHourglass(backbone, (1 + tag_dim + spare) * num_joints)
+                raise ValueError("stages output no part affinity fields: limbs must be 0")
+            spare = backbone.spare_channels if tag_dim else 0
+            staged = self.backbone = backbone.build((1 + tag_dim + spare) * num_joints)
+            self.strides, self.divisor = (backbone.stride,), backbone.divisor
             self.head = SplitHead(num_joints, tag_dim)
-            initialize_hourglass(self.backbone, num_joints, heatmap_bias)
+            staged.set_heatmap_bias(num_joints, heatmap_bias)
             return
         self.backbone = backbone.build()
         if head == "higher":
@@ -111,11 +112,6 @@ class PoseNetwork(nn.Module):
             initialize_backbone(self.paf_head)
             initialize_paf_head(self.paf_head, heatmap_bias)
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Input pixels per heatmap cell, one entry a resolution."""
-        return (4, 2) if isinstance(self.head, HigherHead) else (4,)
-
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution and those that output maps: what is not a linear map between features."""
         own: list[nn.Module] = self.backbone.input_and_output_layers()  # type: ignore[operator]
@@ -125,9 +121,9 @@ class PoseNetwork(nn.Module):
         """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
 
         Raises:
-            ValueError: a side is not a multiple of 32.
+            ValueError: a side is not a multiple of 32 (of 8 for convolutional pose machines).
         """
-        check_input_size(image)
+        check_input_size(image, self.divisor)
         features = self.backbone(image)
         if isinstance(features, Tensor):
             return self._output(features)

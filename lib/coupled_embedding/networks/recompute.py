@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from coupled_embedding.networks.hourglass import Residual
 from coupled_embedding.networks.hrnet import BasicBlock, Bottleneck
 
 
@@ -29,7 +30,7 @@ class _Recomputed(nn.Module):
 
 
 _CLASSES: dict[type, type] = {
-    kind: type(f"Recomputed{kind.__name__}", (_Recomputed, kind), {}) for kind in (BasicBlock, Bottleneck)
+    kind: type(f"Recomputed{kind.__name__}", (_Recomputed, kind), {}) for kind in (BasicBlock, Bottleneck, Residual)
 }
 
 

@@ -31,6 +31,7 @@ FORMAT = "coupled_embedding/1"  # of checkpoints
 # layers whose channels belong to joints
 _BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers")
 _DECONV = "head.deconv_layers.0.weight"
+_ADDED = "localisation."
 _MOST_LINES = 10
 _MISSING = {
     "MODEL.PRETRAINED": "; tools/weights.py says where it comes from (and see pretrained/README.md), or train from "
@@ -157,6 +158,8 @@ def transfer_weights(
         Joints of this network that the other has not; their channels keep their initial values.
     """
     own = network.state_dict()
+    # a single-person network gets a spatial transformer that starts as the identity
+    weights = {**{name: tensor for name, tensor in own.items() if name.startswith(_ADDED)}, **weights}
     shared = [(target.index(name), source.index(name)) for name in target if name in source]
     adapted = dict(weights)
     for name in (name for name in own if name in weights and name.startswith((*_BY_JOINT, _DECONV))):

@@ -1,18 +1,55 @@
-"""Optimizers: Adam as in the paper, and Muon, which learns more from each image of a short training."""
+"""Optimizers: torch's, and Muon, which learns more from each image of a short training."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from coupled_embedding.utils.errors import ConfigError
+
+MOMENTUM = 0.9  # of SGD, as in the networks of Caffe's time
 # coefficients of the quintic whose iteration drives singular values to about 1 (Jordan 2024)
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 # gives an orthogonal update the root mean square of a typical Adam update (Liu et al. 2025)
 _ADAM_SCALE = 0.2
+
+
+def parameter_groups(named: Mapping[str, nn.Parameter], prefixes: Sequence[str], factor: float) -> list[dict[str, Any]]:
+    """Return an optimizer's groups: parameters whose names begin with a prefix have ``factor`` times the rate.
+
+    Raises:
+        ConfigError: a prefix is that of no parameter.
+    """
+    if not prefixes:
+        return [{"params": list(named.values())}]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in named):
+            parts = sorted({".".join(name.split(".")[:2]) for name in named})
+            raise ConfigError(f"TRAIN.LR_PREFIXES: no parameter begins with '{prefix}'; there are {', '.join(parts)}")
+    chosen = [name for name in named if name.startswith(tuple(prefixes))]
+    others = [parameter for name, parameter in named.items() if name not in chosen]
+    return [{"params": [named[name] for name in chosen], "lr_factor": factor}, {"params": others, "lr_factor": 1.0}]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all groups, times each one's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def torch_optimizer(
+    name: str, groups: list[dict[str, Any]], lr: float, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """Return Adam (``"adam"``), RMSprop (``"rmsprop"``) or SGD with momentum 0.9 (``"sgd"``)."""
+    if name == "rmsprop":  # torch has no fused one
+        return torch.optim.RMSprop(groups, lr, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=MOMENTUM, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(groups, lr, weight_decay=weight_decay, fused=True)
 
 
 class Muon(torch.optim.Optimizer):
@@ -144,10 +181,10 @@ def step_if_finite(optimizer: torch.optim.Optimizer, is_finite: Tensor) -> None:
     """Update the weights if ``is_finite`` (0-d bool); a GPU need not be waited for to know.
 
     Args:
-        optimizer: a fused one of torch's, or `Muon`.
+        optimizer: for one that is neither fused nor `Muon` (RMSprop), the device is waited for.
         is_finite: on the weights' device; where false, weights and moments stay as they are.
     """
-    if is_finite.device.type == "cpu":
+    if is_finite.device.type == "cpu" or not getattr(optimizer, "_step_supports_amp_scaling", False):
         if is_finite:
             optimizer.step()
         return

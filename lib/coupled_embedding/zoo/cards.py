@@ -58,7 +58,8 @@ class ModelCard:
     @property
     def dataset(self) -> str:
         """The data set that the card's scores are of."""
-        return "crowdpose" if self.name.startswith("crowdpose_") else "coco"
+        prefix = self.name.partition("_")[0]
+        return prefix if prefix in ("crowdpose", "mpii") else "coco"
 
     @property
     def is_multi_scale(self) -> bool:

@@ -9,6 +9,7 @@ from coupled_embedding.zoo.cards import ModelCard
 from coupled_embedding.zoo.cost import ASSUMED, IMAGES, PASSES, Gpus, training_hours, training_images
 from coupled_embedding.zoo.markdown import markdown_table, mean_and_deviation, percent
 from coupled_embedding.zoo.protocols import PAPER, RELEASED, VALIDATED, known_runs, spec_of_card
+from coupled_embedding.zoo.published import Figure, published_table
 from coupled_embedding.zoo.records import Protocol, RunRecord, records_table
 
 NOT_MEASURED = "–"
@@ -48,7 +49,7 @@ def scores_table(dataset: str, cards: Cards, records: Sequence[RunRecord]) -> st
     rows = []
     for card in (card for card in cards.values() if card.row and card.dataset == dataset):
         published = card.paper.metrics[_REPORTED[dataset]]
-        measured = [our_ap(card, records, split, protocol) for _, split, protocol in ours]
+        measured = [our_score(card, records, split, protocol) for _, split, protocol in ours]
         about = [f"`{card.name}`", card.input, "✓" if card.is_multi_scale else ""]
         rows.append([*about, *(f"{published[name]:.1f}" for name in names), *measured])
     scores = [name.replace("_", " ") for name in names]
@@ -56,14 +57,14 @@ def scores_table(dataset: str, cards: Cards, records: Sequence[RunRecord]) -> st
     return markdown_table(headings, rows, [1, *range(3, len(headings))])
 
 
-def our_ap(card: ModelCard, records: Sequence[RunRecord], split: str, protocol: str) -> str:
-    """Return our AP of a card's row: of one run, or mean ± standard deviation of several seeds."""
+def our_score(card: ModelCard, records: Sequence[RunRecord], split: str, protocol: str, score: str = "AP") -> str:
+    """Return our score of a card's row: of one run, or mean ± standard deviation of several seeds."""
     found = [
         value
         for record in records
         if (record.kind, record.model, record.protocol.tested_on) == ("test", card.name, split)
         and protocol_of(record, card) == protocol
-        and (value := record.metrics.get("AP")) is not None
+        and (value := record.metrics.get(score)) is not None
     ]
     if not found:
         return NOT_MEASURED
@@ -84,14 +85,25 @@ def protocol_of(record: RunRecord, card: ModelCard) -> str | None:
 def baselines_table(cards: Cards, records: Sequence[RunRecord]) -> str:
     """Return the baselines' published AP and ours, a row per split."""
     rows = []
-    for card in cards.values():
-        for split, metrics in card.paper.metrics.items() if not card.row else ():
+    for card in (card for card in cards.values() if not card.row and card.dataset in _OURS):
+        for split, metrics in card.paper.metrics.items():
             protocols = [protocol for _, of, protocol in _OURS[card.dataset] if of == split]
-            ours = [(our_ap(card, records, split, protocol), protocol) for protocol in protocols]
+            ours = [(our_score(card, records, split, protocol), protocol) for protocol in protocols]
             worth = [f"{ap} ({_worth(card, by, split)})" for ap, by in ours if ap != NOT_MEASURED]
             measured = "; ".join(worth) or NOT_MEASURED
             rows.append([f"`{card.name}`", split, card.paper.source, f"{metrics['AP']:.1f}", measured])
     return markdown_table(["model", "split", "published in", "AP", "our AP"], rows, [3])
+
+
+def mpii_table(cards: Cards, records: Sequence[RunRecord]) -> str:
+    """Return MPII's published scores and ours, a row per split; mean average precision, or PCKh of single people."""
+    rows = []
+    for card in (card for card in cards.values() if card.dataset == "mpii"):
+        for split, metrics in card.paper.metrics.items():
+            for score, published in metrics.items():
+                ours = our_score(card, records, split, VALIDATED, score)
+                rows.append([f"`{card.name}`", split, card.paper.source, score, f"{published:.1f}", ours])
+    return markdown_table(["model", "split", "published in", "score", "published", "ours"], rows, [4, 5])
 
 
 def _worth(card: ModelCard, protocol: str, split: str) -> str:
@@ -128,13 +140,15 @@ def hours_table(cards: Cards, gpus: Sequence[Gpus] = ASSUMED) -> str:
     return markdown_table([*known, *estimated, "measured hours"], rows, range(3, len(known) + len(estimated) + 1))
 
 
-def all_tables(cards: Cards, records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return every table that a document can hold, by the name in its marker."""
+def all_tables(cards: Cards, records: Sequence[RunRecord], published: Sequence[Figure] = ()) -> dict[str, str]:
+    """Return every table that a document can hold, by the name in its marker; ``published``: of other systems."""
     tests = [record for record in records if record.kind == "test"]
     return {
         "coco": scores_table("coco", cards, records),
         "crowdpose": scores_table("crowdpose", cards, records),
         "baselines": baselines_table(cards, records),
+        "mpii": mpii_table(cards, records),
+        "published": published_table(published),
         "commands": commands_table(cards),
         "hours": hours_table(cards),
         "ours": records_table(tests) if tests else "None yet: they need the whole data sets and GPUs.",

@@ -28,7 +28,10 @@ from coupled_embedding.utils.errors import DatasetError, short_repr
 
 ROBOFLOW = "_annotations.coco.json"  # beside the images of each split
 # of annotations, kept as they are; the rest is computed again or belongs to the exporting program
-_KEPT = ("id", "iscrowd", "num_keypoints", "area", "segmentation", "score", "keypoint_scores", "track_id")
+_KEPT = (
+    *("id", "iscrowd", "num_keypoints", "area", "segmentation", "score", "keypoint_scores", "track_id"),
+    *("head_box", "center", "scale", "single_person", "group"),  # MPII's
+)
 _PREFIX = "person_keypoints_"  # of COCO's files, and of CVAT's
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from coupled_embedding.data.importers import cvat
 from coupled_embedding.data.importers.coco_json import ROBOFLOW, coco_files, read_coco, read_roboflow, roboflow_files
 from coupled_embedding.data.importers.label_studio import read_label_studio
+from coupled_embedding.data.importers.mpii import mpii_files, read_mpii, read_mpii_single
+from coupled_embedding.data.importers.mpii_json import is_list, list_files, read_mpii_json
 from coupled_embedding.data.importers.parts import ImportedDataset, ImportOptions
 from coupled_embedding.data.importers.yolo import config_files, read_yolo
 from coupled_embedding.utils.errors import DatasetError
@@ -16,10 +18,13 @@ FORMATS: dict[str, Callable[[Path, ImportOptions], ImportedDataset]] = {
     "coco": read_coco,
     "roboflow": read_roboflow,
     "label-studio": read_label_studio,
+    "mpii": read_mpii,
+    "mpii-single": read_mpii_single,
+    "mpii-json": read_mpii_json,
 }
 _SIGNS = (
     f"data.yaml (yolo), {cvat.NAME} (cvat), {ROBOFLOW} beside images (roboflow), annotations/*.json or *.json with an "
-    "object (coco), *.json with a list of tasks (label-studio)"
+    "object (coco), *.json with a list of tasks (label-studio) or of MPII's people (mpii-json), *.mat (mpii)"
 )
 
 
@@ -39,7 +44,10 @@ def import_dataset(source: Path, options: ImportOptions, kind: str = "") -> Impo
         raise DatasetError(f"{source}: no such file or folder")
     if source.suffix.lower() == ".zip":
         raise DatasetError(f"{source}: unpack this archive and give its folder")
-    dataset = FORMATS[kind or _kind(source)](source, options)
+    kind = kind or _kind(source)
+    if options.held_out and kind not in ("mpii", "mpii-single"):
+        raise DatasetError("--val: lists the validation images of MPII's annotation file, and of no other format")
+    dataset = FORMATS[kind](source, options)
     if empty := [split for split, images in dataset.splits.items() if not images]:
         raise DatasetError(f"{source}: split '{empty[0]}' has no images")
     people = [person for images in dataset.splits.values() for image in images for person in image.people]
@@ -70,16 +78,18 @@ def _signs_of_folder(folder: Path) -> dict[str, Path]:
         "cvat": [path for path in [folder / cvat.NAME] if path.is_file()],
         "roboflow": roboflow_files(folder),
         "coco": [path for path in others if _first_character(path) == b"{"],
-        "label-studio": [path for path in folder.glob("*.json") if _first_character(path) == b"["],
+        "label-studio": [p for p in folder.glob("*.json") if _first_character(p) == b"[" and not is_list(p)],
+        "mpii": mpii_files(folder),
+        "mpii-json": list_files(folder),
     }
     return {kind: paths[0] for kind, paths in signs.items() if paths}
 
 
 def _signs_of_file(path: Path) -> dict[str, Path]:
-    kinds = {".yaml": "yolo", ".yml": "yolo", ".xml": "cvat"}
+    kinds = {".yaml": "yolo", ".yml": "yolo", ".xml": "cvat", ".mat": "mpii"}
     if path.suffix.lower() == ".json":
         by_content = {b"{": "roboflow" if path.name == ROBOFLOW else "coco", b"[": "label-studio"}
-        kind = by_content.get(_first_character(path), "")
+        kind = "mpii-json" if is_list(path) else by_content.get(_first_character(path), "")
     else:
         kind = kinds.get(path.suffix.lower(), "")
     return {kind: path} if kind else {}

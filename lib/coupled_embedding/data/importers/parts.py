@@ -30,11 +30,13 @@ class ImportOptions:
         images: folder or zip file of the images, where they do not lie where the format has them.
         classes: names or numbers of the classes that are people; empty: the source has one only.
         joints: joint names, for sources that have none, or no order of them.
+        held_out: file that lists the validation images; MPII alone.
     """
 
     images: Path | None = None
     classes: tuple[str, ...] = ()
     joints: tuple[str, ...] = ()
+    held_out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class ImportedDataset:
         joints: of its people.
         splits: name -> images.
         notes: what was assumed or left out, a line each.
+        schema: file of a schema with these joints, whose fields it has; empty: none.
     """
 
     kind: str
@@ -102,6 +105,7 @@ class ImportedDataset:
     joints: Joints
     splits: dict[str, list[ImportedImage]]
     notes: list[str] = field(default_factory=list)
+    schema: str = ""
 
 
 def split_name(text: str) -> str:

@@ -14,7 +14,7 @@ from coupled_embedding.data.images import read_file
 from coupled_embedding.data.importers.joints import schema_fields
 from coupled_embedding.data.importers.parts import ImportedDataset, ImportedImage, ImportedPerson
 from coupled_embedding.data.people import box_areas, joint_boxes
-from coupled_embedding.data.schema import schema_from_dict
+from coupled_embedding.data.schema import load_schema, schema_from_dict
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.errors import DatasetError, UserError, escape_control
 
@@ -38,7 +38,7 @@ def write_dataset(dataset: ImportedDataset, folder: Path, name: str, copy: bool 
         if target.exists():
             raise UserError(f"{target} exists; delete it first to convert again, or give another --out")
     bases = {split: _base(images) for split, images in dataset.splits.items()}
-    fields, review = schema_fields(dataset.joints)
+    fields, review = _known_fields(dataset) if dataset.schema else schema_fields(dataset.joints)
     splits = {
         split: {"annotations": f"annotations/{split}.json", "images": _inside(copies.get(split, bases[split]), root)}
         for split in dataset.splits
@@ -61,6 +61,13 @@ def write_dataset(dataset: ImportedDataset, folder: Path, name: str, copy: bool 
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=118, allow_unicode=True)
     atomic_write(path, comment + text, "the schema")
     return [*lines, f"{path}: schema of {schema.num_joints} joints; to review:", *(f"  {line}" for line in review)]
+
+
+def _known_fields(dataset: ImportedDataset) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a schema that is a file already; nothing of them is to review."""
+    fields = load_schema(dataset.schema).to_dict()
+    fields["held_out"] = [split for split in fields["held_out"] if split in dataset.splits]
+    return {key: value for key, value in fields.items() if key not in ("name", "root", "splits")}, []
 
 
 def _base(images: Sequence[ImportedImage]) -> Path:
