@@ -19,6 +19,8 @@ VERBS = {
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file or a folder for the Hub",
     "convert-dataset": "turn a data set of another tool (YOLO-pose, CVAT, Label Studio, Roboflow) into COCO format",
     "export": "write a network for other programs",
+    "nms": "suppress or merge poses of results files",
+    "fit-nms": "fit the suppression of poses to a validation split",
     "serve": "a page and a JSON endpoint that find the people of images",
 }
 

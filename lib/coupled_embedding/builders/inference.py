@@ -18,6 +18,7 @@ from coupled_embedding.builders.parts import (
     build_policy,
     build_records,
     build_schema,
+    inline_pose_nms,
     run_folder,
 )
 from coupled_embedding.config import config_from_dict, config_to_dict, default_config, override
@@ -98,6 +99,7 @@ def model_content(model: LoadedModel) -> dict[str, Any]:
         "OUTPUT_DIR": default_config().OUTPUT_DIR,
         "DATASET": {**config["DATASET"], "ROOT": "", "MIX": mix},
         "MODEL": {**config["MODEL"], "INIT_FROM": ""},
+        "TEST": inline_pose_nms(config["TEST"]),
     }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
     return {"format": FORMAT, **about}

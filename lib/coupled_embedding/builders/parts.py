@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from coupled_embedding.data.transforms import Augmentation
 from coupled_embedding.decode.decode import grouping_order
 from coupled_embedding.decode.options import DecodeOptions, PeakOptions, with_preset
 from coupled_embedding.decode.pipeline import PipelineOptions
+from coupled_embedding.evaluation import PoseNMS, build_pose_nms, chosen_parameters
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
@@ -33,6 +35,8 @@ from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
+
+_NMS_OPTIONS = "TEST.POSE_NMS, TEST.POSE_NMS_PARAMETERS"  # in errors
 
 # ---- data
 
@@ -275,7 +279,24 @@ def build_pipeline_options(cfg: CfgNode, schema: KeypointSchema) -> PipelineOpti
         fold_bn=cfg.TEST.FOLD_BN,
         multiscale_tags=cfg.TEST.MULTISCALE_TAGS,
         pixels=cfg.MODEL.PIXELS,
+        pose_nms=_pose_nms(cfg.TEST, schema),
     )
+
+
+def _pose_nms(test: CfgNode, schema: KeypointSchema) -> PoseNMS | None:
+    if test.POSE_NMS != "none":
+        return build_pose_nms(test.POSE_NMS, schema.sigmas, test.POSE_NMS_PARAMETERS, _NMS_OPTIONS)
+    if test.POSE_NMS_PARAMETERS:
+        raise ConfigError("TEST.POSE_NMS_PARAMETERS: needs TEST.POSE_NMS, such as paper")
+    return None
+
+
+def inline_pose_nms(test: dict[str, Any]) -> dict[str, Any]:
+    """Return the options TEST with the content of a file TEST.POSE_NMS in its place."""
+    if test["POSE_NMS"] == "none":
+        return test
+    preset, values = chosen_parameters(test["POSE_NMS"], test["POSE_NMS_PARAMETERS"], _NMS_OPTIONS)
+    return test | {"POSE_NMS": preset, "POSE_NMS_PARAMETERS": [f"{name}={value!r}" for name, value in values.items()]}
 
 
 # ---- runs

@@ -181,6 +181,8 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "NMS_DEDUP_PLATEAUS": Option(None, None, "one candidate per flat top, instead of each of its pixels", bool),
         "NMS_TIE_ORDER": Option(None, one_of("topk", "rows"), "order of equal peaks: torch.topk's on a CPU, or top to bottom, left to right", str),
         "MISSING_JOINTS": Option(None, one_of("origin", "zero", "guess"), "joints without a score: at (0, 0); there with score 0; at their likeliest place", str),
+        "POSE_NMS": Option("none", rules.POSE_NMS, "of several poses of one person keep the best: none, by OKS, RMPE's parametric one by the paper's formulas or as AlphaPose has it (released), or a file of tools/fit_nms.py"),
+        "POSE_NMS_PARAMETERS": Option([], rules.PARAMETERS, "values over those of TEST.POSE_NMS, such as [eta=20, sigma2=8]"),
         "MAX_DETECTIONS": Option(0, at_least(0), "people per image in the results, best first; 0: all"),
         "OKS_BACKEND": Option("pycocotools", one_of("pycocotools", "fast", "crowdposetools"), "computes the scores; fast: faster-coco-eval", results=False),
         "PRECISION": Option("fp32", rules.PRECISION, "of the network; decode stays float32; auto: as in training"),

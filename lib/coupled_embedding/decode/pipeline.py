@@ -17,6 +17,7 @@ from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_res
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.stage_times import StageTimes
+from coupled_embedding.evaluation import PoseNMS
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
@@ -38,6 +39,7 @@ class PipelineOptions:
         fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
         multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
         pixels: a key of `images.PIXELS`: how the network's input is normalized.
+        pose_nms: suppresses poses after decode; None: nothing does.
     """
 
     flip_index: tuple[int, ...]
@@ -48,6 +50,11 @@ class PipelineOptions:
     fold_bn: bool = False
     multiscale_tags: str = "single"
     pixels: str = "imagenet"
+    pose_nms: PoseNMS | None = None
+
+    def suppress(self, poses: list[Pose]) -> list[Pose]:
+        """Return what `pose_nms` leaves of an image's poses."""
+        return self.pose_nms(poses) if self.pose_nms else poses
 
 
 class InferencePipeline:
@@ -99,10 +106,11 @@ class InferencePipeline:
 
     def decode(self, maps: MergedMaps, geometries: Sequence[ResizeGeometry]) -> list[list[Pose]]:
         """Decode a batch's maps, which are in host memory; return each image's poses."""
-        return [
+        found = (
             decode(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
             for number, geometry in enumerate(geometries)
-        ]
+        )
+        return [self.options.suppress(poses) for poses in found]
 
     def run(
         self, batches: Iterable[TestBatch], times: StageTimes | None = None

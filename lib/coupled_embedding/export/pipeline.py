@@ -97,7 +97,8 @@ class ExportedPipeline:
             people = decode(outputs, (height, width), geometry.to_image(), self.decoder)
         except ValueError as error:  # the maps are not finite
             raise NonFiniteError(f"{self.name}: {error}") from error
-        return [Pose(*person) for person in zip(people.keypoints, people.scores.tolist(), people.tags, strict=True)]
+        found = zip(people.keypoints, people.scores.tolist(), people.tags, strict=True)
+        return self.options.suppress([Pose(*person) for person in found])
 
 
 def _place_dims(info: dict[str, Any], tag_dim: int, name: str) -> int:
