@@ -226,6 +226,11 @@ SCALE_MAPS = ["MODEL.SCALE_MAPS", "True", "LOSS.SCALE_ADAPTED", "False"]
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", "MODEL.PRETRAINED", "x.pth"],
             r"MODEL\.PRETRAINED: x\.pth is for HRNet",
         ),
+        (["MODEL.TAG_DIM", "0"], r"LOSS\.SCALE_ADAPTED: True needs tags, which MODEL\.TAG_DIM 0 leaves out"),
+        (
+            ["MODEL.TAG_DIM", "0", "LOSS.SCALE_ADAPTED", "False", "MODEL.SPATIAL_TAGS", "0.25"],
+            r"MODEL\.TAG_DIM: 0 is invalid with MODEL\.SPATIAL_TAGS",
+        ),
         (["MODEL.SCALE_MAPS", "True"], r"LOSS\.SCALE_ADAPTED: True is invalid with MODEL\.SCALE_MAPS"),
         (
             ["MODEL.BACKBONE", "hourglass", "MODEL.HEAD", "plain", *SCALE_MAPS],

@@ -212,6 +212,8 @@ def build_criterion(cfg: CfgNode) -> PoseCriterion:
         heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
+    if not cfg.MODEL.TAG_DIM:
+        weights = {"heatmap": loss.HEATMAP_WEIGHT}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     units = cfg.MODEL.SPATIAL_TAGS
     return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units)

@@ -84,6 +84,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.SCALE_ADAPTED: True is invalid with MODEL.SCALE_MAPS, which widths then come from; give False"
     if cfg.LOSS.ANNOTATED_WIDTHS and (cfg.LOSS.SCALE_ADAPTED or cfg.MODEL.SCALE_MAPS):
         yield "LOSS.ANNOTATED_WIDTHS: True is invalid with LOSS.SCALE_ADAPTED or MODEL.SCALE_MAPS; give False to both"
+    if cfg.LOSS.SCALE_ADAPTED and not cfg.MODEL.TAG_DIM:
+        yield "LOSS.SCALE_ADAPTED: True needs tags, which MODEL.TAG_DIM 0 leaves out; give False"
     if cfg.LOSS.CENTER_WEIGHT and not cfg.MODEL.SPATIAL_TAGS:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
@@ -101,6 +103,8 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
         yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; with MODEL.BACKBONE hourglass give ''"
     if model.BACKBONE == "hourglass" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.BACKBONE hourglass; give False"
+    if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):
+        yield "MODEL.TAG_DIM: 0 is invalid with MODEL.SPATIAL_TAGS or MODEL.FEED_TAGS, which need tags"
     if model.HEAD == "separable" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":

@@ -91,7 +91,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "HEAD": Option("higher", one_of("plain", "higher", "separable"), "plain: heatmaps at S/4; higher: at S/4 and S/2; separable: at S/4, of a few cheap layers"),
         "FEED_TAGS": Option(False, None, "the deconvolution of the higher head sees the tags too, as in HigherHRNet"),
         "SCALE_MAPS": Option(False, None, "a learned scale map for each heatmap, from which the loss takes the targets' widths"),
-        "TAG_DIM": Option(8, between(1, 256), "D"),
+        "TAG_DIM": Option(8, between(0, 256), "D; 0: no tags, as for one person or part affinity fields"),
         "WIDTH": Option(32, between(4, 512), "W: channels of HRNet's highest resolution, or of an hourglass"),
         "STEM_WIDTH": Option(64, between(4, 512), "channels of the stem"),
         "STEM_BLOCKS": Option(4, between(1, 64), "bottlenecks of stage 1"),

@@ -39,12 +39,12 @@ def draw_batch(
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride
-    return side_by_side(
-        [
-            draw_poses(image, truth, schema),
-            draw_poses(image, [pose for pose in poses if pose.score > MIN_SCORE], schema, min_score=MIN_SCORE),
-            heatmap_overlay(image, merged.heatmaps[0].numpy()),
-            draw_tags(image, first.heatmaps[0][0].cpu().numpy(), merged.tags[0].contiguous().numpy()),
-        ],
-        ["ground truth", "predictions", "heatmaps", "tags"],
-    )
+    panels = {
+        "ground truth": draw_poses(image, truth, schema),
+        "predictions": draw_poses(image, [p for p in poses if p.score > MIN_SCORE], schema, min_score=MIN_SCORE),
+        "heatmaps": heatmap_overlay(image, merged.heatmaps[0].numpy()),
+    }
+    if merged.tags.shape[-1]:
+        tags = merged.tags[0].contiguous().numpy()
+        panels["tags"] = draw_tags(image, first.heatmaps[0][0].cpu().numpy(), tags)
+    return side_by_side(list(panels.values()), list(panels))

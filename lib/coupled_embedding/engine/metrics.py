@@ -57,13 +57,14 @@ class Meter:
         sums = torch.cat([self.losses.double(), host.to(self.losses.device)])
         if self.env.world_size > 1:
             dist.all_reduce(sums)
-        tags = tag_statistics(output, targets)
+        has_tags = output.tags.shape[-1] > 0
+        tags = tag_statistics(output, targets) if has_tags else sums.new_zeros(0)
         # the one transfer to the host between log steps
         values = torch.cat([sums, grad_norm.double()[None], tags.double()]).tolist()
         seconds = time.perf_counter() - self.start
         steps, images, dropped, wait, norm, *statistics = values[len(self.names) :]
         scalars = {f"loss/{name}": value / steps for name, value in zip(self.names, values, strict=False)}
-        scalars |= {f"tags/{name}": value for name, value in zip(NAMES, statistics, strict=True)}
+        scalars |= {f"tags/{name}": value for name, value in zip(NAMES if has_tags else (), statistics, strict=True)}
         scalars["train/gradient_norm"] = norm
         scalars["train/images_per_second"] = images / seconds
         scalars["train/data_wait_share"] = wait / self.env.world_size / seconds

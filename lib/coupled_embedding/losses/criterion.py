@@ -40,7 +40,8 @@ class PoseCriterion(nn.Module):
 
     Args:
         heatmap_loss: `HeatmapLoss`, or `ScaleMapLoss` for a network that outputs scale maps.
-        weights: of the terms by name; optional terms of weight 0 are not computed.
+        weights: of the terms by name; optional terms of weight 0 are not computed, and without ``pull`` no term of
+            the tags is.
         pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are equal; a
             gentle pull at the start lets tags leave it.
         spatial_dims: a tag's last dimensions that hold places, which say nothing about scales.
@@ -81,6 +82,8 @@ class PoseCriterion(nn.Module):
         scale_tags = without_places(output.tags, self.embedding_loss.spatial_dims)
         widths = output.scale_maps if isinstance(self.heatmap_loss, ScaleMapLoss) else scale_tags
         heatmap = self.heatmap_loss(output.heatmaps, targets.heatmaps, targets.masks, widths)
+        if "pull" not in self.weights:
+            return {"heatmap": heatmap}
         embedding = self.embedding_loss(output.tags, targets.cells, targets.visible, targets.scales, targets.confidence)
         return {"heatmap": heatmap, **embedding}
 

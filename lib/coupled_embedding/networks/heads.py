@@ -15,6 +15,24 @@ from coupled_embedding.networks.hrnet import BasicBlock
 HeadOutput = tuple[list[Tensor], Tensor, list[Tensor]]
 
 
+class NoTags(nn.Module):
+    """The tags of a network without any: (B, 0, h, w)."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return no channels at the feature's size."""
+        return feature[:, :0]
+
+
+def tag_layer(width: int, channels: int) -> nn.Module:
+    """Return the conv that outputs tags, of which a network with ``channels`` 0 has none."""
+    return nn.Conv2d(width, channels, 1) if channels else NoTags()
+
+
+def convs(layers: Iterable[nn.Module]) -> list[nn.Conv2d]:
+    """Return the layers that are convs, in order."""
+    return [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+
+
 def scale_layers(width: int, num_joints: int, resolutions: int) -> nn.ModuleList:
     """Return the convs of `scale_maps`, one a resolution."""
     return nn.ModuleList(nn.Conv2d(width, num_joints, 1) for _ in range(resolutions))
@@ -35,7 +53,7 @@ class PlainHead(nn.Module):
     def __init__(self, width: int, num_joints: int, tag_dim: int, with_scales: bool = False) -> None:
         super().__init__()
         self.hms_pred_layers = nn.Conv2d(width, num_joints, 1)
-        self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
+        self.tms_pred_layers = tag_layer(width, num_joints * tag_dim)
         self.scale_pred_layers = scale_layers(width, num_joints, 1 if with_scales else 0)
 
     def forward(self, feature: Tensor) -> HeadOutput:
@@ -49,7 +67,7 @@ class PlainHead(nn.Module):
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output maps."""
-        return [self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers]
+        return convs([self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers])
 
 
 class HigherHead(nn.Module):
@@ -78,7 +96,7 @@ class HigherHead(nn.Module):
         self.feed_tags = feed_tags
         inputs = width + num_joints * (1 + tag_dim * feed_tags)
         self.hms_pred_layers = nn.ModuleList(nn.Conv2d(width, num_joints, 1) for _ in range(2))
-        self.tms_pred_layers = nn.Conv2d(width, num_joints * tag_dim, 1)
+        self.tms_pred_layers = tag_layer(width, num_joints * tag_dim)
         self.deconv_layers = nn.Sequential(
             nn.ConvTranspose2d(inputs, width, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
@@ -102,7 +120,7 @@ class HigherHead(nn.Module):
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output maps."""
-        return [*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers]
+        return convs([*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers])
 
 
 class SeparableHead(nn.Module):
@@ -123,9 +141,10 @@ class SeparableHead(nn.Module):
     def __init__(self, width: int, num_joints: int, tag_dim: int, tag_width: int = 0) -> None:
         super().__init__()
         self.widths = (width - tag_width, tag_width or width)
-        self.hms_hidden_layers, self.tms_hidden_layers = (self._hidden(inputs) for inputs in self.widths)
+        self.hms_hidden_layers = self._hidden(self.widths[0])
+        self.tms_hidden_layers = self._hidden(self.widths[1]) if tag_dim else nn.Identity()
         self.hms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints, 1)
-        self.tms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints * tag_dim, 1)
+        self.tms_pred_layers = tag_layer(self.HIDDEN, num_joints * tag_dim)
 
     def _hidden(self, inputs: int) -> nn.Sequential:
         depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
@@ -143,7 +162,7 @@ class SeparableHead(nn.Module):
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output maps."""
-        return [self.hms_pred_layers, self.tms_pred_layers]
+        return convs([self.hms_pred_layers, self.tms_pred_layers])
 
 
 class SplitHead(nn.Module):

@@ -44,7 +44,7 @@ class PoseNetwork(nn.Module):
 
     Args:
         num_joints: K.
-        tag_dim: D.
+        tag_dim: D; 0: the network has heatmaps alone.
         backbone: sizes of the backbone, or of the hourglasses.
         head: ``"plain"``, ``"higher"`` or ``"separable"``; hourglasses have outputs like the plain head.
         head_blocks: basic blocks of the higher head.
@@ -81,7 +81,8 @@ class PoseNetwork(nn.Module):
                 raise ValueError(f"hourglasses output maps at stride 4: head must be 'plain', got '{head}'")
             if with_scales:
                 raise ValueError("hourglasses output no scale maps: with_scales must be False")
-            self.backbone = StackedHourglass(backbone, (1 + tag_dim + SPARE_CHANNELS) * num_joints)
+            spare = SPARE_CHANNELS if tag_dim else 0
+            self.backbone = StackedHourglass(backbone, (1 + tag_dim + spare) * num_joints)
             self.head = SplitHead(num_joints, tag_dim)
             initialize_hourglass(self.backbone, num_joints, heatmap_bias)
             return
