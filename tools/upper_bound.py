@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from coupled_embedding.analysis.upper_bound import annotated_poses, decoded_poses
-from coupled_embedding.builders import annotations_of, build_decode_options, build_records, build_schema
+from coupled_embedding.builders import annotations_of, build_pipeline_options, build_records, build_schema
 from coupled_embedding.config import load_config
 from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
@@ -56,7 +56,7 @@ def main() -> None:
     records = build_records(cfg, schema, split, policy)[:: args.every]
     for line in policy.warnings + warnings(records, schema):
         print(f"warning: {line}")
-    options = build_decode_options(cfg, schema)
+    options = build_pipeline_options(cfg, schema).grouping()
     strides = (4, 2) if cfg.MODEL.HEAD == "higher" else (4,)
     rows = {"annotations themselves": {r.image_id: annotated_poses(r) for r in records}}
     choices = {

@@ -135,9 +135,8 @@ class Poses(Sequence[Person]):
             return self._select(np.arange(len(self))[index])
         keypoints = np.concatenate([self.xy[index], self.keypoint_scores[index][:, None]], 1)
         tag, number = (None if part is None else part[index] for part in (self.tags, self.ids))
-        return Person(
-            keypoints, float(self.scores[index]), tag, self.boxes[index], None if number is None else int(number)
-        )
+        identity = None if number is None else int(number)
+        return Person(keypoints, float(self.scores[index]), tag, box=self.boxes[index], id=identity)
 
     def _select(self, people: NDArray[np.intp]) -> "Poses":
         names = ("xy", "keypoint_scores", "scores", "boxes", "ids", "tags", "decoded")

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from coupled_embedding.data.geometry import resize_geometry
+from coupled_embedding.data.geometry import ResizeGeometry, region_geometry, resize_geometry
+from coupled_embedding.data.person_crops import square_region
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.data.sources import ImageLike, Pixels, Video, expand, is_video, name_of, to_bgr
 from coupled_embedding.data.test_dataset import aspect_error, warp_to_input
@@ -24,7 +25,7 @@ from coupled_embedding.networks.hub import INSTALL
 from coupled_embedding.networks.model_file import DEFAULT_MODEL
 from coupled_embedding.poses import Poses
 from coupled_embedding.tracking import Tracker
-from coupled_embedding.utils.errors import DatasetError, UserError
+from coupled_embedding.utils.errors import DatasetError, InputError, UserError, short_repr
 
 OnError = Callable[[DatasetError], object]
 
@@ -63,6 +64,8 @@ class Predictor:
         min_score: people scored lower are left out.
         tag_dims: (D, P): dimensions of a view's tags; the last P of them hold places and are left out of `Poses.tags`.
         model: the `builders.LoadedModel` that it runs, which `save_pretrained` writes; None: it cannot be saved.
+        crop_margin: of a model that sees crops of single people: their sides in units of their boxes' longer sides;
+            0: it sees whole images.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Predictor:
         min_score: float = 0.0,
         tag_dims: tuple[int, int] = (0, 0),
         model: Any = None,
+        crop_margin: float = 0.0,
     ) -> None:
+        self.crop_margin = crop_margin
         self.pipeline = pipeline
         self._tag_dim, self._place_dims = tag_dims
         self._model = model
@@ -165,23 +170,28 @@ class Predictor:
         return hub
 
     @overload
-    def __call__(self, image: ImageLike, channels: str = "bgr") -> Poses: ...
+    def __call__(self, image: ImageLike, channels: str = "bgr", boxes: ArrayLike | None = None) -> Poses: ...
 
     @overload
     def __call__(self, image: list[Any] | tuple[Any, ...], channels: str = "bgr") -> list[Poses]: ...
 
-    def __call__(self, image: Any, channels: str = "bgr") -> Poses | list[Poses]:
+    def __call__(self, image: Any, channels: str = "bgr", boxes: ArrayLike | None = None) -> Poses | list[Poses]:
         """Return the poses in an image, best first, in its pixels; for a list of images a list.
 
         Args:
             image: a file; an (h, w, 3) uint8 array; a Pillow image; a (3, h, w) tensor, red, green, blue, of uint8 or
                 of floats from 0 to 1; or a list of these. Images of equal shape go through the network together.
             channels: of arrays: ``"bgr"``, as OpenCV has them, or ``"rgb"``.
+            boxes: (N, 4) x, y, width, height of people in the image's pixels, for a model of single people's crops,
+                which finds one pose in each; not for others, nor with a list of images.
 
         Raises:
             DatasetError: a file cannot be read, or an image is too long.
             InputError: it is no image; also a ValueError.
+            UserError: boxes are missing, or not for this model or call.
         """
+        if boxes is not None:
+            return self._predict_boxes(image, channels, boxes)
         images = image if isinstance(image, list | tuple) else [image]
         found = list(self._predict((Entry(one, name_of(one)) for one in images), channels))
         return found if isinstance(image, list | tuple) else found[0]
@@ -278,10 +288,30 @@ class Predictor:
             entry, size = read.popleft()
             pixels = entry.image if keep_frames and isinstance(entry.image, np.ndarray) else None
             about = {"time": found.time, "source": entry.name, "frame": entry.frame, "pixels": pixels}
-            threshold = self.pipeline.options.decode.peaks.threshold
-            poses = Poses.from_detections(found.poses, self.schema, size, threshold, **about)
+            threshold = self.pipeline.options.decode.joint_threshold
+            left = self.pipeline.options.suppress(found.poses)
+            poses = Poses.from_detections(left, self.schema, size, threshold, **about)
             poses = replace(poses, tags=self._without_places(poses.tags))
             yield poses.filtered(self.min_score) if self.min_score else poses
+
+    def _predict_boxes(self, image: Any, channels: str, boxes: ArrayLike) -> Poses:
+        """Return the pose in each box of an image, of a model of single people's crops."""
+        if not self.crop_margin or isinstance(image, list | tuple):
+            reason = "this call has several images" if self.crop_margin else "this model finds the people itself"
+            raise UserError(f"boxes: {reason}; boxes are for one image and a model of single people's crops")
+        given = np.asarray(boxes)
+        if given.ndim != 2 or given.shape[1] != 4 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+            raise InputError(f"boxes: expected (N, 4) finite numbers x, y, width, height, got {short_repr(boxes)}")
+        start, pixels = time.perf_counter(), to_bgr(image, channels)
+        geometries = [region_geometry(square_region(box, self.crop_margin), self.input_size) for box in given]
+        inputs = (self._input(pixels, geometry, time.perf_counter()) for geometry in geometries)
+        found = list(predict_in_order(self.pipeline, inputs, self.input_size, self.batch))
+        poses = [replace(pose, source=box) for box, part in enumerate(found) for pose in part.poses]
+        poses = self.pipeline.options.suppress(poses)
+        stages = {stage: sum(part.time[stage] for part in found) for stage in ("network", "decode")}
+        load = time.perf_counter() - start - sum(stages.values())
+        size, times = (pixels.shape[1], pixels.shape[0]), {"load": load, **stages}
+        return Poses.from_detections(poses, self.schema, size, time=times, source=name_of(image))
 
     def _without_places(self, tags: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """Return mean tags (N, views · D) without each view's dimensions that hold places and move with a person."""
@@ -292,13 +322,20 @@ class Predictor:
 
     def _read(self, entry: Entry, channels: str, start: float) -> tuple[tuple[int, int], ImageInput]:
         """Return an image's (width, height) and the network's input; the time counts from ``start``."""
+        if self.crop_margin:
+            raise UserError(
+                "this model finds the joints of one person in a box: predictor(image, boxes=[[x, y, w, h]])"
+            )
         pixels = to_bgr(entry.image, channels)
         size = (pixels.shape[1], pixels.shape[0])
         if too_long := aspect_error(size):
             raise DatasetError(f"{entry.name}: {too_long}")
-        geometry = resize_geometry(size, self.input_size)
+        return size, self._input(pixels, resize_geometry(size, self.input_size), start)
+
+    def _input(self, pixels: Pixels, geometry: ResizeGeometry, start: float) -> ImageInput:
+        """Return the network's input by a geometry; the time counts from ``start``."""
         scales = [torch.from_numpy(warp_to_input(pixels, geometry, f)) for f in self.pipeline.options.scales]
-        return size, ImageInput(tuple(scales), geometry, time.perf_counter() - start)
+        return ImageInput(tuple(scales), geometry, time.perf_counter() - start)
 
 
 def assign_ids(poses: Poses, tracker: Tracker) -> Poses:

@@ -74,6 +74,12 @@ def test_poses_of_an_image_are_compared_whatever_their_file_and_category():
     assert suppress_results([], SCHEMA, build_pose_nms("released", SCHEMA.sigmas)) == []
 
 
+def test_other_fields_stay_but_for_boxes():
+    found = entry(7, 0, 0.5) | {"annotation_id": 4, "bbox": [0, 0, 1, 1], "area": 1}
+    (left,) = suppress_results([found], SCHEMA, build_pose_nms("paper", SCHEMA.sigmas))
+    assert left == entry(7, 0, 0.5) | {"annotation_id": 4}
+
+
 def test_all_poses_of_an_image_may_go():
     left = suppress_results([entry(1, 0, 0.5, joints=0.2)], SCHEMA, build_pose_nms("released", SCHEMA.sigmas))
     assert left == []

@@ -8,8 +8,13 @@ from pathlib import Path
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from coupled_embedding.data.geometry import resize_geometry
-from coupled_embedding.data.test_dataset import TestBatch, TestDataset, build_test_loader, group_by_shape
+from coupled_embedding.data.test_dataset import (
+    TestBatch,
+    TestDataset,
+    build_test_loader,
+    group_by_shape,
+    input_geometry,
+)
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.engine.evaluate import EvalJob
@@ -50,12 +55,12 @@ def profile_test(job: EvalJob, folder: Path, env: DistEnv) -> str:
 
 
 def _batches(job: EvalJob, count: int, pipeline: InferencePipeline) -> Iterable[TestBatch]:
-    if not job.records:
+    if not job.inputs:
         raise UserError(f"{job.split}: there are no images to profile a test with")
-    sizes = [resize_geometry((r.width, r.height), job.options.input_size).base_size for r in job.records]
+    sizes = [input_geometry(record, job.options.input_size).base_size for record in job.inputs]
     batches = itertools.cycle(group_by_shape(sizes, job.options.images_per_batch, job.options.input_size))
     chosen = list(itertools.islice(batches, count))
-    dataset = TestDataset(job.records, chosen, job.options.input_size, pipeline.options.scales, job.policy)
+    dataset = TestDataset(job.inputs, chosen, job.options.input_size, pipeline.options.scales, job.policy)
     loader = build_test_loader(dataset, job.options.workers, pipeline.device.type == "cuda")
     # the first batch before the clock starts: it waits for the loader processes to come up
     return itertools.chain([next(loader)], loader)

@@ -69,6 +69,7 @@ class NetworkPredictions:
     """
 
     def __init__(self, job: EvalJob) -> None:
+        job.pipeline.grouping()  # it shows whole images
         self._size, self._pipeline = job.options.input_size, job.new_pipeline()
         policy = DataErrorPolicy(skip=True, scored=True)
         usable = drop_extreme_aspect(job.records, policy)

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from coupled_embedding.builders.exports import is_export, load_exported_predictor
 from coupled_embedding.builders.parts import (
     annotations_of,
+    build_crops,
     build_model,
     build_pipeline_options,
     build_policy,
@@ -23,12 +24,15 @@ from coupled_embedding.builders.parts import (
 )
 from coupled_embedding.config import config_from_dict, config_to_dict, default_config, override
 from coupled_embedding.data.audit import warnings
+from coupled_embedding.data.evaluators import EVALUATORS
 from coupled_embedding.data.joint_sides import unpaired_joints
+from coupled_embedding.data.person_crops import box_crops
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, schema_from_dict
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
+from coupled_embedding.evaluation import read_boxes
 from coupled_embedding.networks.model_file import find_model, write_model_file
 from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
 from coupled_embedding.networks.state_dict import network_weights
@@ -37,6 +41,7 @@ from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.devices import choose_device
 from coupled_embedding.utils.distributed import DistEnv
 from coupled_embedding.utils.errors import CheckpointError, UserError
+from coupled_embedding.utils.paths import resolve
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def load_model(path: str | Path) -> LoadedModel:
 def save_model(path: str | Path, model: LoadedModel, half: bool = True) -> None:
     """Write a model as one safetensors file, which everything that takes a checkpoint takes.
 
-    Paths of this machine are left out: OUTPUT_DIR, the folders of data sets, MODEL.INIT_FROM.
+    Paths of this machine are left out: OUTPUT_DIR, the folders of data sets, MODEL.INIT_FROM, TEST.BOXES.
 
     Args:
         path: ends in ``.safetensors``; must not exist.
@@ -99,7 +104,7 @@ def model_content(model: LoadedModel) -> dict[str, Any]:
         "OUTPUT_DIR": default_config().OUTPUT_DIR,
         "DATASET": {**config["DATASET"], "ROOT": "", "MIX": mix},
         "MODEL": {**config["MODEL"], "INIT_FROM": ""},
-        "TEST": inline_pose_nms(config["TEST"]),
+        "TEST": {**inline_pose_nms(config["TEST"]), "BOXES": ""},
     }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
     return {"format": FORMAT, **about}
@@ -150,7 +155,8 @@ def build_predictor(model: LoadedModel, cfg: CfgNode, device: str, min_score: fl
     pipeline = InferencePipeline(network, build_pipeline_options(cfg, model.schema))
     size, batch = cfg.DATASET.INPUT_SIZE, cfg.TEST.IMAGES_PER_BATCH
     tag_dims, used = (network.tag_dim, network.place_dims), replace(model, cfg=cfg)
-    return Predictor(pipeline, model.schema, size, batch, min_score, tag_dims, used)
+    margin = cfg.DATASET.CROP_MARGIN if cfg.DATASET.CROPS else 0.0
+    return Predictor(pipeline, model.schema, size, batch, min_score, tag_dims, used, margin)
 
 
 def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> EvalJob:
@@ -175,15 +181,36 @@ def build_eval_job(cfg: CfgNode, weights: Path, split: str, env: DistEnv) -> Eva
     found += [f"warning: {line}" for line in policy.warnings + warnings(records, schema)]
     found += [f"warning: {line}" for line in (unpaired_joints(schema) if cfg.TEST.FLIP else [])]
     job = assemble_eval_job(cfg, place(network, env, channels_last=True), schema, split, records)
+    job = _with_boxes(job, cfg) if cfg.TEST.BOXES else job
     folder = run_folder(cfg) / f"test_{split}"
     return replace(job, policy=policy, weights=weights, folder=folder, warnings=tuple(found))
+
+
+def _with_boxes(job: EvalJob, cfg: CfgNode) -> EvalJob:
+    """Return an evaluation on the crops of TEST.BOXES instead of annotated people's."""
+    if EVALUATORS[job.schema.evaluator].normalizer:
+        raise UserError(
+            f"TEST.BOXES: {cfg.TEST.BOXES}: the rules of '{job.schema.evaluator}' (data set '{job.schema.name}') "
+            "compare each annotated person with the pose in that person's box; give TEST.BOXES ''"
+        )
+    truth = job.load_ground_truth()
+    boxes = read_boxes(
+        resolve(cfg.TEST.BOXES), job.schema, truth.categories, truth.known_ids, min_score=cfg.TEST.BOX_SCORE
+    )
+    crops = box_crops(job.records, boxes, cfg.DATASET.CROP_MARGIN)
+    return replace(job, crops=crops, ground_truth=truth, source_name="detection")
 
 
 def assemble_eval_job(
     cfg: CfgNode, network: PoseNetwork, schema: KeypointSchema, split: str, records: list[ImageRecord]
 ) -> EvalJob:
-    """Return the evaluation of a network on some images of a split."""
+    """Return the evaluation of a network on some images of a split, or on the annotated people's crops of them."""
     test = cfg.TEST
+    if EVALUATORS[schema.evaluator].normalizer and not cfg.DATASET.CROPS:
+        raise UserError(
+            f"DATASET.CROPS: the rules of '{schema.evaluator}' (data set '{schema.name}') are for one person a crop; "
+            "give DATASET.CROPS people, or a schema whose evaluator is coco"
+        )
     options = EvalOptions(
         cfg.DATASET.INPUT_SIZE,
         images_per_batch=test.IMAGES_PER_BATCH,
@@ -202,4 +229,5 @@ def assemble_eval_job(
         annotations_of(cfg, schema, split),
         is_subset=bool(cfg.DATASET.IMAGE_IDS),
         name=cfg.NAME,
+        crops=build_crops(cfg, records),
     )

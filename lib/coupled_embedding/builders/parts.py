@@ -16,12 +16,14 @@ from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.io.entries import PseudoLabels
 from coupled_embedding.data.loader import training_records
 from coupled_embedding.data.mixing import map_records
+from coupled_embedding.data.person_crops import person_crops
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
 from coupled_embedding.decode.decode import grouping_order
 from coupled_embedding.decode.options import DecodeOptions, PeakOptions, with_preset
-from coupled_embedding.decode.pipeline import PipelineOptions
+from coupled_embedding.decode.pipeline import AnyDecodeOptions, PipelineOptions
+from coupled_embedding.decode.single import SinglePersonOptions
 from coupled_embedding.evaluation import PoseNMS, build_pose_nms, chosen_parameters
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
@@ -33,7 +35,7 @@ from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
-from coupled_embedding.utils.errors import ConfigError
+from coupled_embedding.utils.errors import ConfigError, DatasetError
 from coupled_embedding.utils.paths import resolve
 
 _NMS_OPTIONS = "TEST.POSE_NMS, TEST.POSE_NMS_PARAMETERS"  # in errors
@@ -90,6 +92,11 @@ def build_mixed_data(cfg: CfgNode, schema: KeypointSchema, policy: DataErrorPoli
     return mixed
 
 
+def build_crops(cfg: CfgNode, records: list[ImageRecord]) -> list[ImageRecord] | None:
+    """Return the crops of the annotated people of images; None: the network sees whole images."""
+    return person_crops(records, cfg.DATASET.CROP_MARGIN) if cfg.DATASET.CROPS else None
+
+
 def annotations_of(cfg: CfgNode, schema: KeypointSchema, split: str) -> Path:
     """Return the annotation file of a split."""
     return annotation_file(schema, split, cfg.DATASET.ROOT)
@@ -111,12 +118,15 @@ def build_train_dataset(
     mixed: Sequence[MixedData] = (),
 ) -> TrainDataset:
     """Return the training samples of records and of further data sets."""
-    records = training_records(records, cfg.DATASET.TRAIN_IMAGES)
+    parts = [training_records(records, cfg.DATASET.TRAIN_IMAGES), *(part.records for part in mixed)]
+    parts = [part if (crops := build_crops(cfg, part)) is None else crops for part in parts]
+    if cfg.DATASET.CROPS and not any(parts):
+        raise DatasetError("DATASET.CROPS: no person of the training's images has a labelled joint")
     weights = None
     if any(part.weight != 1 for part in mixed):
-        weights = np.repeat([1.0, *(part.weight for part in mixed)], [len(records), *(len(p.records) for p in mixed)])
+        weights = np.repeat([1.0, *(part.weight for part in mixed)], [len(part) for part in parts])
     return TrainDataset(
-        [*records, *(record for part in mixed for record in part.records)],
+        [record for part in parts for record in part],
         schema.flip_index,
         build_augmentation(cfg),
         input_size=cfg.DATASET.INPUT_SIZE,
@@ -244,8 +254,13 @@ def build_schedule(cfg: CfgNode, steps_per_epoch: int) -> Schedule:
 # ---- inference
 
 
-def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
-    """Return how maps become poses: the preset TEST.COMPAT, and single options over it."""
+def build_decode_options(cfg: CfgNode, schema: KeypointSchema) -> AnyDecodeOptions:
+    """Return how maps become poses, of people's crops or of whole images."""
+    return SinglePersonOptions() if cfg.DATASET.CROPS else build_grouping_options(cfg, schema)
+
+
+def build_grouping_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOptions:
+    """Return how the maps of whole images become poses: the preset TEST.COMPAT, and single options over it."""
     test = cfg.TEST
     try:
         order = grouping_order(test.GROUPING_ORDER, schema.joints, schema.grouping_order)

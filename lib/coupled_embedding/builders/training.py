@@ -109,7 +109,8 @@ def build_train_run(cfg: CfgNode, env: DistEnv, initial_weights: bool = True) ->
         name = f"{part.schema.name} {part.split}"
         messages.append(f"mixed in: {name}, {len(part.records)} images, weight {part.weight:g}")
         messages += _held_out_warning(part.schema, part.split)
-    about = f"{cfg.NAME}: {len(dataset)} images with {labelled} labelled people"
+    unit = "crops" if cfg.DATASET.CROPS else "images"
+    about = f"{cfg.NAME}: {len(dataset)} {unit} with {labelled} labelled people"
     run = assemble_train_run(cfg, env, schema, model, dataset)
     return replace(run, messages=messages + run.messages, about=about)
 

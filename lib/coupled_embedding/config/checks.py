@@ -88,6 +88,10 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.SCALE_ADAPTED: True needs tags, which MODEL.TAG_DIM 0 leaves out; give False"
     if cfg.LOSS.CENTER_WEIGHT and not cfg.MODEL.SPATIAL_TAGS:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
+    if cfg.TEST.BOXES and not cfg.DATASET.CROPS:
+        yield "TEST.BOXES: needs DATASET.CROPS people: a network that sees whole images finds the people itself"
+    if cfg.AUGMENT.PASTE and cfg.DATASET.CROPS:
+        yield "AUGMENT.PASTE: is invalid with DATASET.CROPS, whose images hold one person with joints each; give ''"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:
         yield "TRAIN.RECOMPUTE: True is invalid with TRAIN.COMPILE, which decides that by itself; give False"
     yield from _network_misfits(cfg.MODEL)

@@ -225,10 +225,15 @@ def join_annotations(paths: Sequence[Path]) -> dict[str, Any]:
     return joined
 
 
-def split_annotations(path: Path, every: int) -> list[dict[str, Any]]:
+def split_annotations(path: Path, every: int, most: int = 0) -> list[dict[str, Any]]:
     """Return a file's content twice: with all but every Nth image, in the file's order, and with these.
 
     Each image's annotations go with it; other fields are in both.
+
+    Args:
+        path: of the file.
+        every: N.
+        most: images in the second part; further ones stay in the first. 0: any number.
 
     Raises:
         DatasetError: the file is malformed, two images have the same id, an annotation is of none of the images, or
@@ -245,7 +250,7 @@ def split_annotations(path: Path, every: int) -> list[dict[str, Any]]:
             raise DatasetError(f"{path}: image {short_repr(image)} has no 'id' that is a number or a text")
         if identity in part_of:
             raise DatasetError(f"{path}: image {short_repr(identity)} is listed twice")
-        part_of[identity] = number % every == 0
+        part_of[identity] = number % every == 0 and (not most or number // every <= most)
     owners = [_identity(annotation, "image_id") for annotation in annotations]
     for annotation, owner in zip(annotations, owners, strict=True):
         if owner not in part_of:

@@ -204,7 +204,7 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         size = (record.width, record.height)
         # by the key, not the record: an image in the place of another is augmented as the other one
         rng = np.random.default_rng((self.seed, key.epoch, key.image, *([key.copy] if key.copy else [])))
-        params = self.augmentation.sample(rng, size)
+        params = self.augmentation.sample(rng, size, record.region)
         shrink = params.side(size) / self.input_size if self.reduced_decode else 1.0
         decoded = read_image_for_warp(record, shrink)
         pixels = decoded.pixels

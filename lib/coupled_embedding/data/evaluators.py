@@ -11,7 +11,7 @@ OKS_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # to the bit those 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A benchmark's rules.
+    """A benchmark's rules: AP and AR by the OKS, or with a ``normalizer`` the share of right joints (PCK).
 
     Attributes:
         scores: names in order: AP or AR, percent of the OKS (none: mean over the thresholds), M or L (none: all areas).
@@ -19,15 +19,18 @@ class Evaluator:
         bands: whether AP is also given by crowd index.
         box_areas: whether a person's area is 0.53 · width · height of the box, whatever area the file has.
         max_detections: of an image that count, best first.
-        thresholds: of the OKS from which on a detection is right.
+        thresholds: of the OKS from which on a detection is right; with a normalizer: of the distance within which a
+            joint is right, in units of it, the main one first.
+        normalizer: a person's size that distances are measured by: ``"torso"``, ``"head"`` or ``"box"``, see `pck`.
     """
 
-    scores: Sequence[str]
+    scores: Sequence[str] = ()
     areas: Sequence[tuple[float, float]] = ALL_AREAS
     bands: bool = False
     box_areas: bool = False
     max_detections: int = 20
     thresholds: Sequence[float] = OKS_THRESHOLDS
+    normalizer: str = ""
 
     def area_limits(self, area: str) -> str:
         """Return the range of the areas M or L in words."""
@@ -42,4 +45,8 @@ EVALUATORS = {
         (*ALL_AREAS, (32.0**2, 96.0**2), (96.0**2, 1e5**2)),
     ),
     "crowdpose": Evaluator(("AP", "AP50", "AP75", "AR", "AR50", "AR75"), bands=True, box_areas=True),
+    # of one person a crop
+    "pck": Evaluator(thresholds=(0.2,), normalizer="torso"),
+    "pck_box": Evaluator(thresholds=(0.2,), normalizer="box"),
+    "pckh": Evaluator(thresholds=(0.5, 0.1), normalizer="head"),
 }

@@ -50,27 +50,37 @@ def apply_affine(matrix: Array, points: NDArray[np.floating]) -> Array:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
+def of_reduced(matrix: Array, reduction: int) -> Array:
+    """Return a map from image pixels as one from the pixels of the image decoded ``reduction`` times smaller."""
+    if reduction > 1:
+        # pixel centers are at whole numbers: pixel x of the reduced image covers r·x + (r − 1)/2 of the image
+        matrix[:, 2] += matrix[:, :2].sum(1) * (reduction - 1) / 2
+        matrix[:, :2] *= reduction
+    return matrix
+
+
 @dataclass(frozen=True)
 class ResizeGeometry:
     """How an image is resized to the network's input at test time (docs/method.md 5.1).
 
     Attributes:
         base_size: (width, height) of the input at scale factor 1, multiples of the divisor.
-        center: the image's middle, each coordinate rounded half to even; it goes to the middle of the input.
+        center: what goes to the middle of the input: the image's middle, each coordinate rounded half to even, or that
+            of a region.
         side: image pixels that the input's width covers.
     """
 
     base_size: tuple[int, int]
-    center: tuple[int, int]
+    center: tuple[float, float]
     side: float
 
     def size(self, factor: float = 1.0) -> tuple[int, int]:
         """Return the (width, height) of the input at a scale factor."""
         return int(factor * self.base_size[0]), int(factor * self.base_size[1])
 
-    def to_input(self, factor: float = 1.0) -> Array:
-        """Return the map from image pixels to input pixels at a scale factor."""
-        return crop_to_output_affine(self.center, self.side, 0.0, self.size(factor))
+    def to_input(self, factor: float = 1.0, reduction: int = 1) -> Array:
+        """Return the map from image pixels to input pixels at a scale factor; ``reduction`` as for `of_reduced`."""
+        return of_reduced(crop_to_output_affine(self.center, self.side, 0.0, self.size(factor)), reduction)
 
     def to_image(self) -> Array:
         """Return the map from input pixels at factor 1 back to image pixels."""
@@ -100,3 +110,8 @@ def resize_geometry(image_size: tuple[int, int], input_size: int, divisor: int =
         long = _round_up(short / height * width, divisor)
         base_size, side = (long, short), long / short * height
     return ResizeGeometry(base_size, (int(np.rint(width / 2)), int(np.rint(height / 2))), side)
+
+
+def region_geometry(region: tuple[float, float, float], input_size: int) -> ResizeGeometry:
+    """Resize a square region of an image, center x, center y and side in image pixels, to a square input."""
+    return ResizeGeometry((input_size, input_size), region[:2], region[2])

@@ -33,8 +33,10 @@ class Pose:
         keypoints: (K, 3) float64: x, y in image pixels, score. A missing joint is at (0, 0).
         score: of the whole person.
         tag: (T,) the mean tag of the joints that grouping found, of both views with flip; None: unknown.
+        source: id of the annotation, or number of the detection, in whose box it was found; None: in the whole image.
     """
 
     keypoints: NDArray[np.float64]
     score: float
     tag: NDArray[np.float32] | None = None
+    source: int | None = None

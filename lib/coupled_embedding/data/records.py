@@ -33,6 +33,10 @@ class ImageRecord:
         ids, crowds, num_keypoints, areas: of each person, as the file has them; empty: not known.
         confidence: (N, K) float32 in [0, 1], how much each joint counts in training; None: all count alike.
         annotated: (K,) bool, which joints the data set labels; None: all.
+        region: center x, center y and side of a square in image pixels: the record is a crop of one person; None: the
+            whole image. See `person_crops`.
+        source: of a crop: the annotation's id, or the detection's number; None: it has none.
+        box_score: of a crop: of the detected box; 1 where the box is annotated.
     """
 
     image_id: int
@@ -51,6 +55,9 @@ class ImageRecord:
     areas: tuple[float, ...] = ()
     confidence: NDArray[np.float32] | None = None
     annotated: NDArray[np.bool_] | None = None
+    region: tuple[float, float, float] | None = None
+    source: int | None = None
+    box_score: float = 1.0
 
     def valid_mask(self) -> NDArray[np.uint8]:
         """Return (height, width): 255 where errors count, 0 inside the ignored regions.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coupled_embedding.data.geometry import ResizeGeometry, resize_geometry
-from coupled_embedding.data.images import orientation_issue, read_image_for_warp
+from coupled_embedding.data.geometry import ResizeGeometry, region_geometry, resize_geometry
+from coupled_embedding.data.images import DecodedImage, orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.loader import read_batches
@@ -47,9 +47,22 @@ class TestBatch:
         return replace(self, images=tuple(image.pin_memory() for image in self.images))
 
 
-def warp_to_input(image: NDArray[np.uint8], geometry: ResizeGeometry, factor: float = 1.0) -> NDArray[np.uint8]:
-    """Warp a BGR image (h, w, 3) to the input of a scale factor: RGB (H, W, 3), black border."""
-    warped = cv2.warpAffine(image, geometry.to_input(factor), geometry.size(factor), flags=cv2.INTER_LINEAR)
+def input_geometry(record: ImageRecord, input_size: int) -> ResizeGeometry:
+    """Return how a record's image, or the region of a crop, becomes the network's input."""
+    if record.region:
+        return region_geometry(record.region, input_size)
+    return resize_geometry((record.width, record.height), input_size)
+
+
+def warp_to_input(
+    image: NDArray[np.uint8], geometry: ResizeGeometry, factor: float = 1.0, reduction: int = 1
+) -> NDArray[np.uint8]:
+    """Warp a BGR image (h, w, 3), decoded ``reduction`` times smaller, to the input of a scale factor.
+
+    Returns:
+        RGB (H, W, 3), black border.
+    """
+    warped = cv2.warpAffine(image, geometry.to_input(factor, reduction), geometry.size(factor), flags=cv2.INTER_LINEAR)
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -85,10 +98,13 @@ def aspect_error(size: tuple[int, int]) -> str:
 
 
 def drop_extreme_aspect(records: Sequence[ImageRecord], policy: DataErrorPolicy) -> list[ImageRecord]:
-    """Return the records whose shape can be tested; raise DataError for another one, unless it is skipped."""
+    """Return the records whose shape can be tested; raise DataError for another one, unless it is skipped.
+
+    Crops are square, whatever their image's shape.
+    """
     usable = []
     for record in records:
-        if too_long := aspect_error((record.width, record.height)):
+        if not record.region and (too_long := aspect_error((record.width, record.height))):
             policy.handle(DataIssue(str(record.path), too_long, image_id=record.image_id))
         else:
             usable.append(record)
@@ -99,7 +115,7 @@ class TestDataset(Dataset[TestBatch | DatasetError]):
     """One item is one batch of images of equal shape.
 
     Args:
-        records: the images.
+        records: the images, or crops of them.
         batches: positions of each batch's images.
         input_size: S, pixels.
         scales: scale factors.
@@ -129,7 +145,7 @@ class TestDataset(Dataset[TestBatch | DatasetError]):
         """Return the batch, or the error for the main process to raise with a clean text."""
         indices = self.batches[number]
         records = [self.records[i] for i in indices]
-        geometries = [resize_geometry((r.width, r.height), self.input_size) for r in records]
+        geometries = [input_geometry(record, self.input_size) for record in records]
         skipped: dict[int, DataIssue] = {}
         oriented: list[DataIssue] = []
         try:
@@ -138,21 +154,26 @@ class TestDataset(Dataset[TestBatch | DatasetError]):
             return error
         images = []
         for factor in self.scales:
-            warped = [warp_to_input(p, g, factor) for p, g in zip(sources, geometries, strict=True)]
+            warped = [
+                warp_to_input(source.pixels, geometry, factor, source.reduction)
+                for source, geometry in zip(sources, geometries, strict=True)
+            ]
             images.append(torch.from_numpy(np.stack(warped)))
         return TestBatch(tuple(images), tuple(geometries), tuple(indices), skipped, tuple(oriented))
 
-    def _image(self, index: int, skipped: dict[int, DataIssue], oriented: list[DataIssue]) -> NDArray[np.uint8]:
+    def _image(self, index: int, skipped: dict[int, DataIssue], oriented: list[DataIssue]) -> DecodedImage:
         record = self.records[index]
+        # as in training; whole images are read as the released program does
+        shrink = record.region[2] / (self.input_size * max(self.scales)) if record.region else 1.0
         try:
             with self.monitor.reading(index):
-                decoded = read_image_for_warp(record, 1.0)
+                decoded = read_image_for_warp(record, shrink)
         except DatasetError as error:
             skipped[index] = image_issue(error, record.path, record.image_id)
             self.policy.raise_if_strict(skipped[index])
-            return np.zeros((1, 1, 3), np.uint8)
+            return DecodedImage(np.zeros((1, 1, 3), np.uint8))
         oriented += [orientation_issue(record, decoded)] if decoded.orientation > 1 else []
-        return decoded.pixels
+        return decoded
 
     def raise_if_worker_died(self, error: RuntimeError) -> None:
         """Raise DatasetError with the image's file if this error says that loader processes died."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.data.geometry import Array, apply_affine, crop_to_output_affine
+from coupled_embedding.data.geometry import Array, apply_affine, crop_to_output_affine, of_reduced
 
 Image = NDArray[np.uint8]
 
@@ -18,19 +18,24 @@ class AffineParams:
     """Sampled parameters of the augmentation.
 
     Attributes:
-        scale: the region's side in units of the image's short side; above 1 zooms out.
+        scale: the side of what is seen in units of the image's short side, or of the region's; above 1 zooms out.
         rotation: degrees.
-        translate: (x, y) whole image pixels by which the region's center moves.
+        translate: (x, y) image pixels by which the center of what is seen moves; whole ones without a region.
         flip: flip the result horizontally.
+        region: center x, center y and side in image pixels of the part of the image that all this is about; None: the
+            whole image.
     """
 
     scale: float
     rotation: float
-    translate: tuple[int, int]
+    translate: tuple[float, float]
     flip: bool
+    region: tuple[float, float, float] | None = None
 
     def side(self, image_size: tuple[int, int]) -> float:
-        """Return the side of the region in pixels of an image of (width, height)."""
+        """Return the side of what is seen in pixels of an image of (width, height)."""
+        if self.region:
+            return self.region[2] * self.scale
         # float32 with these roundings, in units of 200 pixels, is the released program's side to the last bit; NumPy
         # rounds a plain float before it multiplies a float32, but not a float64: the recordings have both
         side = np.float32(np.float32(min(image_size)) * self.scale)
@@ -43,14 +48,10 @@ class AffineParams:
             image_size: the image's (width, height).
             reduction: map from the pixels of the image decoded by this factor smaller instead.
         """
-        width, height = image_size
-        center = (width / 2 + self.translate[0], height / 2 + self.translate[1])
+        middle = self.region[:2] if self.region else (image_size[0] / 2, image_size[1] / 2)
+        center = (middle[0] + self.translate[0], middle[1] + self.translate[1])
         matrix = crop_to_output_affine(center, self.side(image_size), self.rotation, (output_size, output_size))
-        if reduction > 1:
-            # pixel centers are at whole numbers: pixel x of the reduced image covers r·x + (r − 1)/2 of the image
-            matrix[:, 2] += matrix[:, :2].sum(1) * (reduction - 1) / 2
-            matrix[:, :2] *= reduction
-        return matrix
+        return of_reduced(matrix, reduction)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Augmentation:
     Attributes:
         scale: range of `AffineParams.scale`.
         rotation: largest rotation, ± degrees.
-        translate: largest shift, ± a share of the scaled image size.
+        translate: largest shift, ± a share of the scaled image size, or of the region's scaled side.
         flip: probability of a flip.
         exact_flip: flip joints exactly in image pixels. The released program's flip puts most of them one heatmap
             cell off, which the paper's results include.
@@ -74,12 +75,21 @@ class Augmentation:
     exact_flip: bool = False
     color: float = 0.0
 
-    def sample(self, rng: np.random.Generator, image_size: tuple[int, int]) -> AffineParams:
-        """Sample parameters for an image of (width, height)."""
+    def sample(
+        self,
+        rng: np.random.Generator,
+        image_size: tuple[int, int],
+        region: tuple[float, float, float] | None = None,
+    ) -> AffineParams:
+        """Sample parameters for an image of (width, height), or for a region of it."""
         scale = rng.uniform(*self.scale)
         rotation = rng.uniform(-self.rotation, self.rotation)
-        shift = [self._shift(rng, self.translate * scale * length) for length in image_size]
-        return AffineParams(scale, rotation, (shift[0], shift[1]), bool(rng.random() < self.flip))
+        if region:
+            # a person may be few pixels wide: not in whole ones
+            shift = (self.translate * scale * region[2] * rng.uniform(-1, 1, 2)).tolist()
+        else:
+            shift = [self._shift(rng, self.translate * scale * length) for length in image_size]
+        return AffineParams(scale, rotation, (shift[0], shift[1]), bool(rng.random() < self.flip), region)
 
     @staticmethod
     def _shift(rng: np.random.Generator, limit: float) -> int:
@@ -117,9 +127,13 @@ def warp_image(
 
 
 def warp_mask(mask: Image, params: AffineParams, size: int) -> NDArray[np.bool_]:
-    """Warp a 0/255 mask (h, w) to (size, size), False outside the image, then flip."""
+    """Warp a 0/255 mask (h, w) to (size, size), then flip; outside the image False, or with a region True.
+
+    A test of a person's crop looks for the joints in all of it: training has to show that there are none outside.
+    """
     matrix = params.matrix((mask.shape[1], mask.shape[0]), size)
-    warped = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    border = (255,) if params.region else (0,)
+    warped = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
     return _flipped(warped, params) > 127  # of 255: the released program's "over a half"
 
 

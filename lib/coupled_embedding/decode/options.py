@@ -84,6 +84,11 @@ class DecodeOptions:
         """The rule by name."""
         return COST_RULES[self.cost]
 
+    @property
+    def joint_threshold(self) -> float:
+        """The score above which a joint counts as found."""
+        return self.peaks.threshold
+
 
 # TEST.COMPAT: whose decode. The released programs' faults decide published figures: a flat top gives several
 # candidates, and a missing joint at (0, 0) enlarges the person's box

@@ -9,13 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from coupled_embedding.data.geometry import ResizeGeometry
+from coupled_embedding.data.geometry import Array, ResizeGeometry
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.test_dataset import TestBatch
-from coupled_embedding.decode.aggregate import MergedMaps, merge_flip, merge_resolutions, merge_scales
+from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, merge_flip, merge_resolutions, merge_scales
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.single import SinglePersonOptions, decode_single
 from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.evaluation import PoseNMS
 from coupled_embedding.networks.folding import fold_batch_norm
@@ -23,6 +24,7 @@ from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
 from coupled_embedding.utils.errors import UserError
 
+AnyDecodeOptions = DecodeOptions | SinglePersonOptions
 Transfer = tuple[MergedMaps, Callable[[], object]]  # maps, and what waits until they are in the host's memory
 
 
@@ -32,18 +34,18 @@ class PipelineOptions:
 
     Attributes:
         flip_index: for each joint, its partner in a flipped image.
-        decode: how maps become poses.
+        decode: how maps become poses; its type says which decode they take.
         flip: merge with the flipped image.
         scales: scale factors.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network; all else is float32.
         fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
         multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
         pixels: a key of `images.PIXELS`: how the network's input is normalized.
-        pose_nms: suppresses poses after decode; None: nothing does.
+        pose_nms: suppresses poses once all of an image are found; None: nothing does.
     """
 
     flip_index: tuple[int, ...]
-    decode: DecodeOptions
+    decode: AnyDecodeOptions
     flip: bool = True
     scales: tuple[float, ...] = (1.0,)
     precision: str = "fp32"
@@ -55,6 +57,26 @@ class PipelineOptions:
     def suppress(self, poses: list[Pose]) -> list[Pose]:
         """Return what `pose_nms` leaves of an image's poses."""
         return self.pose_nms(poses) if self.pose_nms else poses
+
+    def grouping(self) -> DecodeOptions:
+        """Return the decode of whole images, for what shows or exports how joints are grouped.
+
+        Raises:
+            UserError: the network's is another.
+        """
+        if isinstance(self.decode, DecodeOptions):
+            return self.decode
+        raise UserError(
+            "this network sees crops of single people (DATASET.CROPS people), whose joints it does not group; "
+            "tools/test.py tests it, and Predictor(image, boxes=...) finds the joints in boxes"
+        )
+
+
+def decode_maps(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options: AnyDecodeOptions) -> list[Pose]:
+    """Return the poses in an image's maps by the decode that the options are of; arguments as of `decode`."""
+    if isinstance(options, SinglePersonOptions):
+        return decode_single(maps, base_size, to_image, options)
+    return decode(maps, base_size, to_image, options)
 
 
 class InferencePipeline:
@@ -106,11 +128,10 @@ class InferencePipeline:
 
     def decode(self, maps: MergedMaps, geometries: Sequence[ResizeGeometry]) -> list[list[Pose]]:
         """Decode a batch's maps, which are in host memory; return each image's poses."""
-        found = (
-            decode(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
+        return [
+            decode_maps(maps.image(number), geometry.base_size, geometry.to_image(), self.options.decode)
             for number, geometry in enumerate(geometries)
-        )
-        return [self.options.suppress(poses) for poses in found]
+        ]
 
     def run(
         self, batches: Iterable[TestBatch], times: StageTimes | None = None

@@ -8,8 +8,7 @@ from coupled_embedding.data.dataset import TrainBatch
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.decode.aggregate import MergedMaps, merge_resolutions
-from coupled_embedding.decode.decode import decode
-from coupled_embedding.decode.options import DecodeOptions
+from coupled_embedding.decode.pipeline import AnyDecodeOptions, decode_maps
 from coupled_embedding.visualize import draw_poses, draw_tags, heatmap_overlay, side_by_side
 
 MIN_SCORE = 0.15
@@ -17,7 +16,7 @@ MIN_SCORE = 0.15
 
 @torch.no_grad()
 def draw_batch(
-    batch: TrainBatch, output: PoseOutput, schema: KeypointSchema, options: DecodeOptions, stride: int
+    batch: TrainBatch, output: PoseOutput, schema: KeypointSchema, options: AnyDecodeOptions, stride: int
 ) -> NDArray[np.uint8]:
     """Return panels of the batch's first image, BGR: ground truth, predictions, heatmaps and tags.
 
@@ -35,7 +34,7 @@ def draw_batch(
     first = PoseOutput(tuple(h[:1].float() for h in output.heatmaps), output.tags[:1].float())
     merged = MergedMaps(merge_resolutions(first), first.tags).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    poses = decode(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
+    poses = decode_maps(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
     # from cells to input pixels
     truth = batch.joints[0][0].cpu().numpy().astype(np.float64)
     truth[..., :2] *= stride

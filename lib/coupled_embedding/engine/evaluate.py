@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.images import read_record_image
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.outputs import Pose
@@ -21,6 +20,7 @@ from coupled_embedding.data.test_dataset import (
     build_test_loader,
     drop_extreme_aspect,
     group_by_shape,
+    input_geometry,
 )
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.decode.stage_times import StageTimes
@@ -74,6 +74,13 @@ class EvalJob:
     folder: Path = Path()  # for results
     warnings: tuple[str, ...] = ()  # about annotations and weights
     ground_truth: GroundTruth | None = None  # of the records, for evaluating often; None: it is read from the file
+    crops: Sequence[ImageRecord] | None = None  # of people in the records, which are predicted; None: whole images are
+    source_name: str = "annotation_id"  # of a pose's source in results
+
+    @property
+    def inputs(self) -> Sequence[ImageRecord]:
+        """What the network sees: the images, or crops of people."""
+        return self.records if self.crops is None else self.crops
 
     def load_ground_truth(self) -> GroundTruth:
         """Return the annotated people of the records."""
@@ -108,29 +115,39 @@ def evaluate(job: EvalJob, env: DistEnv, progress: bool = False) -> EvalResult:
 
     def score() -> Scores | None:
         truth = job.load_ground_truth()
-        results.extend(poses_to_results(poses, truth.categories.result, job.options.max_detections))
+        most = job.options.max_detections
+        results.extend(poses_to_results(poses, truth.categories.result, most, job.source_name))
         return score_results(truth, results, job.schema, job.options.oks_backend) if truth.annotated else None
 
     return EvalResult(poses, results, run_on_rank0(score, env), times)
 
 
 def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[PosesByImage, StageTimes]:
-    """Return the poses of every image, on every rank, each image predicted by one rank.
+    """Return the poses of every image, on every rank, each image or crop predicted by one rank.
 
     An image that cannot be read is an error; where it is skipped it has no detections, and the job's policy has the
     issues of all ranks afterwards.
     """
     times = StageTimes()
-    share = -(-len(job.records) // env.world_size)
-    with tqdm(total=share, unit="image", desc="test", disable=not (progress and env.is_rank0)) as bar:
+    share = -(-len(job.inputs) // env.world_size)
+    with tqdm(
+        total=share, unit="image" if job.crops is None else "crop", desc="test", disable=not (progress and env.is_rank0)
+    ) as bar:
         mine = predict_records(job, job.new_pipeline(env.local_ranks), env, times, bar.update)
     poses: PosesByImage = {}
     for part, issues, oriented in gather((mine, job.policy.issues, job.policy.oriented), env):
-        poses |= part
+        for image_id, found in part.items():
+            poses.setdefault(image_id, []).extend(found)
         job.policy.add(issues)
         job.policy.oriented |= oriented
     # the order of the annotation file, regardless of the ranks
-    return {record.image_id: poses[record.image_id] for record in job.records}, times
+    order = {(record.image_id, record.source): place for place, record in enumerate(job.inputs)}
+    ordered = {
+        image_id: sorted(poses.get(image_id, []), key=lambda pose: order[image_id, pose.source])
+        for image_id in (record.image_id for record in job.records)
+    }
+    # all of an image are here only now: its crops may be of several ranks
+    return {image_id: job.pipeline.suppress(found) for image_id, found in ordered.items()}, times
 
 
 def predict_records(
@@ -140,7 +157,9 @@ def predict_records(
     times: StageTimes,
     progress: Callable[[int], object] = lambda images: None,
 ) -> PosesByImage:
-    """Return the poses of this rank's share of the images, in decode's order; every image of the share has an entry.
+    """Return the poses of this rank's share of the images or crops, in decode's order.
+
+    Every image of the share has an entry, which holds the poses of the share's crops of it.
 
     Batches are formed over the whole split first and then sharded, so that an image meets the same batch, and so the
     same rounding, on any number of ranks.
@@ -155,9 +174,9 @@ def predict_records(
     Raises:
         DatasetError: an image cannot be read, or is far longer than wide.
     """
-    usable = drop_extreme_aspect(job.records, job.policy)
+    usable = drop_extreme_aspect(job.inputs, job.policy)
     poses: PosesByImage = {r.image_id: [] for r in job.records if aspect_error((r.width, r.height))}
-    sizes = [resize_geometry((r.width, r.height), job.options.input_size).base_size for r in usable]
+    sizes = [input_geometry(record, job.options.input_size).base_size for record in usable]
     batches = group_by_shape(sizes, job.options.images_per_batch, job.options.input_size)[env.rank :: env.world_size]
     if not batches:
         return poses
@@ -166,7 +185,8 @@ def predict_records(
     try:
         for batch, detected in pipeline.run(loader, times):
             for index, found in zip(batch.indices, detected, strict=True):
-                poses[usable[index].image_id] = [] if index in batch.skipped else found
+                of_image = poses.setdefault(usable[index].image_id, [])
+                of_image += [] if index in batch.skipped else _of_input(found, usable[index])
             job.policy.add(batch.skipped.values())
             job.policy.oriented |= dict.fromkeys(batch.oriented)
             progress(len(detected))
@@ -174,6 +194,13 @@ def predict_records(
         dataset.raise_if_worker_died(error)
         raise
     return poses
+
+
+def _of_input(found: list[Pose], record: ImageRecord) -> list[Pose]:
+    """Return the poses found in an image or a crop; those of a crop with its source, scored by its box too."""
+    if not record.region:
+        return found
+    return [replace(pose, score=pose.score * record.box_score, source=record.source) for pose in found]
 
 
 def write_result(result: EvalResult, job: EvalJob, folder: Path) -> Path:

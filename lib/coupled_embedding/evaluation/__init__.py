@@ -1,10 +1,10 @@
 """Scores of poses: results files, COCO's and CrowdPose's AP, similarity per image; suppression of equal poses."""
 
 from coupled_embedding.data.people import box_areas
+from coupled_embedding.evaluation.box_files import read_boxes
 from coupled_embedding.evaluation.fit_nms import Fit, fit_nms, suppress_results
 from coupled_embedding.evaluation.ground_truth import GroundTruth, load_ground_truth
 from coupled_embedding.evaluation.keypoint_ap import (
-    Scores,
     ap_of_groups,
     evaluate_keypoints,
     filter_detections,
@@ -15,6 +15,7 @@ from coupled_embedding.evaluation.oks import image_quality, oks_matrix
 from coupled_embedding.evaluation.pose_nms import OksNMS, ParametricNMS, PoseNMS
 from coupled_embedding.evaluation.pose_nms_presets import build_pose_nms, chosen_parameters, pose_nms_text
 from coupled_embedding.evaluation.results import poses_to_results, read_results, results_file_name, write_results
+from coupled_embedding.evaluation.scores import Scores
 from coupled_embedding.evaluation.submission import check_submission, write_submission
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "oks_matrix",
     "pose_nms_text",
     "poses_to_results",
+    "read_boxes",
     "read_results",
     "results_file_name",
     "score_results",

@@ -34,27 +34,28 @@ def suppress_results(
         source: names the results in errors.
 
     Returns:
-        Entries of the poses that stay, best first in each image.
+        Entries of the poses that stay, best first in each image, with their other fields but ``bbox`` and ``area``, which
+        may hold no longer.
 
     Raises:
         DatasetError: an entry is malformed.
     """
-    return _suppress(checked_detections(results, schema, source), nms)
+    return _suppress(results, checked_detections(results, schema, source), nms)
 
 
-def _suppress(detections: Detections, nms: PoseNMS) -> list[dict[str, Any]]:
+def _suppress(results: Sequence[dict[str, Any]], detections: Detections, nms: PoseNMS) -> list[dict[str, Any]]:
     size = detections.keypoints.shape[1]
     people = detections.keypoints.reshape(-1, size // 3, 3)
     by_image: dict[int, list[int]] = defaultdict(list)
     for row, image_id in enumerate(detections.image_ids):
         by_image[image_id].append(row)
     left = []
-    for image_id, rows in by_image.items():
+    for rows in by_image.values():
         kept = nms.apply(people[rows], detections.scores[rows])
         poses = kept.keypoints.reshape(-1, size).tolist()
         for row, keypoints, score in zip(kept.rows.tolist(), poses, kept.scores.tolist(), strict=True):
-            entry = {"image_id": image_id, "category_id": detections.category_ids[rows[row]]}
-            left.append(entry | {"keypoints": keypoints, "score": score})
+            same = {key: value for key, value in results[rows[row]].items() if key not in ("bbox", "area")}
+            left.append(same | {"keypoints": keypoints, "score": score})
     return left
 
 
@@ -114,7 +115,7 @@ def fit_nms(
 
     def score(candidate: AnyNMS) -> float:
         if candidate not in known:
-            left = _suppress(detections, candidate)
+            left = _suppress(results, detections, candidate)
             known[candidate] = score_results(truth, left, schema, backend, source).main
             progress(max(known.values()))
         return known[candidate]

@@ -43,6 +43,8 @@ class GroundTruth:
         areas: (N,) square image pixels.
         crowds: (N,) iscrowd: 0 or 1.
         num_keypoints: (N,); a person with 0 need not be detected.
+        ids: of the annotations, as the file has them; None: it has none.
+        head_boxes: (N, 4) x, y, width, height in image pixels (``head_box``); NaN where the file has none.
     """
 
     path: Path
@@ -56,6 +58,8 @@ class GroundTruth:
     areas: NDArray[np.float64]
     crowds: NDArray[np.int64]
     num_keypoints: NDArray[np.int64]
+    ids: list[Any]
+    head_boxes: NDArray[np.float64]
 
     def dataset(self) -> dict[str, Any]:
         """Return a fresh COCO data set of the chosen images; evaluators write into theirs."""
@@ -187,6 +191,9 @@ def _columns(annotations: list[dict[str, Any]], schema: KeypointSchema, path: Pa
     check(np.isin(keypoints[:, 2::3], list(LABELS)).all(1), "keypoints", "labels must be 0, 1 or 2")
     boxes = checked_table([a.get("bbox") for a in annotations], 4, lambda row: where(row, "bbox"))
     check((boxes[:, 2:] >= 0).all(1), "bbox", "sides must not be below 0")
+    has_head = np.array([a.get("head_box") is not None for a in annotations], bool)
+    heads = checked_table([a.get("head_box") or [0] * 4 for a in annotations], 4, lambda row: where(row, "head_box"))
+    check((heads[:, 2:] >= 0).all(1), "head_box", "sides must not be below 0")
     people = keypoints.reshape(-1, schema.num_joints, 3)
     if schema.evaluator in EVALUATORS and EVALUATORS[schema.evaluator].box_areas:
         areas = box_areas(usable_boxes(boxes, people))
@@ -206,4 +213,6 @@ def _columns(annotations: list[dict[str, Any]], schema: KeypointSchema, path: Pa
         "crowds": crowds.astype(np.int64),
         # a person without labelled joints cannot be detected, whatever the count says
         "num_keypoints": np.where(labels, counts, 0).astype(np.int64),
+        "ids": [annotation.get("id") for annotation in annotations],
+        "head_boxes": np.where(has_head[:, None], heads, np.nan),
     }

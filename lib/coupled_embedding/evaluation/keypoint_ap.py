@@ -1,9 +1,7 @@
-"""Average precision and recall of detected poses, by the rules of COCO and of CrowdPose."""
+"""Average precision and recall of detected poses, by the rules of COCO and of CrowdPose; PCK where a schema says so."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +17,10 @@ from coupled_embedding.evaluation.oks_backends import (
     build_backend,
     crowdposetools_scores,
 )
+from coupled_embedding.evaluation.pck import pck_scores
 from coupled_embedding.evaluation.results import Detections, checked_detections
+from coupled_embedding.evaluation.scores import Scores
 from coupled_embedding.utils.errors import DatasetError, UserError
-
-
-@dataclass(frozen=True)
-class Scores:
-    """A benchmark's scores of a set of results.
-
-    Attributes:
-        values: name -> score in [0, 1], in the order in which the benchmark prints them; NaN
-            where no person counts, so that nothing can be scored (COCO's tools print -1).
-        reasons: name -> why a score is NaN.
-    """
-
-    values: dict[str, float]
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def main(self) -> float:
-        """The score by which methods are compared: AP."""
-        return self.values["AP"]
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Return the scores for a JSON file, which knows no NaN: None instead."""
-        return {name: None if math.isnan(value) else value for name, value in self.values.items()}
-
-    def table(self) -> str:
-        """Return a Markdown table of one row, in percent as papers print them; n/a for NaN, with the reason below."""
-        cells = ["n/a" if math.isnan(value) else f"{100 * value:.1f}" for value in self.values.values()]
-        widths = [max(len(name), len(cell), 3) for name, cell in zip(self.values, cells)]
-        rows = [list(self.values), ["-" * (width - 1) + ":" for width in widths], cells]
-        lines = [f"| {' | '.join(cell.rjust(width) for cell, width in zip(row, widths))} |" for row in rows]
-        by_reason: dict[str, list[str]] = defaultdict(list)
-        for name, reason in self.reasons.items():
-            by_reason[reason].append(name)
-        notes = [f"n/a: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
-        return "\n".join([*lines, *([""] if notes else []), *notes])
-
 
 _REASONS = {
     "easy": "no person counts in images of a crowd index below 0.2",
@@ -94,7 +58,8 @@ def score_results(
 
     Both rules take 20 people per image and the schema's sigmas. COCO's give AP AP50 AP75 AP_M
     AP_L AR AR50 AR75 AR_M AR_L; CrowdPose's AP AP50 AP75 AR AR50 AR75 AP_easy AP_medium AP_hard
-    (crowd index below 0.2, below 0.8, the rest) with areas of 0.53 · width · height of the box.
+    (crowd index below 0.2, below 0.8, the rest) with areas of 0.53 · width · height of the box. Evaluators with a
+    ``normalizer`` count right joints instead: see `pck.pck_scores`.
 
     Args:
         truth: the annotated people.
@@ -121,6 +86,8 @@ def score_results(
             "nothing can be scored here; write the results file and send it to the benchmark's server"
         )
     detections = filter_detections(results, truth, schema, source)
+    if rules.normalizer:
+        return pck_scores(truth, detections, schema, rules, source)
     # that program cannot read empty lists; such scores are 0 or NaN in any program
     if backend == "crowdposetools" and detections.image_ids and truth.image_ids:
         values = _from_crowdposetools(crowdposetools_scores(truth, detections, schema.sigmas))

@@ -23,7 +23,10 @@ _IDS = ("image_id", "category_id")
 
 
 def poses_to_results(
-    poses: Mapping[int, Sequence[Pose]], category_id: int = 1, max_detections: int = 0
+    poses: Mapping[int, Sequence[Pose]],
+    category_id: int = 1,
+    max_detections: int = 0,
+    source_name: str = "annotation_id",
 ) -> list[dict[str, Any]]:
     """Turn poses into entries of a COCO results file.
 
@@ -31,6 +34,7 @@ def poses_to_results(
         poses: image id -> poses, keypoints (K, 3) x, y in image pixels, score.
         category_id: the annotation file's id of a person.
         max_detections: keep this many poses of the highest scores per image; 0: all.
+        source_name: of the entry's field for `Pose.source`; poses without one have no such field.
 
     Returns:
         Entries with ``image_id``, ``category_id``, ``keypoints`` (3·K plain floats) and
@@ -42,16 +46,17 @@ def poses_to_results(
     results = []
     for image_id, detected in poses.items():
         kept = sorted(detected, key=lambda pose: -pose.score)[:max_detections] if max_detections else detected
-        results += [_entry(int(image_id), category_id, pose) for pose in kept]
+        results += [_entry(int(image_id), category_id, pose, source_name) for pose in kept]
     return results
 
 
-def _entry(image_id: int, category_id: int, pose: Pose) -> dict[str, Any]:
+def _entry(image_id: int, category_id: int, pose: Pose, source_name: str) -> dict[str, Any]:
     keypoints = np.asarray(pose.keypoints, np.float64)
     if not np.isfinite(keypoints).all() or not np.isfinite(pose.score):
         raise ValueError(f"image {image_id}: a pose has a coordinate or score that is not finite")
-    entry = {"image_id": image_id, "category_id": int(category_id)}
-    return entry | {"keypoints": keypoints.reshape(-1).tolist(), "score": float(pose.score)}
+    entry: dict[str, Any] = {"image_id": image_id, "category_id": int(category_id)}
+    entry |= {"keypoints": keypoints.reshape(-1).tolist(), "score": float(pose.score)}
+    return entry if pose.source is None else entry | {source_name: int(pose.source)}
 
 
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -71,16 +76,22 @@ def read_results(path: str | Path, schema: KeypointSchema) -> list[dict[str, Any
         DatasetError: the file cannot be read, or an entry lacks a field, has a wrong one or
             another number of joints than ``schema``.
     """
+    results = read_entries(path, "results file")
+    checked_detections(results, schema, str(path))
+    return results
+
+
+def read_entries(path: str | Path, kind: str) -> list[Any]:
+    """Read a JSON list, also the only one in a zip file; DatasetError, in which it is a ``kind``, if it is none."""
     try:
         content = Path(path).read_bytes()
         results = json.loads(_unpacked(content, path))
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: no such results file") from error
+        raise DatasetError(f"{path}: no such {kind}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: cannot read this results file: {error}") from error
+        raise DatasetError(f"{path}: cannot read this {kind}: {error}") from error
     if not isinstance(results, list):
         raise DatasetError(f"{path}: expected a list of poses (COCO results), got a {type(results).__name__}")
-    checked_detections(results, schema, str(path))
     return results
 
 
@@ -106,12 +117,14 @@ class Detections:
         image_ids, category_ids: of each pose.
         keypoints: (N, 3·K) x, y in image pixels, score.
         scores: (N,).
+        annotation_ids: as the file has them, of the people in whose boxes the poses were found; None: not known.
     """
 
     image_ids: list[int]
     category_ids: list[int]
     keypoints: NDArray[np.float64]
     scores: NDArray[np.float64]
+    annotation_ids: list[Any]
 
     def boxes(self) -> NDArray[np.float64]:
         """Return (N, 4): x, y, width, height of the smallest box around each pose's joints."""
@@ -126,8 +139,9 @@ class Detections:
     def of_images(self, image_ids: Container[int]) -> "Detections":
         """Return the detections of some images, in the same order."""
         rows = [row for row, image_id in enumerate(self.image_ids) if image_id in image_ids]
-        images, categories = ([column[row] for row in rows] for column in (self.image_ids, self.category_ids))
-        return Detections(images, categories, self.keypoints[rows], self.scores[rows])
+        columns = (self.image_ids, self.category_ids, self.annotation_ids)
+        images, categories, annotations = ([column[row] for row in rows] for column in columns)
+        return Detections(images, categories, self.keypoints[rows], self.scores[rows], annotations)
 
 
 def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: str) -> Detections:
@@ -147,7 +161,7 @@ def checked_detections(results: Sequence[Any], schema: KeypointSchema, source: s
     joints, size = [entry["keypoints"] for entry in results], 3 * schema.num_joints
     keypoints = checked_table(joints, size, lambda row: f"{source}: entry {row}: keypoints")
     scores = checked_column([entry["score"] for entry in results], lambda row: f"{source}: entry {row}: score")
-    return Detections(images, categories, keypoints, scores)
+    return Detections(images, categories, keypoints, scores, [entry.get("annotation_id") for entry in results])
 
 
 def _is_id(value: Any) -> bool:

@@ -15,6 +15,7 @@ from coupled_embedding.utils.errors import DatasetError
 
 PERSON = 1  # COCO's category
 _FIELDS = {"image_id", "category_id", "keypoints", "score"}
+_SOURCES = {"annotation_id", "detection"}  # where a crop's pose was found: no matter of the server's
 _DIGITS = 2  # of a coordinate, hundredths of a pixel: far below any annotation, and a third of the size
 
 
@@ -28,7 +29,10 @@ def as_submission(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for entry in results:
         by_image[entry["image_id"]].append(entry)
     return [
-        {**entry, "keypoints": [round(float(value), _DIGITS) for value in entry["keypoints"]]}
+        {
+            **{name: value for name, value in entry.items() if name not in _SOURCES},
+            "keypoints": [round(float(value), _DIGITS) for value in entry["keypoints"]],
+        }
         for detected in by_image.values()
         for entry in sorted(detected, key=lambda entry: -entry["score"])[: EVALUATORS["coco"].max_detections]
     ]

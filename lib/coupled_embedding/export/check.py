@@ -130,7 +130,7 @@ def _compare_image(model: ExportedModel, pipeline: InferencePipeline, input_size
     inputs, geometry = model.prepare(image)
     outputs = {name: values[0] for name, values in model.maps(inputs).items()}
     size = (geometry.size[1], geometry.size[0])
-    in_same = decode(_library_maps(outputs), geometry.size, geometry.to_image, pipeline.options.decode)
+    in_same = decode(_library_maps(outputs), geometry.size, geometry.to_image, pipeline.options.grouping())
     decoded = pose_decoder.decode(outputs, size, geometry.to_image, model.options)
     of_decoders, of_images = difference(in_same, decoded), difference(expected, found)
     counts = len(expected), sum(len(pose.keypoints) for pose in expected), of_images[2]

@@ -81,5 +81,5 @@ def describe(
             "flip": options.flip,
         },
         "tags": {"place_dims": place_dims},
-        "decode": decoder_options(options.decode),
+        "decode": decoder_options(options.grouping()),
     }

@@ -93,7 +93,7 @@ class ExportGraph(nn.Module):
         self.strides, self.tag_stride = _strides(folded)
         self.network = (folded.half() if half else folded).to(memory_format=torch.contiguous_format)
         self.flip, self.flip_index, self.half_precision = options.flip, list(options.flip_index), half
-        self.find_peaks = PeakFinder(self.strides[-1], self.tag_stride, options.decode.peaks)
+        self.find_peaks = PeakFinder(self.strides[-1], self.tag_stride, options.grouping().peaks)
         mean, std = PIXELS[options.pixels]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))

@@ -41,7 +41,7 @@ class ExportedPipeline:
     def __init__(self, model: ExportedModel, options: PipelineOptions, name: str) -> None:
         self.model, self.options, self.name = model, options, name
         self.threads = _THREADS
-        self.decoder = Options.from_dict(decoder_options(options.decode))
+        self.decoder = Options.from_dict(decoder_options(options.grouping()))
         inputs = {one.name: one.shape for one in model.session.get_inputs()}
         outputs = {one.name: one.shape for one in model.session.get_outputs()}
         joints = len(options.flip_index)
@@ -97,8 +97,7 @@ class ExportedPipeline:
             people = decode(outputs, (height, width), geometry.to_image(), self.decoder)
         except ValueError as error:  # the maps are not finite
             raise NonFiniteError(f"{self.name}: {error}") from error
-        found = zip(people.keypoints, people.scores.tolist(), people.tags, strict=True)
-        return self.options.suppress([Pose(*person) for person in found])
+        return [Pose(*person) for person in zip(people.keypoints, people.scores.tolist(), people.tags, strict=True)]
 
 
 def _place_dims(info: dict[str, Any], tag_dim: int, name: str) -> int:

@@ -85,6 +85,6 @@ def describe_model(predictor: Predictor, name: str, limits: Limits) -> dict[str,
         "name": name,
         "input_size": predictor.input_size,
         **describe_schema(predictor.schema),
-        "heatmap_threshold": predictor.pipeline.options.decode.peaks.threshold,
+        "heatmap_threshold": predictor.pipeline.options.decode.joint_threshold,
         "limits": {"bytes": limits.bytes, "pixels": limits.pixels},
     }

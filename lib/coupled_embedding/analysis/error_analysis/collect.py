@@ -37,7 +37,7 @@ def analyze_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: 
     Raises:
         NonFiniteError: a map holds NaN or infinity.
     """
-    options = job.pipeline.decode
+    options = job.pipeline.grouping()
     runs = decode_runs(record, maps, geometry, job.network.strides, options)  # first: raises for non-finite maps
     size = geometry.base_size[1], geometry.base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
@@ -61,6 +61,7 @@ def collect(job: EvalJob, progress: Callable[[int], object] = lambda images: Non
         DatasetError: an image cannot be read, or is far longer than wide, and the policy does not skip it.
         NonFiniteError: the network output NaN or infinity.
     """
+    job.pipeline.grouping()  # before the network runs
     pipeline, size = job.new_pipeline(), job.options.input_size
     usable = drop_extreme_aspect(job.records, job.policy)
     sizes = [resize_geometry((r.width, r.height), size).base_size for r in usable]
