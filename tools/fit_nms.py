@@ -12,9 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from coupled_embedding.builders import annotations_of, build_schema
+from coupled_embedding.builders import annotations_of, build_schema, check_not_held_out
 from coupled_embedding.config import load_config
-from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.evaluation import (
     build_pose_nms,
     chosen_parameters,
@@ -47,21 +46,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_split(schema: KeypointSchema, split: str, allowed: bool) -> None:
-    """Warn of a split that results are reported on, where it is allowed; else raise UserError."""
-    if split not in schema.held_out:
-        return
-    if not allowed:
-        raise UserError(
-            f"--split: '{split}' is the split that results of {schema.name} are reported on; parameters fitted to it "
-            "flatter them. Fit to another split, or give --options TRAIN.SELECT_ON_TEST True"
-        )
-    print(
-        f"warning: TRAIN.SELECT_ON_TEST: parameters are fitted to '{split}', which results of {schema.name} are "
-        "reported on: those will be too good"
-    )
-
-
 @command
 def main() -> None:
     """Read, fit, write."""
@@ -76,7 +60,8 @@ def main() -> None:
     split = args.split or (cfg.DATASET.VAL if args.cfg else "")
     if not split:
         raise UserError(f"--split: which one of {', '.join(schema.splits) or 'none'}?")
-    check_split(schema, split, cfg.TRAIN.SELECT_ON_TEST)
+    for line in check_not_held_out(cfg, schema, split, "parameters"):
+        print(line)
     nms = build_pose_nms(args.preset, schema.sigmas, args.parameters)
     truth = load_ground_truth(annotations_of(cfg, schema, split), schema, cfg.DATASET.IMAGE_IDS or None)
     results = [entry for path in args.results for entry in read_results(path, schema)]

@@ -21,6 +21,7 @@ VERBS = {
     "export": "write a network for other programs",
     "nms": "suppress or merge poses of results files",
     "fit-nms": "fit the suppression of poses to a validation split",
+    "fit-proposals": "fit how detected boxes differ from annotated ones, for training on crops",
     "serve": "a page and a JSON endpoint that find the people of images",
 }
 

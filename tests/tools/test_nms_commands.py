@@ -100,7 +100,7 @@ def test_a_split_of_reported_results_is_refused_and_otherwise_warned_of(
     words = ["fit-nms", results[0], "--split", "test", "--out", tmp_path / "fitted.yaml", "--options"]
     root = ["DATASET.ROOT", tiny_crowd]
     printed = call_verb(*words, *root, "--schema", SCHEMA_FILE, code=2)
-    assert "--split: 'test' is the split that results of synthetic are reported on" in printed
+    assert "--split: parameters fitted to 'test', which results of synthetic are reported on, flatter them" in printed
     results[0].write_text("[]")
     allowed = [*root, "TRAIN.SELECT_ON_TEST", "True", "--schema", SCHEMA_FILE]
     assert "warning: TRAIN.SELECT_ON_TEST: parameters are fitted to 'test'" in call_verb(*words, *allowed)

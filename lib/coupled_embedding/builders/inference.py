@@ -19,9 +19,9 @@ from coupled_embedding.builders.parts import (
     build_policy,
     build_records,
     build_schema,
-    inline_pose_nms,
     run_folder,
 )
+from coupled_embedding.builders.suppression import inline_pose_nms
 from coupled_embedding.config import config_from_dict, config_to_dict, default_config, override
 from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.evaluators import EVALUATORS

@@ -3,20 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.builders.suppression import build_suppression
 from coupled_embedding.data.coco import annotation_file, load_records
 from coupled_embedding.data.copy_paste import CopyPaste, CutoutSource
 from coupled_embedding.data.dataset import TrainDataset
+from coupled_embedding.data.fit_proposals import load_proposals
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.io.entries import PseudoLabels
 from coupled_embedding.data.loader import training_records
 from coupled_embedding.data.mixing import map_records
-from coupled_embedding.data.person_crops import person_crops
+from coupled_embedding.data.person_crops import ProposedRegions, person_crops
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
@@ -24,7 +25,6 @@ from coupled_embedding.decode.decode import grouping_order
 from coupled_embedding.decode.options import DecodeOptions, PeakOptions, with_preset
 from coupled_embedding.decode.pipeline import AnyDecodeOptions, PipelineOptions
 from coupled_embedding.decode.single import SinglePersonOptions
-from coupled_embedding.evaluation import PoseNMS, build_pose_nms, chosen_parameters
 from coupled_embedding.losses.criterion import PoseCriterion, Ramp
 from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
@@ -37,8 +37,6 @@ from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
 from coupled_embedding.utils.errors import ConfigError, DatasetError
 from coupled_embedding.utils.paths import resolve
-
-_NMS_OPTIONS = "TEST.POSE_NMS, TEST.POSE_NMS_PARAMETERS"  # in errors
 
 # ---- data
 
@@ -137,7 +135,14 @@ def build_train_dataset(
         policy=policy,
         copy_paste=build_copy_paste(cfg, schema),
         weights=weights,
+        propose_region=build_proposed_regions(cfg, schema),
     )
+
+
+def build_proposed_regions(cfg: CfgNode, schema: KeypointSchema) -> ProposedRegions | None:
+    """Return what draws the regions of people's crops; None: AUGMENT.PROPOSALS is empty."""
+    choice = cfg.AUGMENT.PROPOSALS
+    return ProposedRegions(load_proposals(choice, schema.joints), cfg.DATASET.CROP_MARGIN) if choice else None
 
 
 def build_copy_paste(cfg: CfgNode, schema: KeypointSchema) -> CopyPaste | None:
@@ -296,24 +301,8 @@ def build_pipeline_options(cfg: CfgNode, schema: KeypointSchema) -> PipelineOpti
         fold_bn=cfg.TEST.FOLD_BN,
         multiscale_tags=cfg.TEST.MULTISCALE_TAGS,
         pixels=cfg.MODEL.PIXELS,
-        pose_nms=_pose_nms(cfg.TEST, schema),
+        pose_nms=build_suppression(cfg, schema),
     )
-
-
-def _pose_nms(test: CfgNode, schema: KeypointSchema) -> PoseNMS | None:
-    if test.POSE_NMS != "none":
-        return build_pose_nms(test.POSE_NMS, schema.sigmas, test.POSE_NMS_PARAMETERS, _NMS_OPTIONS)
-    if test.POSE_NMS_PARAMETERS:
-        raise ConfigError("TEST.POSE_NMS_PARAMETERS: needs TEST.POSE_NMS, such as paper")
-    return None
-
-
-def inline_pose_nms(test: dict[str, Any]) -> dict[str, Any]:
-    """Return the options TEST with the content of a file TEST.POSE_NMS in its place."""
-    if test["POSE_NMS"] == "none":
-        return test
-    preset, values = chosen_parameters(test["POSE_NMS"], test["POSE_NMS_PARAMETERS"], _NMS_OPTIONS)
-    return test | {"POSE_NMS": preset, "POSE_NMS_PARAMETERS": [f"{name}={value!r}" for name, value in values.items()]}
 
 
 # ---- runs

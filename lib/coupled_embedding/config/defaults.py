@@ -82,6 +82,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "EXACT_FLIP": Option(False, None, "flip joints exactly in image pixels; False: as the released program does, about one cell off"),
         "REDUCED_DECODE": Option(True, None, "decode JPEGs smaller where the crop halves them anyway; False: the released program's pixels"),
         "COLOR": Option(0.0, between(0, 0.9), "contrast and saturation vary by up to ± this share, brightness by up to ± half of it"),
+        "PROPOSALS": Option("", None, "crops of people around boxes as a detector would find them: released (AlphaPose's draws), or a file of tools/fit_proposals.py; empty: annotated boxes"),
         "PASTE": Option("", None, "file of people cut out of images (see docs/own_data.md), which are pasted into training images; empty: none"),
         "PASTE_PROBABILITY": Option(0.5, between(0, 1), "share of the images that people are pasted into"),
         "PASTE_PEOPLE": Option(3, between(1, 30), "people pasted into an image, at most"),

@@ -34,8 +34,8 @@ def suppress_results(
         source: names the results in errors.
 
     Returns:
-        Entries of the poses that stay, best first in each image, with their other fields but ``bbox`` and ``area``, which
-        may hold no longer.
+        Entries of the poses that stay, best first in each image, with their other fields but ``bbox`` and ``area``,
+        which may hold no longer.
 
     Raises:
         DatasetError: an entry is malformed.

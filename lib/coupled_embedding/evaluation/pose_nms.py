@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.outputs import Pose
+from coupled_embedding.data.people import joint_boxes
 
 Floats = NDArray[np.float64]
 _BLOCK = 2**20  # joints that are compared at once: bounds the memory of an image with thousands of poses
@@ -112,7 +113,7 @@ class ParametricNMS:
 
     def _compare(self, keypoints: Floats) -> tuple[Floats, NDArray[np.int64]]:
         """Return d and the number of close joints, (N, N) both."""
-        sizes, found = boxes_of(keypoints)[:, 2:], keypoints[..., 2] > 0
+        sizes, found = joint_boxes(keypoints)[:, 2:], keypoints[..., 2] > 0
         certainty = np.tanh(np.maximum(keypoints[..., 2], 0.0) / self.sigma1)
 
         def compare(rows: slice) -> tuple[Floats, NDArray[np.int64]]:
@@ -168,7 +169,7 @@ class OksNMS:
 
     def similarities(self, keypoints: Floats) -> Floats:
         """Return the OKS (N, N) of poses (N, K, 3); 0 for two that share no joint."""
-        areas, found = boxes_of(keypoints)[:, 2:].prod(1), keypoints[..., 2] > self.joint_score
+        areas, found = joint_boxes(keypoints)[:, 2:].prod(1), keypoints[..., 2] > self.joint_score
         variances = (2 * np.asarray(self.sigmas)) ** 2
 
         def compare(rows: slice) -> tuple[Floats]:
@@ -208,14 +209,6 @@ class OksNMS:
 
 
 PoseNMS = ParametricNMS | OksNMS
-
-
-def boxes_of(keypoints: Floats) -> Floats:
-    """Return (N, 4): x, y, width, height around the joints of poses (N, K, 3) with a score above 0; 0 without any."""
-    found = keypoints[..., 2:] > 0
-    low = np.where(found, keypoints[..., :2], np.inf).min(1, initial=np.inf)
-    high = np.where(found, keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
-    return np.where(found.any(1), np.hstack((low, high - low)), 0.0)
 
 
 def _in_blocks(keypoints: Floats, compare: Callable[[slice], tuple[Any, ...]]) -> list[Any]:
