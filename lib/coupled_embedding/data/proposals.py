@@ -107,8 +107,8 @@ class PoseProposals:
 def shifted_box(box: Array, shifts: Array) -> Array:
     """Return a box (4,) with its edges shifted by shifts (4,).
 
-    >>> shifted_box(np.array([10.0, 20, 100, 200]), np.array([-0.1, 0, 0.1, 0.5])).tolist()
-    [0.0, 20.0, 120.0, 300.0]
+    >>> shifted_box(np.array([10.0, 20, 100, 200]), np.array([-0.1, 0, 0.25, 0.5])).tolist()
+    [0.0, 20.0, 135.0, 300.0]
     """
     left_top, right_bottom = box[:2] + shifts[:2] * box[2:], box[:2] + (1 + shifts[2:]) * box[2:]
     return np.concatenate((left_top, np.maximum(right_bottom - left_top, SMALLEST_SIDE)))

@@ -109,7 +109,7 @@ def fit_nms(
     """
     unsuppressed = score_results(truth, results, schema, backend, source)
     if np.isnan(unsuppressed.main):
-        raise UserError(f"{truth.path}: nothing can be fitted: {unsuppressed.reasons['AP']}")
+        raise UserError(f"{truth.path}: nothing can be fitted: {next(iter(unsuppressed.reasons.values()))}")
     detections = checked_detections(results, schema, source)
     known: dict[AnyNMS, float] = {}
 
