@@ -49,6 +49,7 @@ class Poses(Sequence[Person]):
         image_size: (width, height) in pixels.
         ids: (N,) int64 of people in a video, where they were tracked; else None.
         tags: (N, T) float32: mean tags, with flip of both views; None: unknown.
+        sources: (N,) int64: numbers of the given boxes that the people were found in; None: no boxes were given.
         time: seconds: ``load`` (reading and resizing), ``network``, ``decode``; of an image in a batch its share, and
             on a GPU the network's start alone, as it runs on during the decode of others.
         source: the file, or ``camera 0``, or ``image``.
@@ -71,6 +72,7 @@ class Poses(Sequence[Person]):
     frame: int | None = None
     pixels: Pixels | None = None
     decoded: Floats | None = None
+    sources: NDArray[np.int64] | None = None
 
     @classmethod
     def from_detections(
@@ -95,6 +97,7 @@ class Poses(Sequence[Person]):
         found = (keypoints[..., 2] > max(min_joint_score, 0.0)) & np.isfinite(keypoints).all(-1)
         xy = np.where(found[..., None], keypoints[..., :2], np.nan)
         tags = [pose.tag for pose in best_first if pose.tag is not None]
+        sources = [pose.source for pose in best_first if pose.source is not None]
         return cls(
             xy,
             np.where(found, keypoints[..., 2], 0.0),
@@ -104,6 +107,7 @@ class Poses(Sequence[Person]):
             image_size,
             tags=np.stack(tags) if tags and len(tags) == len(best_first) else None,
             decoded=keypoints,
+            sources=np.array(sources, np.int64) if sources and len(sources) == len(best_first) else None,
             **about,
         )
 
@@ -134,12 +138,12 @@ class Poses(Sequence[Person]):
         if not isinstance(index, int | np.integer):
             return self._select(np.arange(len(self))[index])
         keypoints = np.concatenate([self.xy[index], self.keypoint_scores[index][:, None]], 1)
-        tag, number = (None if part is None else part[index] for part in (self.tags, self.ids))
-        identity = None if number is None else int(number)
-        return Person(keypoints, float(self.scores[index]), tag, box=self.boxes[index], id=identity)
+        tag, number, source = (None if part is None else part[index] for part in (self.tags, self.ids, self.sources))
+        identity, box = (None if value is None else int(value) for value in (number, source))
+        return Person(keypoints, float(self.scores[index]), tag, box, box=self.boxes[index], id=identity)
 
     def _select(self, people: NDArray[np.intp]) -> "Poses":
-        names = ("xy", "keypoint_scores", "scores", "boxes", "ids", "tags", "decoded")
+        names = ("xy", "keypoint_scores", "scores", "boxes", "ids", "tags", "decoded", "sources")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: part[people] for name, part in parts.items() if part is not None})
 

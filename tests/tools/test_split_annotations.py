@@ -68,6 +68,23 @@ def test_every_nth_image_is_for_validation_and_nothing_is_lost(
         assert (part["info"], part["categories"]) == (content["info"], content["categories"])
 
 
+@pytest.mark.parametrize("most", [1, 3, 5, 9])
+def test_no_more_images_than_asked_for_are_held_out(tmp_path: Path, split: Split, most: int) -> None:
+    content = annotations(35)
+    assert split(tmp_path, content, "--every", "7", "--most", str(most)) == 0
+    train, val = parts(tmp_path)
+    held_out = [106, 113, 120, 127, 134][:most]
+    assert [image["id"] for image in val["images"]] == held_out
+    assert [image["id"] for image in train["images"]] == [n for n in range(100, 135) if n not in held_out]
+    assert len(train["annotations"]) + len(val["annotations"]) == len(content["annotations"])
+
+
+def test_a_limit_below_zero_is_refused(tmp_path: Path, split: Split, capsys: pytest.CaptureFixture[str]) -> None:
+    assert split(tmp_path, annotations(20), "--most", "-1") == 2
+    assert "--most: expected a number from 0 on, got -1" in capsys.readouterr().err
+    assert not (tmp_path / "train.json").exists()
+
+
 def test_every_tenth_by_default_and_the_counts_are_printed(
     tmp_path: Path, split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:

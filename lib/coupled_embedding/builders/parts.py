@@ -35,7 +35,7 @@ from coupled_embedding.networks.places import SPATIAL_DIMS
 from coupled_embedding.networks.pose_network import Backbone, PoseNetwork
 from coupled_embedding.optim.optimizer import Muon
 from coupled_embedding.optim.schedule import Schedule
-from coupled_embedding.utils.errors import ConfigError, DatasetError
+from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
 
 # ---- data
@@ -118,8 +118,6 @@ def build_train_dataset(
     """Return the training samples of records and of further data sets."""
     parts = [training_records(records, cfg.DATASET.TRAIN_IMAGES), *(part.records for part in mixed)]
     parts = [part if (crops := build_crops(cfg, part)) is None else crops for part in parts]
-    if cfg.DATASET.CROPS and not any(parts):
-        raise DatasetError("DATASET.CROPS: no person of the training's images has a labelled joint")
     weights = None
     if any(part.weight != 1 for part in mixed):
         weights = np.repeat([1.0, *(part.weight for part in mixed)], [len(part) for part in parts])

@@ -138,8 +138,9 @@ def _poses_of(truth: GroundTruth, detections: Detections, source: str) -> Array:
                 "PCK finds a person's pose by it"
             )
         rows[number] = row
-    joints = detections.keypoints.reshape(len(detections.scores), -1, 3)[..., :2]
-    predicted = np.full((len(truth.ids), truth.keypoints.shape[1] // 3, 2), np.nan)
+    count = truth.keypoints.shape[1] // 3
+    joints = detections.keypoints.reshape(-1, count, 3)[..., :2]
+    predicted = np.full((len(truth.ids), count, 2), np.nan)
     for number in np.argsort(detections.scores, kind="stable"):  # the best one last
         own = whole_number(detections.annotation_ids[number])
         person = None if own is None else rows.get(own)

@@ -23,7 +23,11 @@ from coupled_embedding.zoo.run_specs import RunSpec
 Metrics = Mapping[str, float]
 FORMAT = "coupled_embedding_record/1"
 # options besides TEST's and SYNTHETIC's that a test takes from its own config; all others made the weights
-_OF_TEST = {"NAME", "OUTPUT_DIR", *(f"DATASET.{key}" for key in ("SCHEMA", "ROOT", "TEST", "INPUT_SIZE"))}
+_OF_TEST = {
+    "NAME",
+    "OUTPUT_DIR",
+    *(f"DATASET.{key}" for key in ("SCHEMA", "ROOT", "TEST", "INPUT_SIZE", "CROPS", "CROP_MARGIN")),
+}
 
 
 @dataclass(frozen=True)
