@@ -19,6 +19,9 @@ VERBS = {
     "convert": "turn weights into a checkpoint, or a checkpoint into one small file or a folder for the Hub",
     "convert-dataset": "turn another tool's data set (YOLO-pose, CVAT, Label Studio, Roboflow, MPII) into COCO format",
     "export": "write a network for other programs",
+    "nms": "suppress or merge poses of results files",
+    "fit-nms": "fit the suppression of poses to a validation split",
+    "fit-proposals": "fit how detected boxes differ from annotated ones, for training on crops",
     "serve": "a page and a JSON endpoint that find the people of images",
 }
 

@@ -289,7 +289,8 @@ class Predictor:
             pixels = entry.image if keep_frames and isinstance(entry.image, np.ndarray) else None
             about = {"time": found.time, "source": entry.name, "frame": entry.frame, "pixels": pixels}
             threshold = self.pipeline.options.decode.joint_threshold
-            poses = Poses.from_detections(found.poses, self.schema, size, threshold, **about)
+            left = self.pipeline.options.suppress(found.poses)
+            poses = Poses.from_detections(left, self.schema, size, threshold, **about)
             poses = replace(poses, tags=self._without_places(poses.tags))
             yield poses.filtered(self.min_score) if self.min_score else poses
 
@@ -306,6 +307,7 @@ class Predictor:
         inputs = (self._input(pixels, geometry, time.perf_counter()) for geometry in geometries)
         found = list(predict_in_order(self.pipeline, inputs, self.input_size, self.batch))
         poses = [replace(pose, source=box) for box, part in enumerate(found) for pose in part.poses]
+        poses = self.pipeline.options.suppress(poses)
         stages = {stage: sum(part.time[stage] for part in found) for stage in ("network", "decode")}
         load = time.perf_counter() - start - sum(stages.values())
         size, times = (pixels.shape[1], pixels.shape[0]), {"load": load, **stages}

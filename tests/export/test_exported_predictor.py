@@ -71,6 +71,7 @@ def test_poses_are_the_checkpoints(exported, checkpoint, noise):
         {"heatmap_threshold": 0.04},
         {"tag_threshold": 0.3},
         {"size": 128, "batch": 2},
+        {"overrides": ("TEST.POSE_NMS", "paper", "TEST.POSE_NMS_PARAMETERS", "[eta=4, sigma2=900]")},
         {"overrides": ("TEST.REFINE", "none", "TEST.MISSING_JOINTS", "guess")},
         {"overrides": ("TEST.GROUPING_COST", "ae", "TEST.MAX_JOINED", "3", "TEST.ASSIGNMENT", "scipy")},
         {"flip": True, "scales": [1], "device": "auto", "precision": "fp32"},  # what it does anyway

@@ -8,7 +8,8 @@ import torch
 
 from coupled_embedding.decode.fast.upsample import upsample as upsample_map
 from coupled_embedding.decode.peaks import find_candidates
-from coupled_embedding.export.describe import decoder_options
+from coupled_embedding.evaluation import build_pose_nms
+from coupled_embedding.export.describe import decoder_options, describe
 from coupled_embedding.export.graph import OUTPUTS, ExportGraph, upsample
 from coupled_embedding.utils.errors import UserError
 
@@ -76,6 +77,12 @@ def test_groupings_that_an_export_does_not_have_are_errors(pipeline, option, val
     names = {"regroup": "TEST.REGROUP", "cost": "TEST.GROUPING_COST"}
     with pytest.raises(UserError, match=f"{names[option]}.*give"):
         decoder_options(dataclasses.replace(pipeline.options.decode, **{option: value}))
+
+
+def test_a_suppression_of_poses_is_an_error(lively, pipeline):
+    options = dataclasses.replace(pipeline.options, pose_nms=build_pose_nms("oks", lively.schema.sigmas))
+    with pytest.raises(UserError, match=r"TEST\.POSE_NMS.*give none"):
+        describe(options, lively.schema, lively.cfg.DATASET.INPUT_SIZE, "lively", {})
 
 
 def test_half_precision_changes_the_maps_little(lively, pipeline, inputs):

@@ -36,6 +36,7 @@ from coupled_embedding.builders.parts import (
     build_train_dataset,
     run_folder,
 )
+from coupled_embedding.builders.suppression import check_not_held_out
 from coupled_embedding.builders.training import assemble_train_run, build_train_run, start_train_run
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "build_train_dataset",
     "build_train_run",
     "changed_options",
+    "check_not_held_out",
     "check_same_training",
     "config_of",
     "describe",

@@ -21,6 +21,7 @@ from coupled_embedding.builders.parts import (
     build_schema,
     run_folder,
 )
+from coupled_embedding.builders.suppression import inline_pose_nms
 from coupled_embedding.config import config_from_dict, config_to_dict, default_config, override
 from coupled_embedding.data.audit import warnings
 from coupled_embedding.data.evaluators import EVALUATORS
@@ -103,7 +104,7 @@ def model_content(model: LoadedModel) -> dict[str, Any]:
         "OUTPUT_DIR": default_config().OUTPUT_DIR,
         "DATASET": {**config["DATASET"], "ROOT": "", "MIX": mix},
         "MODEL": {**config["MODEL"], "INIT_FROM": ""},
-        "TEST": {**config["TEST"], "BOXES": ""},
+        "TEST": {**inline_pose_nms(config["TEST"]), "BOXES": ""},
     }
     about = {"config": config, "schema": model.schema.to_dict(), "metrics": model.metrics, "license": model.license}
     return {"format": FORMAT, **about}

@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from coupled_embedding.builders.suppression import build_suppression
 from coupled_embedding.data.coco import annotation_file, load_records
 from coupled_embedding.data.copy_paste import CopyPaste, CutoutSource
 from coupled_embedding.data.dataset import TrainDataset
+from coupled_embedding.data.fit_proposals import load_proposals
 from coupled_embedding.data.io.data_errors import DataErrorPolicy
 from coupled_embedding.data.io.entries import PseudoLabels
 from coupled_embedding.data.loader import training_records
 from coupled_embedding.data.mixing import map_records
 from coupled_embedding.data.pafs import Limbs, PafTargets
-from coupled_embedding.data.person_crops import person_crops
+from coupled_embedding.data.person_crops import ProposedRegions, person_crops
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
@@ -136,7 +138,14 @@ def build_train_dataset(
         policy=policy,
         copy_paste=build_copy_paste(cfg, schema),
         weights=weights,
+        propose_region=build_proposed_regions(cfg, schema),
     )
+
+
+def build_proposed_regions(cfg: CfgNode, schema: KeypointSchema) -> ProposedRegions | None:
+    """Return what draws the regions of people's crops; None: AUGMENT.PROPOSALS is empty."""
+    choice = cfg.AUGMENT.PROPOSALS
+    return ProposedRegions(load_proposals(choice, schema.joints), cfg.DATASET.CROP_MARGIN) if choice else None
 
 
 def build_copy_paste(cfg: CfgNode, schema: KeypointSchema) -> CopyPaste | None:
@@ -331,6 +340,7 @@ def build_pipeline_options(cfg: CfgNode, schema: KeypointSchema) -> PipelineOpti
         fold_bn=cfg.TEST.FOLD_BN,
         multiscale_tags=cfg.TEST.MULTISCALE_TAGS,
         pixels=cfg.MODEL.PIXELS,
+        pose_nms=build_suppression(cfg, schema),
     )
 
 

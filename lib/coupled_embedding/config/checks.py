@@ -94,6 +94,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TEST.BOXES and not cfg.DATASET.CROPS:
         yield "TEST.BOXES: needs DATASET.CROPS people: a network that sees whole images finds the people itself"
+    if cfg.AUGMENT.PROPOSALS and not cfg.DATASET.CROPS:
+        yield "AUGMENT.PROPOSALS: needs DATASET.CROPS people: whole images have no boxes to vary; give ''"
     if cfg.AUGMENT.PASTE and cfg.DATASET.CROPS:
         yield "AUGMENT.PASTE: is invalid with DATASET.CROPS, whose images hold one person with joints each; give ''"
     if cfg.TRAIN.COMPILE and cfg.TRAIN.RECOMPUTE:

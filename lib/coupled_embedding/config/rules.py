@@ -1,6 +1,7 @@
 """Which values an option allows: a test and how an error says it."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -57,6 +58,15 @@ MIX = Rule(
     lambda v: all(map(_is_mix, v)),
     "a list of {schema: a schema file, split: its split, weight: a number above 0 up to 1000, root: a folder}, where "
     "weight and root may be missing",
+)
+POSE_NMS_NAMES = ("none", "oks", "oks_soft", "paper", "released", "released_wholebody")
+POSE_NMS = Rule(
+    lambda v: v in POSE_NMS_NAMES or v.endswith((".yaml", ".yml", ".json")),
+    f"one of {', '.join(POSE_NMS_NAMES)}, or a .yaml or .json file",
+)
+PARAMETERS = Rule(
+    lambda v: all(type(text) is str and re.fullmatch(r"\w+=[-+.\deE]+", text) for text in v),
+    "a list of parameters, such as [eta=20, sigma2=8]",
 )
 NAME = Rule(lambda v: not name_error(v), "a single name of a folder, without '/' or '..', of up to 100 bytes")
 CATEGORIES = Rule(lambda v: all(type(name) in (str, int) for name in v), "a list of names or ids")

@@ -17,6 +17,7 @@ from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, im
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
 from coupled_embedding.data.pafs import PafTargets
 from coupled_embedding.data.people import usable_boxes
+from coupled_embedding.data.person_crops import Region
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.targets import SIGMA, Targets, build_targets
 from coupled_embedding.data.transforms import (
@@ -140,6 +141,7 @@ class TrainDataset(Dataset[Sample | DatasetError]):
             rank, and the same key gives the same sample.
         copy_paste: puts further people into an image before the warp; None: nothing does.
         weights: (N,) how often each image is in an epoch, on average; None: once.
+        propose_region: draws the region that a crop of a person is seen in; None: it is the record's.
     """
 
     def __init__(
@@ -155,8 +157,9 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         policy: DataErrorPolicy | None = None,
         copy_paste: CopyPaste | None = None,
         weights: NDArray[np.floating] | None = None,
+        propose_region: Callable[[np.random.Generator, ImageRecord], Region] | None = None,
     ) -> None:
-        self.copy_paste, self.weights = copy_paste, weights
+        self.copy_paste, self.weights, self.propose_region = copy_paste, weights, propose_region
         self.records, self.flip_index = list(records), tuple(flip_index)
         self.augmentation, self.reduced_decode, self.seed = augmentation, reduced_decode, seed
         self.input_size, self.strides, self.max_people = input_size, tuple(strides), max_people
@@ -207,7 +210,8 @@ class TrainDataset(Dataset[Sample | DatasetError]):
         size = (record.width, record.height)
         # by the key, not the record: an image in the place of another is augmented as the other one
         rng = np.random.default_rng((self.seed, key.epoch, key.image, *([key.copy] if key.copy else [])))
-        params = self.augmentation.sample(rng, size, record.region)
+        region = self.propose_region(rng, record) if record.region and self.propose_region else record.region
+        params = self.augmentation.sample(rng, size, region)
         shrink = params.side(size) / self.input_size if self.reduced_decode else 1.0
         decoded = read_image_for_warp(record, shrink)
         pixels = decoded.pixels

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coupled_embedding.data.people import usable_boxes, whole_number
+from coupled_embedding.data.proposals import Proposals
 from coupled_embedding.data.records import ImageRecord
 
 MARGIN = 1.25  # of stacked hourglasses, whose boxes are squares of 200 pixels times MPII's "scale"
@@ -95,3 +96,21 @@ def box_crops(
         for record in empty
         for found in boxes.get(record.image_id, ())
     ]
+
+
+@dataclass(frozen=True)
+class ProposedRegions:
+    """Draws the squares that crops of people are seen in while training, around proposed boxes.
+
+    Attributes:
+        proposals: draw boxes around annotated ones.
+        margin: a square's side in units of the box's longer side.
+    """
+
+    proposals: Proposals
+    margin: float = MARGIN
+
+    def __call__(self, rng: np.random.Generator, record: ImageRecord) -> Region:
+        """Draw the region of a crop's record, of one person."""
+        box = usable_boxes(record.boxes, record.keypoints)[0]
+        return square_region(self.proposals.propose(rng, box, record.keypoints[0]), self.margin)

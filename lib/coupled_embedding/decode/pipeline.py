@@ -18,6 +18,7 @@ from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.single import SinglePersonOptions, decode_single
 from coupled_embedding.decode.stage_times import StageTimes
+from coupled_embedding.evaluation import PoseNMS
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.devices import choose_precision
@@ -40,6 +41,7 @@ class PipelineOptions:
         fold_bn: run a copy of the network whose batch norms are folded into its convolutions.
         multiscale_tags: ``"single"``: tags of factor 1; ``"concat"``: of all scales, concatenated.
         pixels: a key of `images.PIXELS`: how the network's input is normalized.
+        pose_nms: suppresses poses once all of an image are found; None: nothing does.
     """
 
     flip_index: tuple[int, ...]
@@ -50,6 +52,11 @@ class PipelineOptions:
     fold_bn: bool = False
     multiscale_tags: str = "single"
     pixels: str = "imagenet"
+    pose_nms: PoseNMS | None = None
+
+    def suppress(self, poses: list[Pose]) -> list[Pose]:
+        """Return what `pose_nms` leaves of an image's poses."""
+        return self.pose_nms(poses) if self.pose_nms else poses
 
     def grouping(self) -> DecodeOptions:
         """Return the decode of whole images, for what shows or exports how joints are grouped.

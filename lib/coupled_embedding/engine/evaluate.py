@@ -146,7 +146,8 @@ def predict_split(job: EvalJob, env: DistEnv, progress: bool = False) -> tuple[P
         image_id: sorted(poses.get(image_id, []), key=lambda pose: order[image_id, pose.source])
         for image_id in (record.image_id for record in job.records)
     }
-    return ordered, times
+    # all of an image are here only now: its crops may be of several ranks
+    return {image_id: job.pipeline.suppress(found) for image_id, found in ordered.items()}, times
 
 
 def predict_records(

@@ -57,7 +57,12 @@ def describe(
         name: of the model.
         metrics: scores by name that its checkpoint holds.
         place_dims: the last dimensions of a view's tags, which hold places.
+
+    Raises:
+        UserError: the pipeline does what an export cannot.
     """
+    if options.pose_nms:
+        raise UserError("TEST.POSE_NMS: an export does not suppress poses; give none, and give it to its predictor")
     mean, std = PIXELS[options.pixels]
     return {
         "format": FORMAT,

@@ -27,7 +27,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """Return a whole number from 1 on, for argparse."""
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
     return int(text)
@@ -38,7 +39,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus",
         "--processes",
-        type=_at_least_one,
+        type=at_least_one,
         default=1,
         help="processes on this machine, one per GPU (any number with --device cpu)",
     )
