@@ -46,7 +46,8 @@ from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.pipeline import InferencePipeline, PipelineOptions
 from coupled_embedding.decode.reference import decode_reference
 from coupled_embedding.engine.parallel import distribute, place, tuned_convolutions
-from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork, build_on_meta
+from coupled_embedding.networks.building import build_on_meta
+from coupled_embedding.networks.pose_network import PRECISIONS, PoseNetwork
 from coupled_embedding.utils.distributed import DistEnv, process_group
 from coupled_embedding.zoo.cost import forward_gflop
 from losses import PlainCriterion

@@ -12,7 +12,8 @@ from runs import CPU
 
 from coupled_embedding.builders import build_eval_job, load_model, start_train_run
 from coupled_embedding.config import load_config
-from coupled_embedding.engine.evaluate import evaluate, write_result
+from coupled_embedding.engine.evaluate import evaluate
+from coupled_embedding.engine.outputs import write_result
 from coupled_embedding.engine.train import train
 from coupled_embedding.zoo.records import read_record
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from coupled_embedding.analysis.profiling import profile_test
 from coupled_embedding.builders import build_eval_job, describe
 from coupled_embedding.decode.stage_times import StageTimes
-from coupled_embedding.engine.evaluate import evaluate, write_overlays, write_result
+from coupled_embedding.engine.evaluate import evaluate
+from coupled_embedding.engine.outputs import write_overlays, write_result
 from coupled_embedding.utils.cli import add_run_options, command
 from coupled_embedding.utils.distributed import DistEnv, process_group, relaunch_with_ranks, run_on_rank0
 from coupled_embedding.zoo.records import record_of_test, write_record

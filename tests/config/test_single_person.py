@@ -7,7 +7,7 @@ import pytest
 from coupled_embedding.builders import build_model, build_optimizer
 from coupled_embedding.config import load_config, override
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.building import build_on_meta
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 PEOPLE = 22_246  # of the training part of the hourglass's authors

@@ -19,7 +19,8 @@ from coupled_embedding.config import load_config, override
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.person_crops import person_crops
 from coupled_embedding.decode.stage_times import StageTimes
-from coupled_embedding.engine.evaluate import evaluate, predict_records, predict_split, write_result
+from coupled_embedding.engine.evaluate import evaluate, predict_records, predict_split
+from coupled_embedding.engine.outputs import write_result
 from coupled_embedding.evaluation import poses_to_results, read_results, write_results
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.distributed import process_group

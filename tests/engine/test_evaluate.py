@@ -14,10 +14,12 @@ from runs import CPU, eval_job, untrained_checkpoint
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.decode.stage_times import StageTimes
-from coupled_embedding.engine.evaluate import EvalResult, evaluate, filter_poses, write_result
+from coupled_embedding.engine.evaluate import EvalResult, evaluate
+from coupled_embedding.engine.outputs import write_result
 from coupled_embedding.evaluation import ground_truth, poses_to_results
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.errors import CheckpointError
+from coupled_embedding.visualize import filter_poses
 
 
 @pytest.fixture

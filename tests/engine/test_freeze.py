@@ -10,7 +10,8 @@ from yacs.config import CfgNode
 
 from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
-from coupled_embedding.networks.pose_network import PoseNetwork, freeze
+from coupled_embedding.networks.building import freeze
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.utils.errors import ConfigError
 
 Tiny = Callable[..., CfgNode]

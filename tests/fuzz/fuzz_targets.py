@@ -40,7 +40,7 @@ from coupled_embedding.data.schema import load_schema, schema_from_dict
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.checkpointer import read_resumable, write_checkpoint
 from coupled_embedding.evaluation import load_ground_truth, read_results, score_results
-from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.networks.weights import initialize, load_backbone, load_network
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.errors import UserError

@@ -23,7 +23,7 @@ from fuzz_mutations import change_bytes
 from fuzz_weights import Called, Owned, hostile_weights, own_content, released_content, tiny_network
 
 from coupled_embedding.builders import build_model
-from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.networks.weights import load_network
 from coupled_embedding.utils.errors import CheckpointError

@@ -16,7 +16,7 @@ from fuzz_weights import Called, backbone_content, own_content, released_content
 from coupled_embedding.builders import build_eval_job, build_model, build_pipeline_options, config_of, load_model
 from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob
-from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.networks.state_dict import network_weights
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.networks.weights import load_backbone, load_network, transfer_weights

@@ -10,8 +10,9 @@ from coupled_embedding.builders import build_criterion
 from coupled_embedding.config import load_config
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.targets import Targets
-from coupled_embedding.losses.criterion import WEIGHTS, PoseCriterion, Ramp
+from coupled_embedding.losses.criterion import WEIGHTS, PoseCriterion
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.ramp import Ramp
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 TERMS = {"heatmap": "hms_loss", "pull": "pull_loss", "push": "push_loss", "coupling": "scale_loss"}

@@ -6,9 +6,10 @@ import torch
 from coupled_embedding.builders import build_model
 from coupled_embedding.config import load_config
 from coupled_embedding.data.schema import load_schema
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.hrnet import HRNetSettings
-from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.weights import load_backbone, load_network, load_strictly, transfer_weights
 from coupled_embedding.utils.errors import CheckpointError
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from coupled_embedding.networks.heads import SeparableHead, initialize_head
+from coupled_embedding.networks.heads import initialize_head
 from coupled_embedding.networks.hrnet import initialize_backbone
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPNSettings, movenet_heatmaps
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.separable_head import SeparableHead
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.networks.weights import load_backbone
 

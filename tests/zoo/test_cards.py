@@ -7,7 +7,7 @@ import yaml
 
 from coupled_embedding.builders import build_model, build_schema
 from coupled_embedding.config import load_config, override
-from coupled_embedding.networks.pose_network import build_on_meta
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.utils.errors import ConfigError
 from coupled_embedding.utils.paths import resolve
 from coupled_embedding.zoo.cards import find_card, load_card, load_cards

@@ -19,19 +19,21 @@ from coupled_embedding.builders.info import (
     load_info,
     trained_options,
 )
-from coupled_embedding.builders.parts import (
-    annotations_of,
-    build_augmentation,
+from coupled_embedding.builders.networks import (
     build_criterion,
-    build_decode_options,
-    build_grouping_options,
     build_model,
     build_network,
     build_optimizer,
+    build_schedule,
+)
+from coupled_embedding.builders.parts import (
+    annotations_of,
+    build_augmentation,
+    build_decode_options,
+    build_grouping_options,
     build_pipeline_options,
     build_policy,
     build_records,
-    build_schedule,
     build_schema,
     build_train_dataset,
     run_folder,

@@ -11,10 +11,10 @@ import torch
 from yacs.config import CfgNode
 
 from coupled_embedding.builders.exports import is_export, load_exported_predictor
+from coupled_embedding.builders.networks import build_network
 from coupled_embedding.builders.parts import (
     annotations_of,
     build_crops,
-    build_network,
     build_pipeline_options,
     build_policy,
     build_records,
@@ -33,8 +33,9 @@ from coupled_embedding.decode.pipeline import InferencePipeline
 from coupled_embedding.engine.evaluate import EvalJob, EvalOptions
 from coupled_embedding.engine.parallel import place
 from coupled_embedding.evaluation import group_records, mpii_groups, read_boxes
+from coupled_embedding.networks.building import build_on_meta
 from coupled_embedding.networks.model_file import find_model, write_model_file
-from coupled_embedding.networks.pose_network import PoseNetwork, build_on_meta
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.state_dict import network_weights
 from coupled_embedding.networks.weights import FORMAT, load_network, load_strictly, read_own_checkpoint
 from coupled_embedding.predictor import Predictor

@@ -9,18 +9,20 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from coupled_embedding.builders.inference import assemble_eval_job, with_group_crops
-from coupled_embedding.builders.parts import (
-    annotations_of,
+from coupled_embedding.builders.networks import (
     build_criterion,
-    build_decode_options,
     build_limbs,
-    build_mixed_data,
     build_network,
     build_optimizer,
     build_paf_targets,
+    build_schedule,
+)
+from coupled_embedding.builders.parts import (
+    annotations_of,
+    build_decode_options,
+    build_mixed_data,
     build_policy,
     build_records,
-    build_schedule,
     build_schema,
     build_train_dataset,
     build_train_records,
@@ -43,7 +45,8 @@ from coupled_embedding.engine.run_folder import find_start, set_final_aside
 from coupled_embedding.engine.state import TrainState
 from coupled_embedding.engine.train import Evaluate, TrainOptions, TrainRun
 from coupled_embedding.evaluation import load_ground_truth, score_results
-from coupled_embedding.networks.pose_network import PoseNetwork, freeze
+from coupled_embedding.networks.building import freeze
+from coupled_embedding.networks.pose_network import PoseNetwork
 from coupled_embedding.networks.weights import initialize
 from coupled_embedding.optim.ema import MovingAverage
 from coupled_embedding.utils.atomic import atomic_write

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import Limbs, flipped_limbs
+from coupled_embedding.decode.fast.flip import mean_with_flipped
 from coupled_embedding.decode.fast.upsample import Map
 from coupled_embedding.decode.fast.views import TagView
 
@@ -108,7 +108,7 @@ def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int],
     index = tuple(flip_index)
     if maps.heatmaps.device.type == "cpu":
         joints = np.array(index, np.int64)
-        heatmaps = torch.from_numpy(_mean_with_flipped(maps.heatmaps.numpy(), flipped.heatmaps.numpy(), joints))
+        heatmaps = torch.from_numpy(mean_with_flipped(maps.heatmaps.numpy(), flipped.heatmaps.numpy(), joints))
     else:
         # a list as an index would be copied to the device, which waits for the network
         planes = flipped.heatmaps.flip(-1).unbind(1)
@@ -127,24 +127,6 @@ def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index:
         for own, partner in zip(pafs.unbind(1), flipped_limbs(limbs, flip_index), strict=True)
     ]
     return torch.stack(planes, 1)
-
-
-@njit(cache=True, nogil=True)
-def _mean_with_flipped(maps, flipped, flip_index):
-    # one pass over memory where flip, index, add and divide take four; a row is reversed on
-    # its own, because a loop that reads one array forwards and one backwards is not vectorised
-    out = np.empty(maps.shape, np.float32)
-    width = maps.shape[3]
-    reversed_row = np.empty(width, np.float32)
-    for b in range(maps.shape[0]):
-        for k in range(maps.shape[1]):
-            source, flipped_plane = maps[b, k], flipped[b, flip_index[k]]
-            for y in range(maps.shape[2]):
-                for x in range(width):
-                    reversed_row[width - 1 - x] = flipped_plane[y, x]
-                for x in range(width):
-                    out[b, k, y, x] = (source[y, x] + reversed_row[x]) / np.float32(2)
-    return out
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:

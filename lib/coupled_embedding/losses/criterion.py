@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,27 +14,11 @@ from coupled_embedding.losses.heatmap import HeatmapLoss
 from coupled_embedding.losses.optional import OPTIONAL_TERMS
 from coupled_embedding.losses.pafs import paf_loss
 from coupled_embedding.losses.parallel import parallel_loss
+from coupled_embedding.losses.ramp import Ramp
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 
 # of the paper; on CrowdPose as on COCO
 WEIGHTS = {"heatmap": 1.0, "pull": 1e-3, "push": 1e-3, "coupling": 1e-4}
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """A weight's factor by step: ``factor`` until ``start``, then linearly to 1 at ``end``."""
-
-    start: int = 0
-    end: int = 0
-    factor: float = 1.0
-
-    def __call__(self, step: int) -> float:
-        """Return the factor at a step."""
-        if step >= self.end:
-            return 1.0
-        if step < self.start:
-            return self.factor
-        return self.factor + (1 - self.factor) * (step - self.start) / (self.end - self.start)
 
 
 class PoseCriterion(nn.Module):
@@ -57,7 +40,7 @@ class PoseCriterion(nn.Module):
         self,
         heatmap_loss: HeatmapLoss | ScaleMapLoss,
         weights: Mapping[str, float] = WEIGHTS,
-        pull_ramp: Ramp = Ramp(),
+        pull_ramp: Ramp = Ramp(),  # noqa: B008 - frozen
         spatial_dims: int = 0,
         units: float = 1.0,
         sigma: float = SIGMA,

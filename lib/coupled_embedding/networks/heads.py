@@ -15,6 +15,24 @@ from coupled_embedding.networks.hrnet import BasicBlock
 HeadOutput = tuple[list[Tensor], Tensor, list[Tensor]]
 
 
+class Head(nn.Module):
+    """What outputs maps of a feature.
+
+    Attributes:
+        starts_small: whether all of its convs start from small weights, or only those that output maps.
+    """
+
+    starts_small = True
+
+    def heatmap_layers(self) -> list[nn.Conv2d]:
+        """Return the convolutions that output heatmaps, lowest resolution first."""
+        raise NotImplementedError
+
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return the convolutions that output maps."""
+        raise NotImplementedError
+
+
 class NoTags(nn.Module):
     """The tags of a network without any: (B, 0, h, w)."""
 
@@ -47,7 +65,7 @@ def scale_maps(layers: nn.ModuleList, features: Iterable[Tensor]) -> list[Tensor
     return [F.elu(layer(feature)) for layer, feature in zip(layers, features, strict=False)]
 
 
-class PlainHead(nn.Module):
+class PlainHead(Head):
     """Two 1×1 convs: K heatmaps and K·D tags, both at stride 4; a third one for K scale maps if wanted."""
 
     def __init__(self, width: int, num_joints: int, tag_dim: int, with_scales: bool = False) -> None:
@@ -70,7 +88,7 @@ class PlainHead(nn.Module):
         return convs([self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers])
 
 
-class HigherHead(nn.Module):
+class HigherHead(Head):
     """The plain head's two convs, then heatmaps at stride 2 from a transposed conv.
 
     Args:
@@ -123,71 +141,12 @@ class HigherHead(nn.Module):
         return convs([*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers])
 
 
-class SeparableHead(nn.Module):
-    """Two branches of a depthwise 3×3 and two 1×1 convs at stride 4: K heatmaps, and K·D tags.
-
-    The heatmap branch is that of MoveNet MultiPose.
-
-    Args:
-        width: channels of the feature.
-        num_joints: K.
-        tag_dim: D.
-        tag_width: of these, the last, which the tag branch sees alone and the heatmap branch not at all; 0: both see
-            all.
-    """
-
-    HIDDEN = 96  # channels
-
-    def __init__(self, width: int, num_joints: int, tag_dim: int, tag_width: int = 0) -> None:
-        super().__init__()
-        self.widths = (width - tag_width, tag_width or width)
-        self.hms_hidden_layers = self._hidden(self.widths[0])
-        self.tms_hidden_layers = self._hidden(self.widths[1]) if tag_dim else nn.Identity()
-        self.hms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints, 1)
-        self.tms_pred_layers = tag_layer(self.HIDDEN, num_joints * tag_dim)
-
-    def _hidden(self, inputs: int) -> nn.Sequential:
-        depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
-        return nn.Sequential(depthwise, nn.Conv2d(inputs, self.HIDDEN, 1), nn.ReLU(inplace=True))
-
-    def forward(self, feature: Tensor) -> HeadOutput:
-        """Map (B, W, h, w) to [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
-        for_heatmaps, for_tags = feature[:, : self.widths[0]], feature[:, -self.widths[1] :]
-        heatmaps = self.hms_pred_layers(self.hms_hidden_layers(for_heatmaps))
-        return [heatmaps], self.tms_pred_layers(self.tms_hidden_layers(for_tags)), []
-
-    def heatmap_layers(self) -> list[nn.Conv2d]:
-        """Return the convolution that outputs heatmaps."""
-        return [self.hms_pred_layers]
-
-    def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convolutions that output maps."""
-        return convs([self.hms_pred_layers, self.tms_pred_layers])
-
-
-class SplitHead(nn.Module):
-    """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels after them."""
-
-    def __init__(self, num_joints: int, tag_dim: int) -> None:
-        super().__init__()
-        self.num_joints, self.tag_dim = num_joints, tag_dim
-
-    def forward(self, maps: Tensor) -> HeadOutput:
-        """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
-        end = self.num_joints * (1 + self.tag_dim)
-        return [maps[:, : self.num_joints]], maps[:, self.num_joints : end], []
-
-    def output_layers(self) -> list[nn.Conv2d]:
-        """Return nothing: the convolutions that output maps are the backbone's."""
-        return []
-
-
-def initialize_head(head: PlainHead | HigherHead | SeparableHead, heatmap_bias: float = 0.0) -> None:
+def initialize_head(head: Head, heatmap_bias: float = 0.0) -> None:
     """Start the convs of a head from normal(0, 0.001), biases 0, batch norm 1/0.
 
-    Of a separable head only those that output maps: through three such layers in a row nothing would be learned.
+    Without ``starts_small`` only those that output maps: through three such layers in a row nothing would be learned.
     """
-    for layer in head.output_layers() if isinstance(head, SeparableHead) else head.modules():
+    for layer in head.modules() if head.starts_small else head.output_layers():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=0.001)
             if layer.bias is not None:

@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from coupled_embedding.networks.heads import HeadOutput
+
 
 class StagedBackbone(nn.Module, ABC):
     """Maps images to each stage's maps; a stage sees what the one before made of the image.
@@ -50,3 +52,20 @@ class StageSettings(ABC):
     @abstractmethod
     def build(self, outputs: int) -> StagedBackbone:
         """Return the backbone, for maps of a number of channels."""
+
+
+class SplitHead(nn.Module):
+    """Divides the maps of a network that outputs them itself: K heatmaps, K·D tags, and spare channels after them."""
+
+    def __init__(self, num_joints: int, tag_dim: int) -> None:
+        super().__init__()
+        self.num_joints, self.tag_dim = num_joints, tag_dim
+
+    def forward(self, maps: Tensor) -> HeadOutput:
+        """Divide (B, C, h, w) into [heatmaps (B, K, h, w)] and tags (B, K·D, h, w); no scale maps."""
+        end = self.num_joints * (1 + self.tag_dim)
+        return [maps[:, : self.num_joints]], maps[:, self.num_joints : end], []
+
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return nothing: the convolutions that output maps are the backbone's."""
+        return []

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from coupled_embedding.data.schema import KeypointSchema, load_schema, schema_from_dict
 from coupled_embedding.networks.file_kinds import listed
-from coupled_embedding.networks.heads import SeparableHead
 from coupled_embedding.networks.mismatch import (
     FLOATS,
     HEAD,
@@ -22,6 +21,7 @@ from coupled_embedding.networks.mismatch import (
 )
 from coupled_embedding.networks.mobilenet_fpn import MobileNetFPN, movenet_heatmaps
 from coupled_embedding.networks.pose_network import PoseNetwork
+from coupled_embedding.networks.separable_head import SeparableHead
 from coupled_embedding.networks.state_dict import is_own_checkpoint, network_weights
 from coupled_embedding.networks.torch_files import read_weight_file
 from coupled_embedding.utils.errors import CheckpointError, short_repr
