@@ -16,13 +16,11 @@ HeadOutput = tuple[list[Tensor], Tensor, list[Tensor]]
 
 
 class Head(nn.Module):
-    """What outputs maps of a feature.
+    """What outputs maps of a feature."""
 
-    Attributes:
-        starts_small: whether all of its convs start from small weights, or only those that output maps.
-    """
-
-    starts_small = True
+    starts_small = True  # all convs start from small weights, or only those that output maps
+    tms_pred_layers: nn.Module
+    scale_pred_layers: nn.ModuleList
 
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output heatmaps, lowest resolution first."""
@@ -30,7 +28,7 @@ class Head(nn.Module):
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output maps."""
-        raise NotImplementedError
+        return convs([*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers])
 
 
 class NoTags(nn.Module):
@@ -83,10 +81,6 @@ class PlainHead(Head):
         """Return the convolutions that output heatmaps, lowest resolution first."""
         return [self.hms_pred_layers]
 
-    def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convolutions that output maps."""
-        return convs([self.hms_pred_layers, self.tms_pred_layers, *self.scale_pred_layers])
-
 
 class HigherHead(Head):
     """The plain head's two convs, then heatmaps at stride 2 from a transposed conv.
@@ -135,10 +129,6 @@ class HigherHead(Head):
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output heatmaps, lowest resolution first."""
         return list(self.hms_pred_layers)  # type: ignore[arg-type]
-
-    def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convolutions that output maps."""
-        return convs([*self.heatmap_layers(), self.tms_pred_layers, *self.scale_pred_layers])
 
 
 def initialize_head(head: Head, heatmap_bias: float = 0.0) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from coupled_embedding.networks.heads import Head, HeadOutput, convs, tag_layer
+from coupled_embedding.networks.heads import Head, HeadOutput, scale_layers, tag_layer
 
 
 class SeparableHead(Head):
@@ -28,6 +28,7 @@ class SeparableHead(Head):
         self.tms_hidden_layers = self._hidden(self.widths[1]) if tag_dim else nn.Identity()
         self.hms_pred_layers = nn.Conv2d(self.HIDDEN, num_joints, 1)
         self.tms_pred_layers = tag_layer(self.HIDDEN, num_joints * tag_dim)
+        self.scale_pred_layers = scale_layers(width, num_joints, 0)
 
     def _hidden(self, inputs: int) -> nn.Sequential:
         depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
@@ -42,7 +43,3 @@ class SeparableHead(Head):
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convolution that outputs heatmaps."""
         return [self.hms_pred_layers]
-
-    def output_layers(self) -> list[nn.Conv2d]:
-        """Return the convolutions that output maps."""
-        return convs([self.hms_pred_layers, self.tms_pred_layers])
