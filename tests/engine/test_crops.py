@@ -14,14 +14,15 @@ import torch
 from runs import CPU, eval_job, train_config, untrained_checkpoint
 
 from coupled_embedding.analysis.upper_bound import annotated_poses
-from coupled_embedding.builders import build_records, build_schema, config_of, load_model, save_model
+from coupled_embedding.builders import build_records, build_schema, build_train_run, config_of, load_model, save_model
 from coupled_embedding.config import load_config, override
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.person_crops import person_crops
 from coupled_embedding.decode.stage_times import StageTimes
-from coupled_embedding.engine.evaluate import evaluate, predict_records, write_result
+from coupled_embedding.engine.evaluate import evaluate, predict_records, predict_split, write_result
 from coupled_embedding.evaluation import poses_to_results, read_results, write_results
 from coupled_embedding.predictor import Predictor
+from coupled_embedding.utils.distributed import process_group
 from coupled_embedding.utils.errors import ConfigError, DatasetError, InputError, UserError
 
 CROPS = ["DATASET.CROPS", "people", "MODEL.TAG_DIM", "0", "LOSS.FOCAL", "False", "LOSS.SCALE_ADAPTED", "False"]
@@ -182,12 +183,30 @@ def test_pck_chooses_the_best_checkpoint_while_training(tiny, tmp_path: Path) ->
     assert result.scores.main == pytest.approx(max(values))
 
 
-def test_several_ranks_find_the_same_poses_in_the_same_order(weights: Path) -> None:
+def test_several_ranks_find_the_same_poses_in_the_same_order(weights: Path, monkeypatch) -> None:
     job = eval_job(weights, "TEST.IMAGES_PER_BATCH", "2")
     whole = evaluate(job, CPU).poses
-    parts = [predict_records(job, job.new_pipeline(), replace(CPU, rank=r, world_size=2), StageTimes()) for r in (0, 1)]
-    sources = sorted((i, pose.source) for part in parts for i, poses in part.items() for pose in poses)
-    assert sources == sorted((i, pose.source) for i, poses in whole.items() for pose in poses)
+    ranks = [replace(CPU, rank=rank, world_size=3) for rank in range(3)]
+    parts = [predict_records(job, job.new_pipeline(), env, StageTimes()) for env in ranks]
+    assert any(len(parts[rank].get(i, [])) < len(poses) for i, poses in whole.items() for rank in range(3) if poses)
+    monkeypatch.setattr("coupled_embedding.engine.evaluate.gather", lambda *_: [(part, [], {}) for part in parts])
+    poses, _ = predict_split(job, ranks[0])
+    assert list(poses) == list(whole)
+    for image_id, found in poses.items():
+        assert [pose.source for pose in found] == [pose.source for pose in whole[image_id]]
+        for one, other in zip(found, whole[image_id], strict=True):
+            np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
+
+
+def test_mixed_data_sets_are_crops_too_and_keep_their_weights(tiny, tiny_crowd: Path) -> None:
+    entry = {"schema": "datasets/synthetic.yaml", "split": "test", "root": str(tiny_crowd), "weight": 0.5}
+    cfg = tiny("mixed", *CROPS, "DATASET.VAL", "", "TRAIN.IMAGES_PER_GPU", "1", "DATASET.MIX", str([entry]))
+    schema = build_schema(cfg)
+    train, other = (len(person_crops(build_records(cfg, schema, split))) for split in ("train", "test"))
+    with process_group("cpu") as env:
+        run = build_train_run(cfg, env)
+    assert f"mixed: {train + other} crops with {train + other} labelled people" in run.about
+    assert run.steps_per_epoch == train + other // 2
 
 
 def test_a_subset_of_images_keeps_its_boxes(weights: Path, perfect: Path) -> None:
@@ -261,6 +280,14 @@ def test_what_shows_grouping_refuses_a_network_of_crops(weights: Path, tmp_path:
         printed = call_tool(tool, *words, code=2)
         assert "crops of single people" in printed
     assert not (tmp_path / "exported").exists()
+
+
+def test_the_verb_predict_refuses_a_network_of_crops(
+    weights: Path, tmp_path: Path, tiny_crowd: Path, call_verb
+) -> None:
+    image = next((tiny_crowd / "images").iterdir())
+    printed = call_verb("predict", image, "--model", weights, "--out", tmp_path / "poses", code=2)
+    assert "this model finds the joints of one person in a box" in printed
 
 
 @pytest.fixture

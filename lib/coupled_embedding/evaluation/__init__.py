@@ -1,4 +1,4 @@
-"""Scores of poses: results files, COCO's and CrowdPose's AP, similarity per image; suppression of equal poses."""
+"""Scores of poses (results files, AP by COCO's and CrowdPose's rules, PCK, similarity); suppression of equal poses."""
 
 from coupled_embedding.data.people import box_areas
 from coupled_embedding.evaluation.box_files import read_boxes
