@@ -63,3 +63,15 @@ def test_grouping_by_fields_needs_them(tiny):
 def test_stages_of_fields_need_fields_and_no_tags(tiny):
     with pytest.raises(ConfigError, match=r"MODEL\.PAF_STAGES: 2 needs MODEL\.PAF, MODEL\.HEAD plain and"):
         tiny("none", "MODEL.PAF", "True", "MODEL.PAF_STAGES", "2")
+
+
+def test_heatmaps_can_be_drawn_and_tags_that_are_not_there_are_an_error(trained, tiny_crowd, tmp_path, call_verb):
+    image = next((tiny_crowd / "images").iterdir())
+    options = ["predict", image, "--model", trained / "final.pth", "--out", tmp_path]
+    call_verb(*options, "--heatmaps")
+    assert (tmp_path / f"{image.stem}.heatmaps.jpg").is_file()
+    assert "no tags to draw" in call_verb(*options, "--tags", code=2)
+
+
+def test_exports_are_refused_by_name(trained, tmp_path, call_verb):
+    assert "TEST.GROUPING" in call_verb("export", "--weights", trained / "final.pth", "--out", tmp_path / "x", code=2)

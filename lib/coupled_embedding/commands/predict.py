@@ -89,11 +89,11 @@ class Run:
         if not self.args.json_only:
             save_image(with_ending(stem, IMAGE), poses.draw(min_score=0.0))
         if self.args.heatmaps or self.args.tags:
-            for wanted, ending, drawn in zip(
-                (self.args.heatmaps, self.args.tags), (HEATMAPS, TAGS), self.predictor.maps(poses.source), strict=True
-            ):
-                if wanted:
-                    save_image(with_ending(stem, ending), drawn)
+            fields = self.predictor.fields(poses.source)
+            if self.args.heatmaps:
+                save_image(with_ending(stem, HEATMAPS), fields.draw_heatmaps())
+            if self.args.tags:
+                save_image(with_ending(stem, TAGS), fields.draw_tags())
         self.done["images"] += 1
 
     def video(self, source: Any) -> None:

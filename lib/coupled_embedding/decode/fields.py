@@ -11,6 +11,7 @@ from torch import Tensor
 from coupled_embedding.data.geometry import ResizeGeometry
 from coupled_embedding.data.test_dataset import warp_to_input
 from coupled_embedding.decode.batching import Pipeline
+from coupled_embedding.utils.errors import UserError
 from coupled_embedding.visualize import TagColors, draw_tags, heatmap_overlay
 
 Pixels = NDArray[np.uint8]
@@ -56,7 +57,13 @@ class NetworkFields:
     def draw_tags(
         self, joint: int | None = None, size: tuple[int, int] | None = None, colors: TagColors | None = None
     ) -> Pixels:
-        """Return tags drawn as colors on the image, BGR; arguments as of `draw_heatmaps`, colors None: this image's."""
+        """Return tags drawn as colors on the image, BGR; arguments as of `draw_heatmaps`, colors None: this image's.
+
+        Raises:
+            UserError: the network has no tags.
+        """
+        if not self.tags.shape[-1]:
+            raise UserError("this network has no tags to draw (MODEL.TAG_DIM 0), but heatmaps")
         heatmaps, joints = self.heatmaps_at_tags(), _chosen(joint)
         colors = colors or TagColors.fit([(heatmaps, self.tags)])
         return self._on_image(draw_tags(self.base, heatmaps[joints], self.tags[joints], colors), size)

@@ -1,4 +1,4 @@
-"""From the maps of one person's crop to the pose (docs/method.md, single people)."""
+"""From the maps of one person's crop to the pose (docs/method.md 9.2)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

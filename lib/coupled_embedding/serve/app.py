@@ -1,10 +1,11 @@
 """The web application: a page, ``/api/poses`` and ``/api/model`` for programs, and what the page shows beside."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
+from coupled_embedding.decode.fields import NetworkFields, Pixels
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.serve.desk import Desk
 from coupled_embedding.serve.uploads import Limits
@@ -67,14 +68,14 @@ def create_app(
         """Return the people in an image, best first: see docs/predict.md for the fields."""
         return await desk.answer(request, lambda image: predictor(image).filtered(min_score).to_dict())
 
-    def add_maps(kind: str, number: int) -> None:
+    def add_maps(kind: str, draw: Callable[[NetworkFields], Pixels]) -> None:
         @app.post(f"/api/{kind}", name=kind, openapi_extra=_UPLOAD, responses=_ERRORS)
         async def maps(request: Request) -> Response:
             """Return what the network outputs for an image, drawn on it, as JPEG."""
-            return await desk.answer(request, lambda image: jpeg_response(predictor.maps(image)[number]))
+            return await desk.answer(request, lambda image: jpeg_response(draw(predictor.fields(image))))
 
-    add_maps("heatmaps", 0)
-    add_maps("tags", 1)
+    add_maps("heatmaps", NetworkFields.draw_heatmaps)
+    add_maps("tags", NetworkFields.draw_tags)
     add_files(app, PAGE, "index.html", "page.css", "page.js", "drawing.js", "requests.js")
     return app
 
