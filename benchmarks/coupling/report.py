@@ -189,13 +189,14 @@ PAIRS = [
     ("centers_distance", "centers"), ("centers_scalar", "centers"), ("coupled_distance", "coupled"),
     ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf_0.25", "scalar_unrefined"),
     ("paf_0.25", "coupled_unrefined"), ("paf_0.25", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf_0.25"),
-    ("paf_sleap", "paf_0.25"),
+    ("paf_sleap", "paf_0.25"), ("paf_tags", "coupled"), ("paf_tags", "paf_0.25"), ("paf_tags_by_tags", "coupled"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
 # the arms of docs/groupings.md; the first three are those of both pages
 SHARED = ("scalar", "uncoupled", "coupled")
 GROUPINGS = (
     *SHARED, "scalar_unrefined", "coupled_unrefined", "paf", "paf_0.25", "paf_openpose", "paf_sleap",
+    "paf_tags", "paf_tags_by_tags",
 )  # fmt: skip
 
 

@@ -57,6 +57,8 @@ ARMS: dict[str, Options] = {
     # no tags at all: part affinity fields, see docs/groupings.md
     "paf": FIELDS,
     "paf_0.25": FIELDS | {"LOSS.PAF_WEIGHT": 0.25},
+    # both: fields group, tags find the joints that are missing
+    "paf_tags": SAME_TARGETS | {"MODEL.PAF": True, "LOSS.PAF_WEIGHT": 0.25},
     # other tags
     "contrast": SAME_TARGETS | {"LOSS.CONTRAST_WEIGHT": 5e-3, "LOSS.PUSH_WEIGHT": 0.0},
     "decorrelated": SAME_TARGETS | {"LOSS.CORRELATION_WEIGHT": 1e-3, "LOSS.VARIANCE_WEIGHT": 1e-3},
@@ -73,6 +75,7 @@ DECODES: dict[str, tuple[str, Options]] = {
     "coupled_unrefined": ("coupled", {"TEST.REFINE": "none"}),
     "paf_openpose": ("paf_0.25", {"TEST.PAF_PRESET": "openpose_coco"}),
     "paf_sleap": ("paf_0.25", {"TEST.PAF_PRESET": "sleap"}),
+    "paf_tags_by_tags": ("paf_tags", {"TEST.GROUPING": "tags"}),
 }
 
 

@@ -260,3 +260,22 @@ def test_maps_that_are_not_finite_are_an_error():
     maps.pafs[0, 3, 1, 5, 5] = float("nan")
     with pytest.raises(NonFiniteError, match="NaN"):
         decoded(maps, PAF_PRESETS["paper"])
+
+
+def test_missing_joints_are_looked_up_by_tags_where_there_are_tags():
+    people = np.stack([PEOPLE, PEOPLE + np.array([140, 12])])
+    maps = perfect_maps(people)
+    wrist, cells = 4, (people[:, 4] / 4).astype(int)
+    heatmaps = maps.heatmaps.clone()
+    heatmaps[0, wrist] *= 0.2  # below the threshold
+    tags = torch.zeros(1, SCHEMA.num_joints, 56, 80, 1)
+    tags[..., 40:, :] = 5.0  # the right half is the second person's
+    both = MergedMaps(heatmaps, tags, pafs=maps.pafs)
+    identity = np.array([[1.0, 0, 0], [0, 1, 0]])
+    for refine in ("fast", "reference"):
+        poses = decode(both.image(0), (320, 224), identity, replace(options(PAF_PRESETS["paper"]), refine=refine))
+        assert len(poses) == 2
+        assert sorted(float(pose.tag[0]) for pose in poses) == [0.0, 5.0]
+        for person, cell in zip(people, cells, strict=True):
+            nearest = min(poses, key=lambda pose: np.abs(pose.keypoints[:, :2] - person).mean())
+            assert np.abs(nearest.keypoints[wrist, :2] - (4 * cell + 2)).max() < 2

@@ -49,7 +49,9 @@ def test_the_error_analysis_leaves_out_what_needs_tags(trained, tmp_path):
 def test_a_network_with_both_groups_by_either(tiny):
     both = ["MODEL.PAF", "True", "LOSS.SCALE_ADAPTED", "False", "TRAIN.EPOCHS", "1"]
     weights = train_config(tiny("both", *both)) / "final.pth"
-    assert eval_job(weights).pipeline.decode.paf.samples == 10
+    by_fields = eval_job(weights, "TEST.PAF_PRESET", "openpose_coco").pipeline.decode
+    assert by_fields.paf.samples == 0
+    assert by_fields.refine == "fast"
     by_tags = eval_job(weights, "TEST.GROUPING", "tags")
     assert by_tags.pipeline.decode.paf is None
     assert evaluate(by_tags, CPU).scores is not None

@@ -173,7 +173,9 @@ def build_grouping_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOption
     if cfg.MODEL.PAF and test.GROUPING != "tags":
         rule = PAF_PRESETS[test.PAF_PRESET]
         rule = replace(rule, matching=test.PAF_MATCHING or rule.matching)
-        options = replace(options, limbs=schema.skeleton, paf=rule, refine="none")
+        # missing joints are looked up by tags, which a network may have besides
+        refine = test.REFINE if cfg.MODEL.TAG_DIM else "none"
+        options = replace(options, limbs=schema.skeleton, paf=rule, refine=refine)
     return with_preset(
         options,
         test.COMPAT,

@@ -187,6 +187,7 @@ class _People:
 def _groups(people: list[list[int]], candidates: Sequence[Candidates], first: NDArray[np.int64]) -> Groups:
     joints = np.zeros((len(people), len(candidates), 3), np.float32)
     found = np.zeros(joints.shape[:2], bool)
+    tags = np.zeros((len(people), candidates[0].tags.shape[1]), np.float32)  # means, where the network has tags too
     for person, members in enumerate(people):
         for candidate in members:
             joint = int(np.searchsorted(first, candidate, "right")) - 1
@@ -194,7 +195,8 @@ def _groups(people: list[list[int]], candidates: Sequence[Candidates], first: ND
             joints[person, joint, :2] = candidates[joint].pixels[number]
             joints[person, joint, 2] = candidates[joint].scores[number]
             found[person, joint] = True
-    return Groups(joints, found, np.zeros((len(people), 0), np.float32))
+            tags[person] += candidates[joint].tags[number] / len(members)
+    return Groups(joints, found, tags)
 
 
 @njit(cache=True, nogil=True)
