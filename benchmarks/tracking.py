@@ -23,10 +23,10 @@ from coupled_embedding.builders import load_predictor
 from coupled_embedding.data.geometry import resize_geometry
 from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.test_dataset import warp_to_input
-from coupled_embedding.engine.evaluate import filter_poses
 from coupled_embedding.evaluation import box_areas, oks_matrix
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.tracking import Tracker, mean_tags_of
+from coupled_embedding.visualize import filter_poses
 from synthetic_crowd import ClipFrame, CrowdSettings, render_clip
 
 Array = NDArray[np.floating]

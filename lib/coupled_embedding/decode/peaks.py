@@ -87,7 +87,8 @@ def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
     width = len(left)
     back, forth = _steps(left, right, across)
     up, on = _steps(above, below, down)
-    rounding = np.float32(1e-5) * max(abs(heatmap.max()), abs(heatmap.min()))  # of an interpolation, generously
+    # of an interpolation, generously; in a window of one pixel any pixel is a maximum
+    rounding = np.float32(1e-5) * max(abs(heatmap.max()), abs(heatmap.min())) if radius else np.float32(np.inf)
     pixels = []
     scores = []
     column_max = np.empty(heatmap.shape[1], np.float32)
