@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 REFERENCE = Path(os.environ.get("CE_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
-CONFIG = "config/synthetic/ce_small.yaml"
+CONFIG = "config/synthetic/ce_small_paper.yaml"
 # so low that networks after a few steps give poses, with missing joints
 LOW_THRESHOLDS = ["TEST.HEATMAP_THRESHOLD", "0.005", "TEST.TAG_THRESHOLD", "0.15"]
 SIZES = ["SYNTHETIC.TRAIN_SCENES", "96", "SYNTHETIC.VAL_SCENES", "12", "SYNTHETIC.TEST_SCENES", "12"]
