@@ -42,12 +42,12 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def print_times(times: StageTimes, seconds: float, env: DistEnv) -> None:
+def print_times(times: StageTimes, seconds: float, env: DistEnv, unit: str) -> None:
     """Print where the time went; network and decode run at the same time."""
     stages = ", ".join(f"{name} {1000 * s / times.images:.1f}" for name, s in sorted(times.seconds.items()))
     print(
-        f"{times.images} images on {env.device}{' (of rank 0)' if env.world_size > 1 else ''}: "
-        f"{1000 * seconds / times.images:.1f} ms per image (ms by stage: {stages})"
+        f"{times.images} {unit}s on {env.device}{' (of rank 0)' if env.world_size > 1 else ''}: "
+        f"{1000 * seconds / times.images:.1f} ms per {unit} (ms by stage: {stages})"
     )
 
 
@@ -78,7 +78,7 @@ def main() -> None:
         if not env.is_rank0:
             return
         seconds = time.perf_counter() - start
-        print_times(result.times, seconds, env)
+        print_times(result.times, seconds, env, "image" if job.crops is None else "crop")
         if issues := job.policy.report("invalid images and annotations, skipped", job.policy.issues, job.folder):
             print(issues)
         if oriented := job.policy.report_oriented():
