@@ -22,7 +22,7 @@ from coupled_embedding.evaluation import (
     pose_nms_text,
     read_results,
 )
-from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.atomic import atomic_write, check_new
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
 
@@ -50,8 +50,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Read, fit, write."""
     args = parse()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to write it again")
+    check_new(args.out)
     if args.out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out: {args.out}: expected a name that ends in .yaml")
     schema_option = ["DATASET.SCHEMA", args.schema] if args.schema else []

@@ -13,7 +13,7 @@ from coupled_embedding.builders import annotations_of, build_records, build_sche
 from coupled_embedding.config import load_config
 from coupled_embedding.data.fit_proposals import fit_proposals, paired_shifts, proposals_text
 from coupled_embedding.evaluation import load_ground_truth, read_boxes
-from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.atomic import atomic_write, check_new
 from coupled_embedding.utils.cli import at_least_one, command
 from coupled_embedding.utils.errors import UserError
 
@@ -41,8 +41,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Read, pair, fit, write."""
     args = parse()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to write it again")
+    check_new(args.out)
     schema_option = ["DATASET.SCHEMA", args.schema] if args.schema else []
     cfg = load_config(args.cfg, [*schema_option, *args.overrides])
     schema = build_schema(cfg)

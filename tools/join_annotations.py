@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 
 from coupled_embedding.data.coco import join_annotations
-from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.atomic import atomic_write, check_new
 from coupled_embedding.utils.cli import command
-from coupled_embedding.utils.errors import UserError
 
 
 def parse() -> argparse.Namespace:
@@ -26,8 +25,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Join and write."""
     args = parse()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to write it again")
+    check_new(args.out)
     joined = join_annotations(args.files)
     atomic_write(args.out, json.dumps(joined), "the joined annotations")
     print(f"{args.out}: {len(joined['images'])} images, {len(joined['annotations'])} annotations")

@@ -15,8 +15,8 @@ from pathlib import Path
 from coupled_embedding.builders import build_schema
 from coupled_embedding.config import load_config
 from coupled_embedding.evaluation import build_pose_nms, read_results, suppress_results, write_results
+from coupled_embedding.utils.atomic import check_new
 from coupled_embedding.utils.cli import command
-from coupled_embedding.utils.errors import UserError
 
 
 def parse() -> argparse.Namespace:
@@ -38,8 +38,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Read, suppress, write."""
     args = parse()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists; delete it first to write it again")
+    check_new(args.out)
     schema = build_schema(load_config(args.cfg, [] if args.cfg else ["DATASET.SCHEMA", args.schema]))
     nms = build_pose_nms(args.preset, schema.sigmas, args.parameters, "--parameters" if args.parameters else "--preset")
     results = [entry for path in args.results for entry in read_results(path, schema)]

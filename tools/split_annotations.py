@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from coupled_embedding.data.coco import split_annotations
-from coupled_embedding.utils.atomic import atomic_write
+from coupled_embedding.utils.atomic import atomic_write, check_new
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
 
@@ -35,8 +35,7 @@ def main() -> None:
     if args.most < 0:
         raise UserError(f"--most: expected a number from 0 on, got {args.most}")
     for path in args.out:
-        if path.exists():
-            raise UserError(f"{path} exists; delete it first to write it again")
+        check_new(path)
     for path, part in zip(args.out, split_annotations(args.file, args.every, args.most), strict=True):
         atomic_write(path, json.dumps(part), "the annotations")
         print(f"{path}: {len(part['images'])} images, {len(part['annotations'])} annotations")

@@ -168,6 +168,9 @@ def draw(records: Records, arms: Sequence[str], path: Path) -> None:
         values = [[number(row["ap"]["predicted"]) for row in d["by_crowd_index"]] for d in records[arm].values()]
         series.append(Series(arm, color, np.mean(values, 0).tolist()))
     figure = line_plot(series, [(row["label"], f"{row['images']} images") for row in first], "crowd index")
+    axes = figure.axes[0]
+    axes.set_ylim(0, 1.1 * 100 * max(max(one.values) for one in series))  # not to 100, where lines lie on each other
+    axes.set_ylabel("AP (percent)")
     figure.savefig(path, dpi=110)
 
 
@@ -192,6 +195,7 @@ PAIRS = [
     ("paf_sleap", "paf_0.25"), ("paf_tags", "coupled"), ("paf_tags", "paf_0.25"), ("paf_tags_by_tags", "coupled"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
+DRAWN_GROUPINGS = ("scalar", "coupled", "coupled_unrefined", "paf_0.25", "paf_tags")
 # the arms of docs/groupings.md; the first three are those of both pages
 SHARED = ("scalar", "uncoupled", "coupled")
 GROUPINGS = (
@@ -218,7 +222,7 @@ def main() -> None:
     page = ROOT / "docs/groupings.md" if args.groupings else args.out / "README.md"
     if page.is_file():
         page.write_text(fill(page.read_text(encoding="utf-8"), tables, str(page)), encoding="utf-8")
-    draw(records, GROUPINGS if args.groupings else DRAWN, page.with_name(FIGURES[args.groupings]))
+    draw(records, DRAWN_GROUPINGS if args.groupings else DRAWN, page.with_name(FIGURES[args.groupings]))
 
 
 if __name__ == "__main__":

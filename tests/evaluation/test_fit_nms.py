@@ -127,7 +127,7 @@ def test_perfect_results_leave_the_parameters_alone(truth, doubled):
 
 
 def test_a_split_without_people_fits_nothing(truth):
-    nobody = replace(truth, image_ids=[], keypoints=truth.keypoints[:0], boxes=truth.boxes[:0], areas=truth.areas[:0],
-                     crowds=truth.crowds[:0], num_keypoints=truth.num_keypoints[:0])  # fmt: skip
+    without = {name: getattr(truth, name)[:0] for name in ("keypoints", "boxes", "areas", "crowds", "num_keypoints")}
+    no_people = replace(truth, image_ids=[], **without)
     with pytest.raises(UserError, match="nothing can be fitted: none of the 3 images has an annotated person"):
-        fit_nms(build_pose_nms("paper", SCHEMA.sigmas), [], nobody, SCHEMA)
+        fit_nms(build_pose_nms("paper", SCHEMA.sigmas), [], no_people, SCHEMA)

@@ -339,7 +339,10 @@ def slow_scores(people, results):
             groups[one["image_id"], one["group"]].append(one)
     rows = [SCHEMA.joints.index(joint) for joint in COUNTED]
     outcome, totals = defaultdict(list), [0] * len(rows)
-    triples = lambda entry: [entry["keypoints"][3 * j : 3 * j + 3] for j in rows]  # noqa: E731
+
+    def triples(entry):
+        return [entry["keypoints"][3 * j : 3 * j + 3] for j in rows]
+
     for (image_id, _), members in groups.items():
         known = [(triples(one), one["head_box"]) for one in members if any(v for *_, v in triples(one))]
         xs, ys = zip(*(one["center"] for one in members))

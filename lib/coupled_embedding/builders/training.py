@@ -187,27 +187,32 @@ def assemble_train_run(
         checkpointer,
         InvalidImages(dataset.policy, folder, env),
         env,
-        TrainOptions(
-            epochs=train.EPOCHS,
-            accumulate=train.ACCUMULATE,
-            clip_grad=train.CLIP_GRAD,
-            precision=precision,
-            pixels=cfg.MODEL.PIXELS,
-            sigma=cfg.LOSS.SIGMA,
-            beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
-            paf=build_paf_targets(cfg, schema),
-            log_every=train.LOG_EVERY,
-            visualize_every=train.VISUALIZE_EVERY,
-            eval_every=train.EVAL_EVERY,
-            save_every=train.SAVE_EVERY,
-            save_steps=train.SAVE_STEPS,
-            max_nonfinite_steps=train.MAX_NONFINITE_STEPS,
-        ),
+        _train_options(cfg, schema, precision),
         evaluate=evaluate_val,
         messages=found,
         visualize=partial(draw_batch, schema=schema, options=decode, stride=model.strides[0]),
         raise_if_worker_died=dataset.raise_if_worker_died,
         val_split=cfg.DATASET.VAL,
+    )
+
+
+def _train_options(cfg: CfgNode, schema: KeypointSchema, precision: str) -> TrainOptions:
+    train = cfg.TRAIN
+    return TrainOptions(
+        epochs=train.EPOCHS,
+        accumulate=train.ACCUMULATE,
+        clip_grad=train.CLIP_GRAD,
+        precision=precision,
+        pixels=cfg.MODEL.PIXELS,
+        sigma=cfg.LOSS.SIGMA,
+        beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
+        paf=build_paf_targets(cfg, schema),
+        log_every=train.LOG_EVERY,
+        visualize_every=train.VISUALIZE_EVERY,
+        eval_every=train.EVAL_EVERY,
+        save_every=train.SAVE_EVERY,
+        save_steps=train.SAVE_STEPS,
+        max_nonfinite_steps=train.MAX_NONFINITE_STEPS,
     )
 
 

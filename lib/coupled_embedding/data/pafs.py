@@ -71,7 +71,8 @@ def _in_box(limbs: _Segments, width: float) -> Tensor:
 
 
 def _soft(limbs: _Segments, width: float) -> Tensor:
-    beyond = limbs.along() - limbs.along().clamp_min(0).minimum(limbs.length[..., None, None])
+    along = limbs.along()
+    beyond = along - along.clamp_min(0).minimum(limbs.length[..., None, None])
     squared = beyond**2 + limbs.across() ** 2  # of the distance from the segment
     return torch.exp(-(squared**2) / (2 * width)) * limbs.present[..., None, None]
 
@@ -125,6 +126,7 @@ def draw_pafs(joints: Tensor, visible: Tensor, size: tuple[int, int], options: P
         else:
             fields += vectors
             counts += share
+    # sums of fading fields stay sums
     return fields / counts.clamp_min(1)[:, :, None] if kind.meet == "mean" else fields
 
 

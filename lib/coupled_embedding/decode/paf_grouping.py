@@ -30,7 +30,7 @@ class LimbOrder:
 
     Attributes:
         limbs: numbers of the limbs: first those of a tree over the joints, breadth first, then the others.
-        tree: of how many of them that tree is made; the others start nobody.
+        tree: how many of them are the tree's; the others start no person.
     """
 
     limbs: tuple[int, ...]

@@ -8,9 +8,10 @@ from coupled_embedding.losses.heatmap import at_least_float32
 
 
 def paf_loss(pafs: Tensor, target: Tensor, mask: Tensor, limbs: Limbs) -> Tensor:
-    """Return the masked squared error of fields, summed over limbs and x and y, a joint of the network and a cell.
+    """Return the masked squared error of fields: its sum over limbs, x and y, averaged over images and cells.
 
-    So weighed, it counts 1 : 1 with a heatmap loss that is a mean over joints and cells, as in the paper.
+    That is divided by the number of joints which limbs connect, as the heatmap loss is a mean over joints: weights of 1
+    then count both alike, as in the paper.
 
     Args:
         pafs, target: (B, L, 2, h, w).

@@ -24,7 +24,7 @@ class CPMSettings(StageSettings):
         width: channels of most layers; the 5×5 convs have a quarter, the first stage's last layers four times as many.
         batch_norm: whether one follows every conv but the stages' last; the authors have none.
         pool: side of the pooled windows: 3 as released, 2 as in the paper.
-        center_sigma: pixels; width of the center map's Gaussian, which tells the person in the middle from others.
+        center_sigma: pixels; width of the center map's Gaussian, which marks the person in the middle.
     """
 
     stages: int = 6

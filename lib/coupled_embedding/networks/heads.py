@@ -3,6 +3,7 @@
 Parameter names are those of the released checkpoints.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -15,16 +16,16 @@ from coupled_embedding.networks.hrnet import BasicBlock
 HeadOutput = tuple[list[Tensor], Tensor, list[Tensor]]
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """What outputs maps of a feature."""
 
     starts_small = True  # all convs start from small weights, or only those that output maps
     tms_pred_layers: nn.Module
     scale_pred_layers: nn.ModuleList
 
+    @abstractmethod
     def heatmap_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output heatmaps, lowest resolution first."""
-        raise NotImplementedError
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the convolutions that output maps."""

@@ -7,6 +7,12 @@ from pathlib import Path
 from coupled_embedding.utils.errors import UserError
 
 
+def check_new(path: Path) -> None:
+    """Raise UserError if a file exists that a command would overwrite."""
+    if path.exists():
+        raise UserError(f"{path} exists; delete it first to write it again")
+
+
 def atomic_write(path: Path, content: str | bytes, what: str = "this file") -> None:
     """Write a temporary file, then rename it: a full disk or a kill leaves an older file as it was.
 
