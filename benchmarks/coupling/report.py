@@ -174,9 +174,14 @@ def draw(records: Records, arms: Sequence[str], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def all_tables(records: Records, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return every table by the name in its marker."""
+def all_tables(records: Records, layouts: Records, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return every table by the name in its marker; those of scenes of real layouts only where there are records."""
+    more = {
+        "layouts_scores": table(layouts, SCORES, 1),
+        "layouts_differences": differences(layouts, pairs),
+    }
     return {
+        **(more if layouts else {}),
         "scores": table(records, SCORES, 1),
         "grouping": table(records, TAGS, 1),
         "tags": table(records, STATISTICS, 2),
@@ -193,6 +198,7 @@ PAIRS = [
     ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf_0.25", "scalar_unrefined"),
     ("paf_0.25", "coupled_unrefined"), ("paf_0.25", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf_0.25"),
     ("paf_sleap", "paf_0.25"), ("paf_tags", "coupled"), ("paf_tags", "paf_0.25"), ("paf_tags_by_tags", "coupled"),
+    ("paf_tags_by_tags", "paf_tags"), ("center_maps", "coupled"), ("center_maps", "paf_0.25"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
 DRAWN_GROUPINGS = ("scalar", "coupled", "coupled_unrefined", "paf_0.25", "paf_tags")
@@ -200,7 +206,7 @@ DRAWN_GROUPINGS = ("scalar", "coupled", "coupled_unrefined", "paf_0.25", "paf_ta
 SHARED = ("scalar", "uncoupled", "coupled")
 GROUPINGS = (
     *SHARED, "scalar_unrefined", "coupled_unrefined", "paf", "paf_0.25", "paf_openpose", "paf_sleap",
-    "paf_tags", "paf_tags_by_tags",
+    "paf_tags", "paf_tags_by_tags", "center_maps",
 )  # fmt: skip
 
 
@@ -216,7 +222,9 @@ def main() -> None:
     left_out = set(GROUPINGS) - set(SHARED)
     chosen = GROUPINGS if args.groupings else [arm for arm in records if arm not in left_out]
     records = {arm: records[arm] for arm in chosen if arm in records}
-    tables = all_tables(records, PAIRS)
+    folder = args.records.with_name(f"{args.records.name}_layouts")
+    layouts = read_records(folder) if folder.is_dir() else {}
+    tables = all_tables(records, {arm: layouts[arm] for arm in records if arm in layouts}, PAIRS)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     page = ROOT / "docs/groupings.md" if args.groupings else args.out / "README.md"

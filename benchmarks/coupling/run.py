@@ -6,6 +6,7 @@ python benchmarks/coupling/run.py --arms scalar coupled --epochs 1 --train-scene
 Every arm sees the same images in the same order for the same number of steps; the weights that are best on validation
 are diagnosed on the test scenes. A run leaves OUT/records/ARM_seedS.json: its options, commit, machine and the numbers
 of tools/diagnose.py; `report.py` makes tables and figures of the records. Stopped, the command goes on where it was.
+With --layouts the same weights are diagnosed on the test scenes of another folder too: OUT/records_layouts/.
 With a budget no run starts that would not end within it, as long as the longest so far.
 """
 
@@ -59,6 +60,8 @@ ARMS: dict[str, Options] = {
     "paf_0.25": FIELDS | {"LOSS.PAF_WEIGHT": 0.25},
     # both: fields group, tags find the joints that are missing
     "paf_tags": SAME_TARGETS | {"MODEL.PAF": True, "LOSS.PAF_WEIGHT": 0.25},
+    # people by their centers, see docs/groupings.md
+    "center_maps": SAME_TARGETS | {"MODEL.TAG_DIM": 0, "MODEL.CENTERS": True, "TEST.POSE_NMS": "oks"},
     # other tags
     "contrast": SAME_TARGETS | {"LOSS.CONTRAST_WEIGHT": 5e-3, "LOSS.PUSH_WEIGHT": 0.0},
     "decorrelated": SAME_TARGETS | {"LOSS.CORRELATION_WEIGHT": 1e-3, "LOSS.VARIANCE_WEIGHT": 1e-3},
@@ -86,37 +89,53 @@ class Study:
     Attributes:
         out: folder of records and runs.
         data: folder of the data set.
+        layouts: folder of further test scenes; None: there are none.
         device: of training and test; empty: a GPU where there is one.
         common: options of all arms.
     """
 
     out: Path
     data: Path
+    layouts: Path | None
     device: str
     common: Options
 
-    def record_of(self, arm: str, seed: int) -> Path:
-        """Return where a run's record goes."""
-        return self.out / "records" / f"{arm}_seed{seed}.json"
+    def records_of(self, arm: str, seed: int) -> dict[Path, Path]:
+        """Return where a run's records go, and the data whose test scenes each is of."""
+        name = f"{arm}_seed{seed}.json"
+        records = {self.out / "records" / name: self.data}
+        return records if self.layouts is None else records | {self.out / "records_layouts" / name: self.layouts}
+
+    def is_done(self, arm: str, seed: int) -> bool:
+        """Whether a run has left all of its records."""
+        return all(record.is_file() for record in self.records_of(arm, seed))
 
     def run(self, arm: str, seed: int) -> None:
         """Train, diagnose and record, as far as that is not done."""
         trained, decode = DECODES.get(arm, (arm, {}))
         options = self.common | ARMS[trained] | {"SEED": seed, "NAME": f"{trained}_seed{seed}"}
-        record = self.record_of(arm, seed)
-        if record.is_file():
-            check_same(record, options | decode)
+        for record in self.records_of(arm, seed):
+            if record.is_file():
+                check_same(record, options | decode)
+        if self.is_done(arm, seed):
             return
         start, folder = time.monotonic(), self.out / "runs" / options["NAME"]
         if not (folder / "final.pth").is_file():
-            self._call("train.py", options, ["--resume"] if any(folder.glob("checkpoint_*.pth")) else [])
+            resume = ["--resume"] if any(folder.glob("checkpoint_*.pth")) else []
+            self._call("train.py", options | {"DATASET.ROOT": self.data}, resume)
         minutes = (time.monotonic() - start) / 60
-        numbers = self.out / "runs" / f"{arm}_seed{seed}_diagnosis"
-        self._call("diagnose.py", options | decode, ["--out", str(numbers)])
+        for record, data in self.records_of(arm, seed).items():
+            if not record.is_file():
+                self._diagnose(arm, record, data, options | decode, minutes)
+
+    def _diagnose(self, arm: str, record: Path, data: Path, options: Options, minutes: float) -> None:
+        numbers = self.out / "runs" / f"{record.stem}_{record.parent.name.replace('records', 'diagnosis')}"
+        validation = {} if data == self.data else {"DATASET.VAL": ""}  # which such a folder need not have
+        self._call("diagnose.py", options | validation | {"DATASET.ROOT": data}, ["--out", str(numbers)])
         content = {
             "arm": arm,
-            "seed": seed,
-            "options": options | decode,
+            "seed": options["SEED"],
+            "options": options,
             "code": code_version(),
             "versions": package_versions(),
             "device": device_name(torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))),
@@ -127,7 +146,7 @@ class Study:
         atomic_write(record, json.dumps(content, indent=1) + "\n")
 
     def _call(self, tool: str, options: Options, more: list[str]) -> None:
-        options = options | {"OUTPUT_DIR": self.out / "runs", "DATASET.ROOT": self.data}
+        options = options | {"OUTPUT_DIR": self.out / "runs"}
         texts = [text for key, value in options.items() for text in (key, str(value))]
         device = ["--device", self.device] if self.device else []
         call = [sys.executable, str(ROOT / "tools" / tool), "--cfg", str(CONFIG), *more, *device, *texts]
@@ -161,6 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train-scenes", type=int, default=4000, metavar="N", help="rendered (%(default)s)")
     parser.add_argument("--test-scenes", type=int, default=1000, metavar="N", help="rendered (%(default)s)")
     parser.add_argument("--data", type=Path, help="folder of the scenes (OUT/data); other scenes' counts must fit")
+    parser.add_argument("--layouts", type=Path, help="folder with test scenes of other layouts, to test on as well")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of records and runs (this one)")
     parser.add_argument("--device", default="", choices=["", "cpu", "cuda"], help="default: a GPU where there is one")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="options of all arms")
@@ -185,10 +205,16 @@ def main() -> None:
         "LOSS.PULL_RAMP_END": round(steps * 1000 / 2250),
         **dict(zip(args.overrides[::2], args.overrides[1::2], strict=True)),
     }
-    study = Study(args.out.resolve(), (args.data or args.out / "data").resolve(), args.device, common)
+    study = Study(
+        args.out.resolve(),
+        (args.data or args.out / "data").resolve(),
+        args.layouts and args.layouts.resolve(),
+        args.device,
+        common,
+    )
     start, longest = time.monotonic(), 0.0
     for arm, seed in runs(args.arms, args.seeds):
-        done = study.record_of(arm, seed).is_file()
+        done = study.is_done(arm, seed)
         spent = (time.monotonic() - start) / 60
         if not done and spent + longest > args.budget:
             print(f"{spent:.0f} of {args.budget:g} minutes are spent; {arm} with seed {seed} and what follows is left")

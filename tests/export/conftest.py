@@ -1,5 +1,7 @@
-"""Maps as an exported model outputs them, for tests of its decoder."""
+"""Exports, and maps as an exported model outputs them, for tests of its decoder."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,30 @@ from coupled_embedding.export.describe import decoder_options, describe
 from coupled_embedding.export.graph import OUTPUTS, ExportGraph, PeakFinder
 from coupled_embedding.export.pose_decoder import Options
 from coupled_embedding.export.write import Formats, new_folder, write_description, write_models, write_programs
+
+# a program whose imports of the library, or of torch and numba, fail
+ALONE = """
+import runpy, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "numba", "coupled_embedding", "scipy"):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(__import__("pathlib").Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def predict_alone(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run an export's predict.py where there is no library."""
+    command = [sys.executable, "-c", ALONE, str(folder / "predict.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="session")
+def alone() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return predict_alone
 
 
 def model_outputs(maps: ImageMaps, size: tuple[int, int], options: DecodeOptions) -> dict[str, np.ndarray]:

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,24 +21,6 @@ from coupled_embedding.export.quantize import quantize_int8
 from coupled_embedding.export.write import new_folder, require
 from coupled_embedding.predictor import Predictor
 from coupled_embedding.utils.errors import CheckpointError, UserError
-
-# a program whose imports of the library, or of torch and numba, fail
-ALONE = """
-import runpy, sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "numba", "coupled_embedding", "scipy"):
-            raise ImportError(f"{name} must not be needed")
-sys.meta_path.insert(0, Absent())
-sys.argv = sys.argv[1:]
-sys.path.insert(0, str(__import__("pathlib").Path(sys.argv[0]).parent))
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def predict_alone(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", ALONE, str(folder / "predict.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={"OMP_NUM_THREADS": "1"})
 
 
 def test_people_are_the_predictors(exported, lively, pipeline, noise):
@@ -95,10 +74,10 @@ def test_torch_export_file_computes_the_same(exported):
         np.testing.assert_allclose(found[name].numpy(), expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_folder_predicts_without_the_library(exported, lively, pipeline, noise, tmp_path):
+def test_folder_predicts_without_the_library(exported, lively, pipeline, noise, tmp_path, alone):
     folder = shutil.copytree(exported, tmp_path / "moved")
     cv2.imwrite(str(tmp_path / "crowd.png"), noise[0])
-    done = predict_alone(folder, tmp_path / "crowd.png", "--out", tmp_path / "results", "--min-score", 0)
+    done = alone(folder, tmp_path / "crowd.png", "--out", tmp_path / "results", "--min-score", 0)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "results" / "crowd.predictions.json").read_text())
     assert (result["width"], result["height"]) == (100, 70)
@@ -108,20 +87,20 @@ def test_folder_predicts_without_the_library(exported, lively, pipeline, noise, 
     np.testing.assert_allclose(result["people"][0]["keypoints"], expected[0], rtol=0, atol=2e-3)
     overlay = cv2.imread(str(tmp_path / "results" / "crowd.poses.jpg"))
     assert overlay.shape == noise[0].shape
-    again = predict_alone(folder, tmp_path / "crowd.png", "--out", tmp_path / "results", "--min-score", 0)
+    again = alone(folder, tmp_path / "crowd.png", "--out", tmp_path / "results", "--min-score", 0)
     assert again.returncode == 1
     assert "exists" in again.stderr
 
 
-def test_folder_says_what_it_cannot_use(exported, tmp_path):
+def test_folder_says_what_it_cannot_use(exported, tmp_path, alone):
     (tmp_path / "text.jpg").write_text("no image")
-    done = predict_alone(exported, tmp_path / "text.jpg", "--out", tmp_path)
+    done = alone(exported, tmp_path / "text.jpg", "--out", tmp_path)
     assert done.returncode == 1
     assert "text.jpg: not an image" in done.stderr
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((4, 400, 3), np.uint8))
-    done = predict_alone(exported, tmp_path / "long.png", "--out", tmp_path)
+    done = alone(exported, tmp_path / "long.png", "--out", tmp_path)
     assert done.stderr.startswith(f"{tmp_path / 'long.png'}: the image is 400×4 pixels")
-    done = predict_alone(exported, tmp_path / "long.png", "--model", "model.int8.onnx", "--out", tmp_path)
+    done = alone(exported, tmp_path / "long.png", "--model", "model.int8.onnx", "--out", tmp_path)
     assert "model.int8.onnx" in done.stderr
     assert "Traceback" not in done.stderr
 

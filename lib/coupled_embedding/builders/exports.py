@@ -21,6 +21,8 @@ from coupled_embedding.utils.errors import CheckpointError, ConfigError, UserErr
 _CHANGEABLE = (
     "DATASET.INPUT_SIZE",
     "TEST.ASSIGNMENT",
+    "TEST.CENTER_REACH",
+    "TEST.CENTER_THRESHOLD",
     "TEST.GROUPING_COST",
     "TEST.GROUPING_ORDER",
     "TEST.HEATMAP_THRESHOLD",
@@ -102,7 +104,15 @@ def _config_of(model: ExportedModel, precision: str, where: str) -> CfgNode:
         "REFINE": "fast" if decode.refine else "none",
         "MISSING_JOINTS": decode.missing_joints,
     }
-    return config_from_dict({"DATASET": {"INPUT_SIZE": info["input"]["size"]}, "TEST": test}, where)
+    if decode.centers is not None:
+        rule = decode.centers
+        test |= {"CENTER_THRESHOLD": rule["threshold"], "CENTER_REACH": rule["reach"], "MAX_CANDIDATES": rule["most"]}
+    if decode.oks is not None:
+        parameters = [f"{name}={decode.oks[name]}" for name in ("threshold", "joint_score")]
+        test |= {"POSE_NMS": "oks", "POSE_NMS_PARAMETERS": parameters}
+    model_options = {"CENTERS": decode.centers is not None}
+    content = {"DATASET": {"INPUT_SIZE": info["input"]["size"]}, "MODEL": model_options, "TEST": test}
+    return config_from_dict(content, where)
 
 
 def _refuse_fixed(own: dict[str, Any], chosen: dict[str, Any], path: Path) -> None:

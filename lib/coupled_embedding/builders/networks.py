@@ -8,8 +8,10 @@ from yacs.config import CfgNode
 
 from coupled_embedding.data.pafs import Limbs, PafTargets
 from coupled_embedding.data.schema import KeypointSchema
+from coupled_embedding.losses.centers import CENTER_TERMS
 from coupled_embedding.losses.criterion import PoseCriterion
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.logistic import LogisticHeatmapLoss
 from coupled_embedding.losses.ramp import Ramp
 from coupled_embedding.losses.scale_maps import ScaleMapLoss
 from coupled_embedding.networks.cpm import CPMSettings
@@ -99,6 +101,8 @@ def build_model(cfg: CfgNode, num_joints: int, limbs: int = 0) -> PoseNetwork:
         spatial_tags=model.SPATIAL_TAGS,
         limbs=limbs if model.PAF else 0,
         paf_stages=model.PAF_STAGES,
+        centers=model.CENTERS,
+        logistic=model.HEATMAPS == "logistic",
     )
 
 
@@ -110,17 +114,21 @@ def build_network(cfg: CfgNode, schema: KeypointSchema) -> PoseNetwork:
 def build_criterion(cfg: CfgNode, limbs: Limbs = ()) -> PoseCriterion:
     """Return the loss; limbs are those of part affinity fields."""
     loss = cfg.LOSS
-    heatmap_loss: HeatmapLoss | ScaleMapLoss
-    if cfg.MODEL.SCALE_MAPS:
+    heatmap_loss: HeatmapLoss | ScaleMapLoss | LogisticHeatmapLoss
+    if cfg.MODEL.HEATMAPS == "logistic":
+        heatmap_loss = LogisticHeatmapLoss()
+    elif cfg.MODEL.SCALE_MAPS:
         heatmap_loss = ScaleMapLoss(loss.FOCAL)
     else:
         heatmap_loss = HeatmapLoss(loss.BETA, loss.SCALE_ADAPTED, loss.FOCAL)
     suffix = "_WEIGHT"  # of the options that weigh the terms
     weights = {key.removesuffix(suffix).lower(): value for key, value in loss.items() if key.endswith(suffix)}
     if not cfg.MODEL.TAG_DIM:
-        weights = {name: weights[name] for name in ("heatmap", "paf", "parallel")}
+        weights = {name: weights[name] for name in ("heatmap", "paf", *CENTER_TERMS, "parallel")}
     if not cfg.MODEL.PAF:
         del weights["paf"]
+    if not cfg.MODEL.CENTERS:
+        weights = {name: weight for name, weight in weights.items() if name not in CENTER_TERMS}
     ramp = Ramp(loss.PULL_RAMP_START, loss.PULL_RAMP_END, loss.PULL_RAMP_FACTOR)
     units = cfg.MODEL.SPATIAL_TAGS
     return PoseCriterion(heatmap_loss, weights, ramp, SPATIAL_DIMS if units else 0, units, loss.SIGMA, limbs)

@@ -21,7 +21,7 @@ from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import KeypointSchema, load_schema
 from coupled_embedding.data.transforms import Augmentation
 from coupled_embedding.decode.decode import grouping_order
-from coupled_embedding.decode.options import PAF_PRESETS, DecodeOptions, PeakOptions, with_preset
+from coupled_embedding.decode.options import PAF_PRESETS, CenterRule, DecodeOptions, PeakOptions, with_preset
 from coupled_embedding.decode.pipeline import AnyDecodeOptions, PipelineOptions
 from coupled_embedding.decode.single import SinglePersonOptions
 from coupled_embedding.utils.errors import ConfigError
@@ -170,7 +170,10 @@ def build_grouping_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOption
         refine=test.REFINE,
         regroup=test.REGROUP,
     )
-    if cfg.MODEL.PAF and test.GROUPING != "tags":
+    if cfg.MODEL.CENTERS and test.GROUPING in ("auto", "centers"):
+        centers = CenterRule(test.CENTER_THRESHOLD, test.CENTER_REACH, test.MAX_CANDIDATES)
+        options = replace(options, centers=centers)
+    elif cfg.MODEL.PAF and test.GROUPING in ("auto", "pafs"):
         rule = PAF_PRESETS[test.PAF_PRESET]
         rule = replace(rule, matching=test.PAF_MATCHING or rule.matching)
         # missing joints are looked up by tags, which a network may have besides

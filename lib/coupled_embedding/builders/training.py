@@ -207,6 +207,7 @@ def _train_options(cfg: CfgNode, schema: KeypointSchema, precision: str) -> Trai
         sigma=cfg.LOSS.SIGMA,
         beta=cfg.LOSS.BETA if cfg.LOSS.ANNOTATED_WIDTHS else 0.0,
         paf=build_paf_targets(cfg, schema),
+        centers=cfg.MODEL.CENTERS,
         log_every=train.LOG_EVERY,
         visualize_every=train.VISUALIZE_EVERY,
         eval_every=train.EVAL_EVERY,

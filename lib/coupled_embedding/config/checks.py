@@ -90,6 +90,12 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.SCALE_ADAPTED: True needs tags, which MODEL.TAG_DIM 0 leaves out; give False"
     if cfg.TEST.GROUPING == "pafs" and not cfg.MODEL.PAF:
         yield "TEST.GROUPING: 'pafs' needs MODEL.PAF; the network has no part affinity fields"
+    if cfg.TEST.GROUPING == "centers" and not cfg.MODEL.CENTERS:
+        yield "TEST.GROUPING: 'centers' needs MODEL.CENTERS; the network has no center maps"
+    if cfg.TEST.GROUPING == "tags" and not cfg.MODEL.TAG_DIM and not cfg.DATASET.CROPS:
+        yield "TEST.GROUPING: 'tags' needs tags, which MODEL.TAG_DIM 0 leaves out"
+    if cfg.MODEL.HEATMAPS == "logistic" and (cfg.LOSS.SCALE_ADAPTED or cfg.MODEL.SCALE_MAPS):
+        yield "MODEL.HEATMAPS: logistic is invalid with LOSS.SCALE_ADAPTED or MODEL.SCALE_MAPS; give False to both"
     if cfg.LOSS.CENTER_WEIGHT and not cfg.MODEL.SPATIAL_TAGS:
         yield "LOSS.CENTER_WEIGHT: needs MODEL.SPATIAL_TAGS above 0, such as 0.25"
     if cfg.TEST.BOXES and not cfg.DATASET.CROPS:
@@ -121,8 +127,10 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
             yield f"MODEL.PRETRAINED: {model.PRETRAINED:.200} is for HRNet; {with_it} give ''"
         if model.SCALE_MAPS:
             yield f"MODEL.SCALE_MAPS: True is invalid {with_it}; give False"
-        if model.PAF:
-            yield f"MODEL.PAF: True is invalid {with_it}; give False"
+        for name in (name for name in ("PAF", "CENTERS") if model[name]):
+            yield f"MODEL.{name}: True is invalid {with_it}; give False"
+        if model.HEATMAPS != "linear":
+            yield f"MODEL.HEATMAPS: {model.HEATMAPS} is invalid {with_it}; give linear"
     if model.PAF_STAGES > 1 and (not model.PAF or model.HEAD != "plain" or model.TAG_DIM):
         yield f"MODEL.PAF_STAGES: {model.PAF_STAGES} needs MODEL.PAF, MODEL.HEAD plain and MODEL.TAG_DIM 0"
     if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):

@@ -103,7 +103,9 @@ class TrainBatch:
         """Return the batch in page-locked memory (called by torch's loader)."""
         return self._map(lambda x: x.pin_memory())
 
-    def targets(self, beta: float = 0.0, sigma: float = SIGMA, paf: PafTargets | None = None) -> Targets:
+    def targets(
+        self, beta: float = 0.0, sigma: float = SIGMA, paf: PafTargets | None = None, with_centers: bool = False
+    ) -> Targets:
         """Build the targets on the batch's device; arguments as for `build_targets`."""
         return build_targets(
             self.joints,
@@ -114,6 +116,7 @@ class TrainBatch:
             annotated=self.annotated,
             beta=beta,
             paf=paf,
+            with_centers=with_centers,
         )
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "TrainBatch":

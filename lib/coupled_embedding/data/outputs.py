@@ -18,6 +18,8 @@ class PoseOutput:
         scale_maps: (B, K, h, w) for each heatmap, 1/s − 1 of the scale s > 0 that the cell's target takes;
             empty where a network has none. Only the loss uses them.
         pafs: (B, L, 2, H/4, W/4) part affinity fields, x and y of each limb; None: the network has none.
+        centers: (B, 1 + 2·K, H/4, W/4) float32 center maps: a heatmap of people's centers in [0, 1], then from the
+            middle of a center's cell the displacements x, y to the joints, in cells; None: the network has none.
         parallel: (B, K, h, w) of the lowest resolution, of a spatial transformer's parallel branch; None: there is
             none. Only the loss uses them.
     """
@@ -27,6 +29,7 @@ class PoseOutput:
     aux_outputs: tuple["PoseOutput", ...] = ()
     scale_maps: tuple[Tensor, ...] = ()
     pafs: Tensor | None = None
+    centers: Tensor | None = None
     parallel: Tensor | None = None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coupled_embedding.data.centers import CenterTargets, people_centers
 from coupled_embedding.data.pafs import PafTargets, draw_pafs
 
 SIGMA = 2.0  # cells, at every resolution, unless another is given
@@ -26,6 +27,7 @@ class Targets:
         scales: (B, M) person scales in units of the input's side.
         confidence: (B, M, K) in [0, 1], weights of the joints; None: all 1.
         pafs: (B, L, 2, h, w) part affinity fields at the lowest resolution; None: not wanted.
+        centers: of center maps; None: not wanted.
     """
 
     heatmaps: tuple[Tensor, ...]
@@ -35,6 +37,7 @@ class Targets:
     scales: Tensor
     confidence: Tensor | None = None
     pafs: Tensor | None = None
+    centers: CenterTargets | None = None
 
 
 def joint_cells(joints: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -107,6 +110,7 @@ def build_targets(
     annotated: Tensor | None = None,
     beta: float = 0.0,
     paf: PafTargets | None = None,
+    with_centers: bool = False,
 ) -> Targets:
     """Build a batch's targets.
 
@@ -119,6 +123,7 @@ def build_targets(
         annotated: (B, K) bool: whether an image's data set labels a joint, whose heatmap is ignored otherwise.
         beta: above 0: a Gaussian is as wide as its person's scale is of this one, within `WIDTHS`.
         paf: how part affinity fields are drawn; None: they are not.
+        with_centers: whether there are targets of center maps.
     """
     heatmaps, weights = [], []
     widths = (scales / beta).clamp(*WIDTHS) if beta else None
@@ -135,4 +140,32 @@ def build_targets(
         weights.append(weight)
     size = (masks[0].shape[-2], masks[0].shape[-1])
     pafs = None if paf is None else draw_pafs(joints[0], encoded[0][1], size, paf)
-    return Targets(tuple(heatmaps), tuple(weights), *encoded[0], scales, confidence, pafs)
+    centers = (
+        _center_targets(joints[0], masks[0], scales, sigma, widths, confidence, annotated) if with_centers else None
+    )
+    return Targets(tuple(heatmaps), tuple(weights), *encoded[0], scales, confidence, pafs, centers)
+
+
+def _center_targets(
+    joints: Tensor,
+    mask: Tensor,
+    scales: Tensor,
+    sigma: float,
+    widths: Tensor | None,
+    confidence: Tensor | None,
+    annotated: Tensor | None,
+) -> CenterTargets:
+    """Return the targets of center maps; arguments as of `build_targets`, at the lowest resolution."""
+    height, width = mask.shape[-2:]
+    middles, present = people_centers(joints)
+    cells, inside = joint_cells(torch.cat((middles, present[..., None].to(middles.dtype)), -1), height, width)
+    mask = mask[:, None].float()
+    if annotated is not None:
+        # where a data set labels other joints, the middle of those it labels is another point
+        whole = annotated.all(1)
+        mask, inside = mask * whole[:, None, None, None], inside & whole[:, None]
+    heatmap = gaussian_heatmaps(cells[:, :, None], inside[:, :, None], height, width, sigma, widths=widths)
+    weights = (joints[..., 2] > 0) * inside[..., None] * (1.0 if confidence is None else confidence)
+    sizes = scales * max(height, width)
+    displacements = joints[..., :2] - (cells[:, :, None] + 0.5)
+    return CenterTargets(heatmap, mask, cells, displacements, weights, sizes)

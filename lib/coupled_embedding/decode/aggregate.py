@@ -27,11 +27,13 @@ class ImageMaps:
         heatmaps: (K, H', W') float32, contiguous.
         tags: one or two views; a pixel's tag is its views' values, concatenated.
         pafs: (L, 2, h, w) float32, contiguous, merged over flip and scales; None: there are none.
+        centers: (1 + 2·K, h, w) likewise.
     """
 
     heatmaps: Map
     tags: tuple[TagView, ...]
     pafs: Map | None = None
+    centers: Map | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class MergedMaps:
         flipped_tags: the same of the flipped images as the network outputs them, or None.
         flip_index: for each joint, its partner in a flipped image.
         pafs: (B, L, 2, h, w) float32 part affinity fields, or None.
+        centers: (B, 1 + 2·K, h, w) float32 center maps, see `PoseOutput`, or None.
     """
 
     heatmaps: Tensor
@@ -53,6 +56,7 @@ class MergedMaps:
     flipped_tags: Tensor | None = None
     flip_index: tuple[int, ...] = ()
     pafs: Tensor | None = None
+    centers: Tensor | None = None
 
     def cpu(self) -> "MergedMaps":
         """Return the maps in the host's memory."""
@@ -68,20 +72,23 @@ class MergedMaps:
         if self.heatmaps.device.type == "cpu":
             return self, lambda: None
         heatmaps, tags = (maps.to("cpu", non_blocking=True) for maps in (self.heatmaps, self.tags))
-        flipped, pafs = (
-            None if maps is None else maps.to("cpu", non_blocking=True) for maps in (self.flipped_tags, self.pafs)
+        flipped, pafs, centers = (
+            None if maps is None else maps.to("cpu", non_blocking=True)
+            for maps in (self.flipped_tags, self.pafs, self.centers)
         )
         arrived = torch.cuda.Event(blocking=True)  # or decode threads would keep a core each busy with waiting
         arrived.record(torch.cuda.current_stream(self.heatmaps.device))
-        return MergedMaps(heatmaps, tags, flipped, self.flip_index, pafs), arrived.synchronize
+        return MergedMaps(heatmaps, tags, flipped, self.flip_index, pafs, centers), arrived.synchronize
 
     def image(self, number: int) -> ImageMaps:
         """Return one image's maps; they must be in the host's memory."""
         views = [TagView(_pixels_first(self.tags[number]))]
         if self.flipped_tags is not None:
             views.append(TagView(_pixels_first(self.flipped_tags[number]), self.flip_index))
-        pafs = None if self.pafs is None else self.pafs[number].contiguous().numpy()
-        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views), pafs)
+        pafs, centers = (
+            None if maps is None else maps[number].contiguous().numpy() for maps in (self.pafs, self.centers)
+        )
+        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views), pafs, centers)
 
 
 def _pixels_first(tags: Tensor) -> Map:
@@ -104,7 +111,7 @@ def merge_resolutions(output: PoseOutput) -> Tensor:
 
 
 def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int], limbs: Limbs = ()) -> MergedMaps:
-    """Average heatmaps and fields with those of the flipped image; keep its tags as a second view."""
+    """Average heatmaps, fields and center maps with those of the flipped image; keep its tags as a second view."""
     index = tuple(flip_index)
     if maps.heatmaps.device.type == "cpu":
         joints = np.array(index, np.int64)
@@ -116,7 +123,17 @@ def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int],
     pafs = maps.pafs
     if pafs is not None and flipped.pafs is not None:
         pafs = _merge_flipped_pafs(pafs, flipped.pafs, limbs, index)
-    return MergedMaps(heatmaps, maps.tags, flipped.tags, index, pafs)
+    centers = maps.centers
+    if centers is not None and flipped.centers is not None:
+        centers = (centers + flip_centers(flipped.centers, index)) / 2
+    return MergedMaps(heatmaps, maps.tags, flipped.tags, index, pafs, centers)
+
+
+def flip_centers(centers: Tensor, flip_index: Sequence[int]) -> Tensor:
+    """Return the center maps (B, 1 + 2·K, h, w) of flipped images as the images themselves would have them."""
+    heatmap, *displacements = centers.flip(-1).unbind(1)
+    turned = [plane for joint in flip_index for plane in (-displacements[2 * joint], displacements[2 * joint + 1])]
+    return torch.stack([heatmap, *turned], 1)
 
 
 def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index: tuple[int, ...]) -> Tensor:
@@ -130,7 +147,7 @@ def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index:
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:
-    """Average heatmaps and fields resized to the base (height, width).
+    """Average heatmaps, fields and center maps resized to the base (height, width).
 
     Args:
         scales: of the same images, all with flip or none.
@@ -141,17 +158,28 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
     pafs = _mean_pafs([maps.pafs for maps in scales if maps.pafs is not None], base_size)
+    centers = _mean_centers([maps.centers for maps in scales if maps.centers is not None], base_size)
     if tags_from is None:
         flipped = [maps.flipped_tags for maps in scales if maps.flipped_tags is not None]
         tags = concat_tags([maps.tags for maps in scales], base_size)
         flipped_tags = concat_tags(flipped, base_size) if flipped else None
-        return MergedMaps(heatmaps, tags, flipped_tags, scales[0].flip_index, pafs)
+        return MergedMaps(heatmaps, tags, flipped_tags, scales[0].flip_index, pafs, centers)
     chosen = scales[tags_from]
-    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index, pafs)
+    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index, pafs, centers)
 
 
 def _mean_pafs(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | None:
     resized = [resize(pafs.flatten(1, 2), size).unflatten(1, (pafs.shape[1], 2)) for pafs in scales]
+    return torch.stack(resized).mean(0) if resized else None
+
+
+def _mean_centers(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | None:
+    """Average center maps (B, 1 + 2·K, h, w), displacements in cells of the new size."""
+    resized = []
+    for centers in scales:
+        finer = centers.new_tensor([size[1] / centers.shape[-1], size[0] / centers.shape[-2]])
+        factors = torch.cat((finer.new_ones(1), finer.repeat((centers.shape[1] - 1) // 2)))
+        resized.append(resize(centers, size) * factors[:, None, None])
     return torch.stack(resized).mean(0) if resized else None
 
 

@@ -15,6 +15,7 @@ from coupled_embedding.data.geometry import Array, apply_affine
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.decode import reference
 from coupled_embedding.decode.aggregate import ImageMaps
+from coupled_embedding.decode.centers import decode_by_centers
 from coupled_embedding.decode.fast.refine import JointRefiner
 from coupled_embedding.decode.fast.upsample import Map, grid, sample_at
 from coupled_embedding.decode.grouping import Groups, group
@@ -39,12 +40,16 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
         options: peaks, grouping, refinement.
 
     Returns:
-        Poses in the order in which grouping started the people.
+        Poses in the order in which grouping started the people, or best centers first.
 
     Raises:
         NonFiniteError: a map holds NaN or infinity.
     """
     check_finite(maps)
+    if options.centers is not None:
+        if maps.centers is None:
+            raise ValueError("people by their centers: the maps have none")
+        return decode_by_centers(maps, base_size, to_image, options.centers, options.joint_threshold)
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group_candidates(candidates, maps, size, options)
@@ -80,7 +85,7 @@ def is_compiled() -> bool:
 
 def check_finite(maps: ImageMaps) -> None:
     """Raise NonFiniteError if a map holds NaN or infinity."""
-    fields = [] if maps.pafs is None else [maps.pafs]
+    fields = [values for values in (maps.pafs, maps.centers) if values is not None]
     if not all(_is_finite(values) for values in (maps.heatmaps, *(view.values for view in maps.tags), *fields)):
         raise NonFiniteError("the network output NaN or infinite values; its weights or the input are damaged")
 

@@ -104,6 +104,22 @@ PAF_PRESETS = {
 
 
 @dataclass(frozen=True)
+class CenterRule:
+    """How people are found by their centers.
+
+    Attributes:
+        threshold: of a center's score, which must exceed it.
+        reach: of a person's joints, in sizes of the person, from where the center says they are: at that distance a
+            joint's heatmap counts half.
+        most: people of an image at most.
+    """
+
+    threshold: float = 0.02
+    reach: float = 0.1
+    most: int = 30
+
+
+@dataclass(frozen=True)
 class DecodeOptions:
     """How maps become poses; the defaults are the paper's for w32.
 
@@ -121,6 +137,7 @@ class DecodeOptions:
         regroup: passes of `regroup` after grouping.
         limbs: of part affinity fields.
         paf: how these group candidates; None: tags group them.
+        centers: how people are found by their centers, before anything above; None: they are not.
     """
 
     grouping_order: tuple[int, ...]
@@ -134,6 +151,7 @@ class DecodeOptions:
     regroup: int = 0
     limbs: Limbs = ()
     paf: PafRule | None = None
+    centers: CenterRule | None = None
 
     @property
     def cost_rule(self) -> CostRule:

@@ -122,10 +122,16 @@ class InferencePipeline:
             output = self.network(inputs)
         heatmaps = merge_resolutions(output)
         pafs = output.pafs.float() if self.options.decode.paf and output.pafs is not None else None
+        centers = output.centers if self.options.decode.centers else None
         if not self.options.flip:
-            return MergedMaps(heatmaps, output.tags, pafs=pafs)
+            return MergedMaps(heatmaps, output.tags, pafs=pafs, centers=centers)
         straight, flipped = (
-            MergedMaps(heatmaps[part], output.tags[part], pafs=None if pafs is None else pafs[part])
+            MergedMaps(
+                heatmaps[part],
+                output.tags[part],
+                pafs=None if pafs is None else pafs[part],
+                centers=None if centers is None else centers[part],
+            )
             for part in (slice(count), slice(count, None))
         )
         return merge_flip(straight, flipped, self.options.flip_index, self.options.decode.limbs)

@@ -25,6 +25,7 @@ class SinglePersonOptions:
     joint_threshold: ClassVar[float] = 0.0  # the score above which a joint counts as found: each has its best place
     limbs: ClassVar[Limbs] = ()
     paf: ClassVar[None] = None
+    centers: ClassVar[None] = None
 
 
 def decode_single(

@@ -32,8 +32,8 @@ def draw_batch(
     """
     image = np.ascontiguousarray(batch.images[0].cpu().numpy()[..., ::-1])
     first = PoseOutput(tuple(h[:1].float() for h in output.heatmaps), output.tags[:1].float())
-    pafs = None if output.pafs is None else output.pafs[:1].float()
-    merged = MergedMaps(merge_resolutions(first), first.tags, pafs=pafs).cpu()
+    pafs, centers = (None if maps is None else maps[:1].float() for maps in (output.pafs, output.centers))
+    merged = MergedMaps(merge_resolutions(first), first.tags, pafs=pafs, centers=centers).cpu()
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     poses = decode_maps(merged.image(0), (image.shape[1], image.shape[0]), identity, options)
     # from cells to input pixels

@@ -47,6 +47,7 @@ class TrainOptions:
     sigma: float = SIGMA
     beta: float = 0.0
     paf: PafTargets | None = None
+    centers: bool = False
     log_every: int = 50
     visualize_every: int = 0
     eval_every: int = 0
@@ -210,7 +211,7 @@ def forward(run: TrainRun, batch: TrainBatch) -> tuple[PoseOutput, Targets, dict
     with record_function("network"), torch.autocast(run.env.device.type, dtype, enabled=dtype is not None):
         output = run.model(normalize(batch.images, run.options.pixels))
     with record_function("losses"):
-        targets = batch.targets(run.options.beta, run.options.sigma, run.options.paf)
+        targets = batch.targets(run.options.beta, run.options.sigma, run.options.paf, run.options.centers)
         return output, targets, run.criterion(output, targets, run.state.step)
 
 

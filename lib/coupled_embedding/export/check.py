@@ -131,6 +131,7 @@ def _compare_image(model: ExportedModel, pipeline: InferencePipeline, input_size
     outputs = {name: values[0] for name, values in model.maps(inputs).items()}
     size = (geometry.size[1], geometry.size[0])
     in_same = decode(_library_maps(outputs), geometry.size, geometry.to_image, pipeline.options.grouping())
+    in_same = pipeline.options.suppress(in_same)
     decoded = pose_decoder.decode(outputs, size, geometry.to_image, model.options)
     of_decoders, of_images = difference(in_same, decoded), difference(expected, found)
     counts = len(expected), sum(len(pose.keypoints) for pose in expected), of_images[2]
@@ -140,18 +141,20 @@ def _compare_image(model: ExportedModel, pipeline: InferencePipeline, input_size
 def _run_library(pipeline: InferencePipeline, input_size: int, image: Image) -> tuple[list[Pose], MergedMaps]:
     geometry = resize_geometry((image.shape[1], image.shape[0]), input_size)
     maps = pipeline.forward([torch.from_numpy(warp_to_input(image, geometry))[None]], geometry.base_size).cpu()
-    return pipeline.decode(maps, [geometry])[0], maps
+    return pipeline.options.suppress(pipeline.decode(maps, [geometry])[0]), maps
 
 
 def _library_maps(outputs: dict[str, NDArray[Any]]) -> ImageMaps:
     tags = np.ascontiguousarray(outputs["tags"].transpose(2, 3, 0, 1))  # (h, w, K, T)
-    return ImageMaps(np.ascontiguousarray(outputs["heatmaps"]), (TagView(tags),))
+    return ImageMaps(np.ascontiguousarray(outputs["heatmaps"]), (TagView(tags),), centers=outputs.get("centers"))
 
 
 def _maps_difference(maps: MergedMaps, outputs: dict[str, NDArray[Any]]) -> float:
     dims = maps.tags.shape[-1]
     tags = maps.tags[0].float().numpy().transpose(0, 3, 1, 2)
     pairs = [(maps.heatmaps[0].numpy(), outputs["heatmaps"]), (tags, outputs["tags"][:, :dims])]
+    if maps.centers is not None:
+        pairs.append((maps.centers[0].numpy(), outputs["centers"]))
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)) for a, b in pairs)
 
 

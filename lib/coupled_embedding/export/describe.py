@@ -1,11 +1,13 @@
 """What model.json says of an exported model."""
 
+from dataclasses import asdict
 from typing import Any
 
 from coupled_embedding.data.images import PIXELS
 from coupled_embedding.data.schema import KeypointSchema
 from coupled_embedding.decode.options import DecodeOptions
 from coupled_embedding.decode.pipeline import PipelineOptions
+from coupled_embedding.evaluation import OksNMS
 from coupled_embedding.utils.errors import UserError
 
 FORMAT = "coupled-embedding export"
@@ -37,6 +39,7 @@ def decoder_options(options: DecodeOptions) -> dict[str, Any]:
         "max_joined": options.max_joined,
         "refine": options.refine != "none",
         "missing_joints": options.missing_joints,
+        **({"centers": asdict(options.centers)} if options.centers else {}),
     }
 
 
@@ -61,8 +64,14 @@ def describe(
     Raises:
         UserError: the pipeline does what an export cannot.
     """
-    if options.pose_nms:
-        raise UserError("TEST.POSE_NMS: an export does not suppress poses; give none, and give it to its predictor")
+    decode = decoder_options(options.grouping())
+    if (nms := options.pose_nms) is not None:
+        if not decode.get("centers") or not isinstance(nms, OksNMS) or nms.soft:
+            raise UserError(
+                "TEST.POSE_NMS: an export suppresses poses by oks alone, and only people found by their centers; give "
+                "none, and give it to its predictor"
+            )
+        decode["oks"] = {"sigmas": list(nms.sigmas), "threshold": nms.threshold, "joint_score": nms.joint_score}
     mean, std = PIXELS[options.pixels]
     return {
         "format": FORMAT,
@@ -83,5 +92,5 @@ def describe(
             "flip": options.flip,
         },
         "tags": {"place_dims": place_dims},
-        "decode": decoder_options(options.grouping()),
+        "decode": decode,
     }

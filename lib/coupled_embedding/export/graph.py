@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coupled_embedding.data.images import PIXELS
+from coupled_embedding.decode.aggregate import flip_centers
 from coupled_embedding.decode.options import PeakOptions
 from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.networks.folding import fold_batch_norm
@@ -19,6 +20,7 @@ from coupled_embedding.utils.errors import UserError
 
 # names of the outputs, in the order in which `ExportGraph` returns them
 OUTPUTS = ("heatmaps", "tags", "peak_pixels", "peak_scores", "peak_tags")
+CENTER_OUTPUTS = ("heatmaps", "tags", "centers")  # where people are found by their centers
 DTYPES = {"uint8": torch.uint8, "float": torch.float32}
 
 
@@ -93,16 +95,18 @@ class ExportGraph(nn.Module):
         self.strides, self.tag_stride = _strides(folded)
         self.network = (folded.half() if half else folded).to(memory_format=torch.contiguous_format)
         self.flip, self.flip_index, self.half_precision = options.flip, list(options.flip_index), half
+        self.by_centers = options.grouping().centers is not None
         self.find_peaks = PeakFinder(self.strides[-1], self.tag_stride, options.grouping().peaks)
         mean, std = PIXELS[options.pixels]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map RGB images (B, 3, H, W) of values 0 to 255 to `OUTPUTS`.
+        """Map RGB images (B, 3, H, W) of values 0 to 255 to what `names` says.
 
         Returns:
-            Merged heatmaps (B, K, h', w'), tags of image and flipped image (B, K, T, h, w), and `PeakFinder`'s.
+            Merged heatmaps (B, K, h', w'), tags of image and flipped image (B, K, T, h, w), and `PeakFinder`'s, or
+            merged center maps (B, 1 + 2·K, h, w).
         """
         inputs = (images.float() - self.mean) / self.std
         count = images.shape[0]
@@ -115,7 +119,17 @@ class ExportGraph(nn.Module):
             turned = heatmaps[count:].flip(-1)[:, self.flip_index]
             heatmaps = (heatmaps[:count] + turned) / 2
             tags = torch.cat((tags[:count], tags[count:].flip(-1)[:, self.flip_index]), 2)
+        if self.by_centers:
+            centers = output.centers.float()
+            if self.flip:
+                centers = (centers[:count] + flip_centers(centers[count:], self.flip_index)) / 2
+            return heatmaps, tags, centers
         return heatmaps, tags, *self.find_peaks(heatmaps, tags)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what it outputs, in order."""
+        return CENTER_OUTPUTS if self.by_centers else OUTPUTS
 
     def _merge(self, heatmaps: Sequence[Tensor]) -> Tensor:
         finest = self.strides[-1]

@@ -16,7 +16,7 @@ from coupled_embedding.decode.aggregate import MergedMaps
 from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.decode.stage_times import StageTimes
 from coupled_embedding.export.describe import decoder_options
-from coupled_embedding.export.graph import OUTPUTS
+from coupled_embedding.export.graph import CENTER_OUTPUTS, OUTPUTS
 from coupled_embedding.export.pose_decoder import Options, decode
 from coupled_embedding.export.predict import ExportedModel
 from coupled_embedding.utils.errors import CheckpointError, NonFiniteError, UserError
@@ -45,7 +45,8 @@ class ExportedPipeline:
         inputs = {one.name: one.shape for one in model.session.get_inputs()}
         outputs = {one.name: one.shape for one in model.session.get_outputs()}
         joints = len(options.flip_index)
-        if list(inputs) != ["images"] or set(outputs) != set(OUTPUTS) or len(outputs["tags"]) != 5:
+        wanted = CENTER_OUTPUTS if self.decoder.centers else OUTPUTS
+        if list(inputs) != ["images"] or set(outputs) != set(wanted) or len(outputs["tags"]) != 5:
             raise CheckpointError(
                 f"{name}: not the model of an export: it maps {', '.join(inputs)} to {', '.join(outputs)}"
             )

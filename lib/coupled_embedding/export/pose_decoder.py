@@ -1,7 +1,8 @@
-"""From the outputs of an exported model to poses. This file and pose_maps.py need NumPy, and for one option SciPy.
+"""From the outputs of an exported model to poses. It needs NumPy, as its neighbors do, and for one option SciPy.
 
 Candidates are grouped into people by their tags, missing joints predicted at each person's best place, and joints
-located to a quarter of a pixel, with the results of the library's decode (Coupled Embedding, ECCV 2022). Arrays are
+located to a quarter of a pixel; or people are found by their centers. The results are those of the library's decode
+(Coupled Embedding, ECCV 2022). Arrays are
 float32 as the model returns them; equal inputs give equal poses.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coupled_embedding.decode.pose_centers import people_by_centers, suppress
 from coupled_embedding.export.pose_maps import Floats, Ints, best_pixels, local_maxima, sample, torch_topk, upsample
 
 # cost of a unit of rounded tag distance, the largest rounded distance, the cost of pairs beyond it, type of the costs
@@ -39,6 +41,8 @@ class Options:
         refine: whether missing joints are predicted; else they stay in the middle of the others.
         missing_joints: where joints without a positive score go: ``"origin"``: (0, 0), keeping their score;
             ``"zero"``: there, with score 0; ``"guess"``: where they were predicted.
+        centers: ``threshold``, ``reach`` and ``most`` of people found by their centers; None: tags group joints.
+        oks: ``sigmas``, ``threshold`` and ``joint_score``: of people found twice the better one stays; None: both do.
     """
 
     grouping_order: tuple[int, ...]
@@ -53,6 +57,8 @@ class Options:
     max_joined: int = 0
     refine: bool = True
     missing_joints: str = "origin"
+    centers: Mapping[str, Any] | None = None
+    oks: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Options":
@@ -87,8 +93,8 @@ def decode(
     """Find the people of one image.
 
     Args:
-        outputs: of the model, without the batch's axis: ``heatmaps`` (K, h', w'), ``tags`` (K, T, h, w),
-            ``peak_pixels`` and ``peak_scores`` (K, M), ``peak_tags`` (K, M, T).
+        outputs: of the model, without the batch's axis: ``heatmaps`` (K, h', w'), ``tags`` (K, T, h, w), and
+            ``centers`` (1 + 2·K, h, w), or ``peak_pixels`` and ``peak_scores`` (K, M), ``peak_tags`` (K, M, T).
         size: (H, W) of the input, pixels.
         to_image: (2, 3) affine map from input pixels to image pixels.
         options: of model.json.
@@ -97,8 +103,10 @@ def decode(
         ValueError: the maps hold NaN or infinity.
     """
     heatmaps, tags = outputs["heatmaps"], outputs["tags"]
-    if not all(np.isfinite(maps).all() for maps in (heatmaps, tags)):
+    if not all(np.isfinite(maps).all() for name, maps in outputs.items() if not name.startswith("peak_")):
         raise ValueError("the network output NaN or infinite values; the model file or the input is damaged")
+    if options.centers is not None:
+        return _by_centers(heatmaps, tags, outputs["centers"], size, to_image, options)
     peaks: Any = zip(outputs["peak_pixels"], outputs["peak_scores"], outputs["peak_tags"], strict=True)
     found = [_candidates(k, _Candidates(*p), heatmaps, tags, size, options) for k, p in enumerate(peaks)]
     joints, is_found, means = group(found, size[1], options)
@@ -110,6 +118,28 @@ def decode(
     if options.missing_joints == "zero":
         keypoints[..., 2] = np.maximum(keypoints[..., 2], 0.0)
     order = np.argsort(-scores, kind="stable")
+    return People(keypoints[order], scores[order], means[order])
+
+
+def _by_centers(
+    heatmaps: Floats,
+    tags: Floats,
+    centers: Floats,
+    size: tuple[int, int],
+    to_image: NDArray[np.float64],
+    options: Options,
+) -> People:
+    keypoints, scores = people_by_centers(heatmaps, centers, size, **(options.centers or {}))
+    pixels = np.clip(keypoints[..., :2].astype(np.int64), 0, np.array(size[::-1]) - 1)
+    of_joints = [sample(tags[k], size, pixels[:, k, 1], pixels[:, k, 0]).T for k in range(len(tags))]
+    counted = keypoints[..., 2] > options.threshold
+    weights = np.where(counted.any(1, keepdims=True), counted, True)[..., None].astype(np.float32)
+    means = (np.stack(of_joints, 1) * weights).sum(1) / weights.sum(1)
+    keypoints[..., :2] = keypoints[..., :2] @ to_image[:, :2].T + to_image[:, 2]
+    order = np.argsort(-scores, kind="stable")
+    if options.oks is not None:
+        sigmas = np.array(options.oks["sigmas"])
+        order = suppress(keypoints, scores, sigmas, options.oks["threshold"], options.oks["joint_score"])
     return People(keypoints[order], scores[order], means[order])
 
 

@@ -18,7 +18,7 @@ from coupled_embedding.utils.errors import UserError
 QUANTIZED = ("Conv", "Clip", "Relu")
 # convolutions that stay float32, by the beginnings of their weights' names: their outputs add up to the maps, and they
 # are a small part of the network (docs/export.md says what they cost in int8)
-FLOAT = ("network.head.", "network.backbone.pyramid.", "network.backbone.tag_pyramid.")
+FLOAT = ("network.head.", "network.center_head.", "network.backbone.pyramid.", "network.backbone.tag_pyramid.")
 
 
 def quantize_int8(folder: Path, images: Sequence[NDArray[np.uint8]]) -> Path:

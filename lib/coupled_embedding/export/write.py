@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from coupled_embedding.decode import pose_centers
 from coupled_embedding.export import pose_decoder, pose_maps, predict
 from coupled_embedding.export.describe import DIVISOR
-from coupled_embedding.export.graph import DTYPES, OUTPUTS, ExportGraph
+from coupled_embedding.export.graph import DTYPES, ExportGraph
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.errors import UserError
 
@@ -23,7 +24,7 @@ MOST_UNITS = 256  # of 64 pixels along a side
 README = """# {name}
 
 A multi-person pose estimation model ({joints} joints), exported to ONNX: pixel normalization, network, {flip}merge of
-resolutions, peaks of each joint and their tags. `pose_decoder.py` groups the peaks into people.
+resolutions, {found}. `pose_decoder.py` finds the people there.
 
 ```bash
 pip install -r requirements.txt
@@ -45,8 +46,7 @@ keypoints, scores, tags = model.run(cv2.imread("image.jpg"))  # (N, K, 3): x, y,
 {files}
 
 The model takes `images`, {dtype} RGB (batch, 3, height, width) of values 0 to 255, sides multiples of 64, and returns
-`heatmaps` (batch, K, h', w'), `tags` (batch, K, T, h, w), and for the {peaks} best peaks of each joint `peak_pixels`
-(y · width + x), `peak_scores` and `peak_tags`.
+`heatmaps` (batch, K, h', w'), `tags` (batch, K, T, h, w), and {outputs}.
 """
 
 FILES = {
@@ -57,6 +57,7 @@ FILES = {
     "model.json": "joints, skeleton, input, decode options",
     "predict.py": "predicts images: onnxruntime, OpenCV",
     "pose_decoder.py": "from the model's outputs to people: NumPy",
+    "pose_centers.py": "people by their centers: NumPy",
     "pose_maps.py": "upsampling, and places of missing joints: NumPy",
     "LICENSE": "of the model",
     "NOTICE": "of the model",
@@ -123,7 +124,7 @@ def write_models(folder: Path, graphs: Mapping[str, ExportGraph], formats: Forma
                 program,
                 dynamo=True,
                 input_names=["images"],
-                output_names=list(OUTPUTS),
+                output_names=list(graph.names),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -156,13 +157,15 @@ def write_programs(
         formats: what the models take.
         licenses: ``LICENSE`` and ``NOTICE`` of the model, as far as it has them.
     """
-    for module in (pose_decoder, pose_maps, predict):
+    for module in (pose_centers, pose_decoder, pose_maps, predict):
         source = Path(str(module.__file__)).read_text(encoding="utf-8")
-        source = source.replace("from coupled_embedding.export.", "from ")  # they lie side by side
+        for package in ("decode", "export"):
+            source = source.replace(f"from coupled_embedding.{package}.", "from ")  # they lie side by side
         atomic_write(folder / Path(str(module.__file__)).name, source, "the program")
     for name, text in (licenses or {}).items():
         atomic_write(folder / name, text, "the model's license")
     decode = description["decode"]
+    by_centers = bool(decode.get("centers"))
     packages = ["onnxruntime>=1.20", "numpy>=2", "opencv-python-headless>=4.9"]
     packages += ["scipy>=1.13"] if decode["assignment"] == "scipy" else []
     atomic_write(folder / "requirements.txt", "\n".join(packages) + "\n", "the requirements")
@@ -173,6 +176,13 @@ def write_programs(
         flip="mean with the flipped image, " if description["input"]["flip"] else "",
         files="\n".join(rows),
         dtype={"uint8": "uint8", "float": "float32"}[formats.dtype],
-        peaks=decode["max_candidates"] + 1,
+        found="center maps" if by_centers else "peaks of each joint and their tags",
+        outputs=(
+            "`centers` (batch, 1 + 2 · K, h, w): a heatmap of people's centers, and from the middle of a cell the "
+            "displacements\nx, y to each joint, in cells"
+            if by_centers
+            else f"for the {decode['max_candidates'] + 1} best peaks of each joint `peak_pixels`\n(y · width + x), "
+            "`peak_scores` and `peak_tags`"
+        ),
     )
     atomic_write(folder / "README.md", text, "the README")

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import Limbs
 from coupled_embedding.data.targets import SIGMA, Targets
+from coupled_embedding.losses.centers import center_losses
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss
+from coupled_embedding.losses.logistic import LogisticHeatmapLoss
 from coupled_embedding.losses.optional import OPTIONAL_TERMS
 from coupled_embedding.losses.pafs import paf_loss
 from coupled_embedding.losses.parallel import parallel_loss
@@ -25,7 +27,8 @@ class PoseCriterion(nn.Module):
     """Weighted sum of the loss terms (docs/method.md 3).
 
     Args:
-        heatmap_loss: `HeatmapLoss`, or `ScaleMapLoss` for a network that outputs scale maps.
+        heatmap_loss: `HeatmapLoss`, `ScaleMapLoss` for a network that outputs scale maps, or `LogisticHeatmapLoss` for
+            one whose heatmaps are probabilities.
         weights: of the terms by name; optional terms of weight 0 are not computed, and without ``pull`` no term of
             the tags is.
         pull_ramp: factor of the pull weight by step. Push has a saddle where all tags are equal; a
@@ -38,7 +41,7 @@ class PoseCriterion(nn.Module):
 
     def __init__(
         self,
-        heatmap_loss: HeatmapLoss | ScaleMapLoss,
+        heatmap_loss: HeatmapLoss | ScaleMapLoss | LogisticHeatmapLoss,
         weights: Mapping[str, float] = WEIGHTS,
         pull_ramp: Ramp = Ramp(),  # noqa: B008 - frozen
         spatial_dims: int = 0,
@@ -81,6 +84,8 @@ class PoseCriterion(nn.Module):
             )
         if output.pafs is not None and targets.pafs is not None:
             terms["paf"] = paf_loss(output.pafs, targets.pafs, targets.masks[0], self.limbs)
+        if output.centers is not None and targets.centers is not None:
+            terms |= center_losses(output.centers, targets.centers)
         if "parallel" in self.weights:
             terms["parallel"] = parallel_loss(output.parallel, targets, self.sigma)
         return terms

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from coupled_embedding.data.outputs import PoseOutput
+from coupled_embedding.networks.centers import CenterHead, initialize_center_head
 from coupled_embedding.networks.heads import HigherHead, PlainHead, initialize_head
 from coupled_embedding.networks.hrnet import HRNetSettings, check_input_size, initialize_backbone
 from coupled_embedding.networks.pafs import PafHead, initialize_paf_head
@@ -52,9 +53,11 @@ class PoseNetwork(nn.Module):
         spatial_tags: above 0: two further tag dimensions, see `add_places`, with this many units per cell.
         limbs: L; 0: the network has no part affinity fields.
         paf_stages: see `PafHead`; more than 1 need the plain head and no tags.
+        centers: whether there are center maps.
+        logistic: whether heatmaps are probabilities, by a sigmoid.
 
     Raises:
-        ValueError: stages with another head, with scale maps or with fields, a separable head with scale maps, or an
+        ValueError: stages with another head, scale maps, fields or center maps; a separable head with scale maps; an
             unknown head.
     """
 
@@ -71,10 +74,14 @@ class PoseNetwork(nn.Module):
         spatial_tags: float = 0.0,
         limbs: int = 0,
         paf_stages: int = 1,
+        centers: bool = False,
+        logistic: bool = False,
     ) -> None:
         super().__init__()
         self.num_joints, self.spatial_tags, self.limbs = num_joints, spatial_tags, limbs
+        self.logistic = logistic
         self.paf_head: PafHead | None = None
+        self.center_head: CenterHead | None = None
         self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
         self.tag_dim = tag_dim = tag_dim + self.place_dims
         self.backbone: nn.Module
@@ -86,8 +93,11 @@ class PoseNetwork(nn.Module):
                 raise ValueError(f"stages output maps themselves: head must be 'plain', got '{head}'")
             if with_scales:
                 raise ValueError("stages output no scale maps: with_scales must be False")
-            if limbs:
-                raise ValueError("stages output no part affinity fields: limbs must be 0")
+            if limbs or centers or logistic:
+                raise ValueError(
+                    "stages output neither part affinity fields nor center maps nor probabilities: limbs must be 0, "
+                    "centers and logistic False"
+                )
             spare = backbone.spare_channels if tag_dim else 0
             staged = self.backbone = backbone.build((1 + tag_dim + spare) * num_joints)
             self.strides, self.divisor = (backbone.stride,), backbone.divisor
@@ -109,11 +119,16 @@ class PoseNetwork(nn.Module):
             self.paf_head = PafHead(backbone.width, num_joints, limbs, paf_stages)
             initialize_backbone(self.paf_head)
             initialize_paf_head(self.paf_head, heatmap_bias)
+        if centers:
+            self.center_head = CenterHead(backbone.width - backbone.tag_width, num_joints)
+            initialize_backbone(self.center_head)
+            initialize_center_head(self.center_head)
 
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution and those that output maps: what is not a linear map between features."""
         own: list[nn.Module] = self.backbone.input_and_output_layers()  # type: ignore[operator]
-        return [*own, *self.head.output_layers(), *(self.paf_head.output_layers() if self.paf_head else [])]
+        heads = (self.head, self.paf_head, self.center_head)
+        return [*own, *(layer for head in heads if head is not None for layer in head.output_layers())]
 
     def forward(self, image: Tensor) -> PoseOutput:
         """Map normalized RGB images (B, 3, H, W) to heatmaps and tags.
@@ -135,10 +150,13 @@ class PoseNetwork(nn.Module):
         tags = tags.permute(0, 1, 3, 4, 2)  # (B, K, h, w, D)
         if self.spatial_tags:
             tags = add_places(tags, self.spatial_tags)
+        centers = None if self.center_head is None else self.center_head(feature)
+        if self.logistic:
+            heatmaps = [heatmap.float().sigmoid() for heatmap in heatmaps]
         if self.paf_head is None:
-            return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales))
+            return PoseOutput(tuple(heatmaps), tags, scale_maps=tuple(scales), centers=centers)
         *earlier, last = (
             PoseOutput(tuple(maps), tags, scale_maps=tuple(scales), pafs=fields.unflatten(1, (self.limbs, 2)))
             for maps, fields in self.paf_head(feature, heatmaps)
         )
-        return replace(last, aux_outputs=tuple(earlier))
+        return replace(last, aux_outputs=tuple(earlier), centers=centers)

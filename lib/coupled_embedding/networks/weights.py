@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from coupled_embedding.data.schema import KeypointSchema, load_schema, schema_from_dict
+from coupled_embedding.networks.centers import movenet_centers
 from coupled_embedding.networks.file_kinds import listed
 from coupled_embedding.networks.mismatch import (
     FLOATS,
@@ -29,9 +30,9 @@ from coupled_embedding.utils.paths import resolve
 
 FORMAT = "coupled_embedding/1"  # of checkpoints
 # layers whose channels belong to joints
-_BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers")
+_BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers", "center_head.displacement_layer")
 _DECONV = "head.deconv_layers.0.weight"
-_ADDED = "localisation."
+_ADDED = ("localisation.", "center_head.")
 _MOST_LINES = 10
 _MISSING = {
     "MODEL.PRETRAINED": "; tools/weights.py says where it comes from (and see pretrained/README.md), or train from "
@@ -127,7 +128,7 @@ def load_backbone(
     if isinstance(network.backbone, MobileNetFPN):
         adapted, left = network.backbone.adapt_pretrained(weights)
         load_strictly(network.backbone, adapted, path)
-        return _load_heatmap_branch(network, weights, left) if coco_joints else left
+        return _load_movenet_heads(network, weights, left) if coco_joints else left
     last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
     classification = r"(incre_modules|downsamp_modules|final_layer|classifier)\."
     unused = re.compile(rf"{classification}|stage4\.{last}\.fuse_layers\.[123]\.")
@@ -135,14 +136,21 @@ def load_backbone(
     return [name for name in weights if unused.match(name)]
 
 
-def _load_heatmap_branch(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
-    """Load a file's heatmap branch into a separable head; return the names that are still left."""
+def _load_movenet_heads(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
+    """Load MoveNet MultiPose's heads into those that are the same; return the names that are still left."""
     branch = movenet_heatmaps(weights) if isinstance(network.head, SeparableHead) else {}
-    # without the last layer, which outputs logits: with a sigmoid after it, squared errors drove all heatmaps to 0
-    branch = {name: other for name, other in branch.items() if not name.startswith("hms_pred_layers.")}
+    if not network.logistic:
+        # without the last layer, which outputs logits
+        branch = {name: other for name, other in branch.items() if not name.startswith("hms_pred_layers.")}
     if branch:
         network.head.load_state_dict({name: weights[other] for name, other in branch.items()}, strict=False)
-    return [name for name in left if name not in branch.values()]
+    used = list(branch.values())
+    if network.center_head is not None:
+        tensors, names = movenet_centers(weights)
+        if names and tensors["heatmap_hidden.0.weight"].shape == network.center_head.heatmap_hidden[0].weight.shape:
+            network.center_head.load_state_dict(tensors)
+            used += names
+    return [name for name in left if name not in used]
 
 
 def transfer_weights(
@@ -158,10 +166,9 @@ def transfer_weights(
         Joints of this network that the other has not; their channels keep their initial values.
     """
     own = network.state_dict()
-    # a single-person network gets a spatial transformer that starts as the identity
-    weights = {**{name: tensor for name, tensor in own.items() if name.startswith(_ADDED)}, **weights}
     shared = [(target.index(name), source.index(name)) for name in target if name in source]
-    adapted = dict(weights)
+    # what the other may lack: a spatial transformer, which starts as the identity, and center maps
+    adapted = {**{name: tensor for name, tensor in own.items() if name.startswith(_ADDED)}, **weights}
     for name in (name for name in own if name in weights and name.startswith((*_BY_JOINT, _DECONV))):
         channels, per_joint = next(iter(weights[name].shape), 0), len(own[name]) // len(target)
         if name != _DECONV and channels != len(source) * per_joint:

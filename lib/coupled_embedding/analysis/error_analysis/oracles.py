@@ -31,8 +31,10 @@ def circle_tags(people: int, joints: int, threshold: float) -> NDArray[np.float3
 
 
 def by_tags(options: DecodeOptions) -> DecodeOptions:
-    """Return options that group by tags and refine, where fields would group: oracle grouping is the same for both."""
-    return options if options.paf is None else replace(options, paf=None, refine="fast")
+    """Return options that group by tags and refine, whatever groups: oracle grouping is the same for all."""
+    if options.paf is None and options.centers is None:
+        return options
+    return replace(options, paf=None, centers=None, refine="fast")
 
 
 def decode_runs(
@@ -51,6 +53,6 @@ def decode_runs(
     return {
         PREDICTED: decode(maps, size, to_image, options),
         ORACLE_GROUPING: decode(ImageMaps(maps.heatmaps, oracle.tags), size, to_image, by_tags(options)),
-        ORACLE_HEATMAPS: decode(ImageMaps(oracle.heatmaps, maps.tags, maps.pafs), size, to_image, dedup),
+        ORACLE_HEATMAPS: decode(ImageMaps(oracle.heatmaps, maps.tags, maps.pafs, maps.centers), size, to_image, dedup),
         ORACLE: decode(oracle, size, to_image, by_tags(dedup)),
     }

@@ -1,0 +1,43 @@
+"""People's centers, and the displacements of joints from there, as training targets (docs/method.md 9.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CENTER_BIAS = -2.19  # logit of 0.1: of a map that is nearly all background (Lin et al., focal loss, ICCV 2017)
+
+
+@dataclass(frozen=True)
+class CenterTargets:
+    """What center maps of B images, at the lowest resolution, are compared with.
+
+    Attributes:
+        heatmap: (B, 1, h, w) in [0, 1].
+        mask: (B, 1, h, w); 0 where errors are ignored.
+        cells: (B, M, 2) int64 (x, y) of each person's center, 0 where there is none.
+        displacements: (B, M, K, 2) from the middle of that cell to the joints, cells.
+        weights: (B, M, K) in [0, 1]; 0 where a joint is not labelled, or the center is not in the map.
+        sizes: (B, M) of the people, cells.
+    """
+
+    heatmap: Tensor
+    mask: Tensor
+    cells: Tensor
+    displacements: Tensor
+    weights: Tensor
+    sizes: Tensor
+
+
+def people_centers(joints: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the middle (B, M, 2) of the extent of each person's labelled joints, and whether it has one (B, M).
+
+    Args:
+        joints: (B, M, K, 3): x, y, label.
+    """
+    labelled = joints[..., 2:] > 0
+    points = joints[..., :2]
+    low = torch.where(labelled, points, torch.inf).amin(2)
+    high = torch.where(labelled, points, -torch.inf).amax(2)
+    present = labelled.any(2)[..., 0]
+    return torch.where(present[..., None], (low + high) / 2, 0.0), present
