@@ -48,7 +48,9 @@ BASELINES = {  # reference/baselines/README.md: published AP by split
     "crowdpose_ae_hrhrnet_w48_640": {"test": 65.9},
     "crowdpose_ae_hrhrnet_w48_640_ms": {"test": 67.6},
     # GROUPINGS.md; networks of this package's own have no published scores
+    "coco_ce_paf_hrnet_w32_512": {},
     "coco_paf_hrnet_w32_512": {},
+    "crowdpose_ce_paf_hrnet_w32_512": {},
     "crowdpose_paf_hrnet_w32_512": {},
     "mpii_ae_hourglass_512": {"test": 77.5},
     "mpii_ae_hrnet_w32_512": {},

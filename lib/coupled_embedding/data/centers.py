@@ -1,4 +1,4 @@
-"""People's centers, and the displacements of joints from there, as training targets (docs/method.md 9.3)."""
+"""People's centers, and the displacements of joints from there, as training targets (docs/method.md 9.6)."""
 
 from dataclasses import dataclass
 

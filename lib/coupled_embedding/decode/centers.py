@@ -1,4 +1,4 @@
-"""People by their centers (docs/method.md 9.3): `pose_centers` with a fast search, and the people's tags."""
+"""People by their centers (docs/method.md 9.6): `pose_centers` with a fast search, and the people's tags."""
 
 from collections.abc import Sequence
 

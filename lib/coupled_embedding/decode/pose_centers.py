@@ -1,4 +1,4 @@
-"""From center maps to people (docs/method.md 9.3). NumPy alone: exports carry this file.
+"""From center maps to people (docs/method.md 9.6). NumPy alone: exports carry this file.
 
 A center says where its joints are, each of which then goes to the best cell of its heatmap nearby. Two people may take
 the same cell; `suppress` drops a person who is found twice.

@@ -1,4 +1,4 @@
-"""Losses of center maps (docs/method.md 9.3)."""
+"""Losses of center maps (docs/method.md 9.6)."""
 
 import torch
 from torch import Tensor

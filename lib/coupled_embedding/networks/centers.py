@@ -1,4 +1,4 @@
-"""A head for people's centers and, from there, their joints (docs/method.md 9.3)."""
+"""A head for people's centers and, from there, their joints (docs/method.md 9.6)."""
 
 from collections.abc import Mapping
 
