@@ -132,7 +132,7 @@ def test_a_joint_that_the_heatmap_does_not_show_is_where_its_center_says():
     (pose,) = decode(ImageMaps(heatmaps, tags(20, 20, 3), centers=maps), (80, 80), IDENTITY, OPTIONS)
     np.testing.assert_allclose(pose.keypoints[0], [6.5 * 4, 4.5 * 4, 0.9], rtol=1e-6)
     np.testing.assert_allclose(pose.keypoints[1:, :2], (10.5 + said[1:]) * 4, atol=2)
-    assert pose.score == pytest.approx(0.8 * (0.9 + 2e-3) / 3, rel=1e-5)
+    assert pose.score == pytest.approx(math.sqrt(0.8 * (0.9 + 2e-3) / 3), rel=1e-5)
     assert pose.tag is None
 
 
@@ -170,7 +170,7 @@ def test_an_image_without_people_a_limit_and_damaged_maps():
     few = DecodeOptions((0, 1, 2), centers=CenterRule(most=4))
     poses = decode(ImageMaps(np.ones((3, 9, 9), np.float32), tags(9, 9, 3), centers=crowd), (36, 36), IDENTITY, few)
     assert len(poses) == 4
-    assert [pose.score for pose in poses] == sorted((pose.score for pose in poses), reverse=True)
+    assert [pose.score for pose in poses] == pytest.approx(np.sqrt(sorted(crowd[0].flatten(), reverse=True)[:4]))
     crowd[3, 0, 0] = np.nan
     with pytest.raises(NonFiniteError):
         decode(ImageMaps(np.ones((3, 9, 9), np.float32), tags(9, 9, 3), centers=crowd), (36, 36), IDENTITY, few)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,10 +47,22 @@ def test_a_study_runs_continues_and_is_reported(tmp_path, monkeypatch, capfd):
         call(study, monkeypatch, *arms, *common, "LOSS.BETA", "0.5")
     assert "coupled_seed1.json: is of a run with other LOSS.BETA" in capfd.readouterr().err
 
-    (tmp_path / "README.md").write_text("<!-- table scores -->\nold\n<!-- end -->\n")
+    # the same weights on other scenes, whose folder has no validation split
+    shutil.copytree(tmp_path / "data", tmp_path / "other", ignore=shutil.ignore_patterns("*_val.json"))
+    trained = next((tmp_path / "runs").glob("*/final.pth")).stat().st_mtime_ns
+    call(study, monkeypatch, *arms, "--layouts", tmp_path / "other", *common)
+    assert next((tmp_path / "runs").glob("*/final.pth")).stat().st_mtime_ns == trained
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    layouts = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "records_layouts").glob("*.json")}
+    assert layouts.keys() == records.keys()
+    # of the same scenes here: the same numbers
+    assert layouts["coupled_seed1"]["diagnosis"]["runs"] == records["coupled_seed1"]["diagnosis"]["runs"]
+
+    tables = "<!-- table scores -->\nold\n<!-- end -->\n\n<!-- table layouts_scores -->\nold\n<!-- end -->\n"
+    (tmp_path / "README.md").write_text(tables)
     call(report, monkeypatch, "--records", tmp_path / "records", "--out", tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "| coupled | 1 |" in text
+    assert text.count("| coupled | 1 |") == 2
     assert "old" not in text
     assert (tmp_path / "crowd_index.png").read_bytes().startswith(b"\x89PNG")
 

@@ -54,8 +54,8 @@ def people_by_centers(
         search: finds the joints' cells.
 
     Returns:
-        Joints (P, K, 3) x, y in input pixels and score, and the people's scores (P,): that of the center times the mean
-        of the joints'. Best centers first.
+        Joints (P, K, 3) x, y in input pixels and score, and the people's scores (P,): the geometric mean of the center's
+        and the mean of the joints'. Best centers first.
     """
     cells = find_centers(centers[0], threshold)[:most]  # (P, 2)
     x, y = cells.T
@@ -64,7 +64,7 @@ def people_by_centers(
     said = (moved + (cells[:, None] + 0.5)) * (fine / coarse)
     places, scores = search(heatmaps, said, np.maximum(reach * np.ptp(said, 1).max(1, initial=0), _LEAST))
     points = (places + 0.5 + peak_offsets(heatmaps, places)) * (np.array(size[::-1]) / fine)
-    return np.concatenate((points, scores[..., None]), 2), centers[0, y, x] * scores.mean(1)
+    return np.concatenate((points, scores[..., None]), 2), np.sqrt(centers[0, y, x] * scores.mean(1))
 
 
 def find_centers(heatmap: Map, threshold: float) -> Ints:
