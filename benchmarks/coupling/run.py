@@ -11,6 +11,7 @@ With a budget no run starts that would not end within it, as long as the longest
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from typing import Any
 import torch
 
 from coupled_embedding.config.defaults import all_options
+from coupled_embedding.data.coco import annotation_file
+from coupled_embedding.data.schema import load_schema
 from coupled_embedding.utils.atomic import atomic_write
 from coupled_embedding.utils.cli import command
 from coupled_embedding.utils.errors import UserError
@@ -42,6 +45,7 @@ SAME_TARGETS = {"LOSS.SCALE_ADAPTED": False, "LOSS.ANNOTATED_WIDTHS": True}
 UNCOUPLED = SAME_TARGETS | {"LOSS.COUPLING_WEIGHT": 0.0}
 CENTERS = SAME_TARGETS | {"MODEL.SPATIAL_TAGS": 0.25, "LOSS.CENTER_WEIGHT": 5e-3}
 FIELDS = SAME_TARGETS | {"MODEL.TAG_DIM": 0, "MODEL.PAF": True}
+CENTER_NMS = {"TEST.POSE_NMS": "oks", "TEST.POSE_NMS_PARAMETERS": "[threshold=0.7]"}
 # name -> options
 ARMS: dict[str, Options] = {
     # the paper's claim
@@ -60,8 +64,8 @@ ARMS: dict[str, Options] = {
     "paf_0.25": FIELDS | {"LOSS.PAF_WEIGHT": 0.25},
     # both: fields group, tags find the joints that are missing
     "paf_tags": SAME_TARGETS | {"MODEL.PAF": True, "LOSS.PAF_WEIGHT": 0.25},
-    # people by their centers, see docs/groupings.md
-    "center_maps": SAME_TARGETS | {"MODEL.TAG_DIM": 0, "MODEL.CENTERS": True, "TEST.POSE_NMS": "oks"},
+    # people by their centers
+    "center_maps": SAME_TARGETS | {"MODEL.TAG_DIM": 0, "MODEL.CENTERS": True} | CENTER_NMS,
     # other tags
     "contrast": SAME_TARGETS | {"LOSS.CONTRAST_WEIGHT": 5e-3, "LOSS.PUSH_WEIGHT": 0.0},
     "decorrelated": SAME_TARGETS | {"LOSS.CORRELATION_WEIGHT": 1e-3, "LOSS.VARIANCE_WEIGHT": 1e-3},
@@ -114,9 +118,9 @@ class Study:
         """Train, diagnose and record, as far as that is not done."""
         trained, decode = DECODES.get(arm, (arm, {}))
         options = self.common | ARMS[trained] | {"SEED": seed, "NAME": f"{trained}_seed{seed}"}
-        for record in self.records_of(arm, seed):
+        for record, data in self.records_of(arm, seed).items():
             if record.is_file():
-                check_same(record, options | decode)
+                check_same(record, options | decode, data)
         if self.is_done(arm, seed):
             return
         start, folder = time.monotonic(), self.out / "runs" / options["NAME"]
@@ -136,6 +140,7 @@ class Study:
             "arm": arm,
             "seed": options["SEED"],
             "options": options,
+            "scenes": scenes_of(data),
             "code": code_version(),
             "versions": package_versions(),
             "device": device_name(torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))),
@@ -154,9 +159,18 @@ class Study:
             raise UserError(f"{tool} of {options['NAME']} ended with {code} (above); the same command continues here")
 
 
-def check_same(record: Path, options: Options) -> None:
-    """Raise UserError if a record is of other options, of those that change results."""
-    found = json.loads(record.read_text(encoding="utf-8"))["options"]
+def scenes_of(data: Path) -> str | None:
+    """Return what tells a folder's test scenes from others: a hash of their annotations; None: there are none."""
+    path = annotation_file(load_schema("datasets/synthetic.yaml"), "test", str(data))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+
+def check_same(record: Path, options: Options, data: Path) -> None:
+    """Raise UserError if a record is of other options, of those that change results, or of other scenes."""
+    content = json.loads(record.read_text(encoding="utf-8"))
+    found, scenes = content["options"], content.get("scenes")  # older records do not say
+    if scenes and scenes != scenes_of(data):
+        raise UserError(f"{record}: is of other test scenes than {data} has; choose another --out")
     counts = {key for key in {*found, *options} if all_options()[key].results}
     if different := sorted(key for key in counts if str(found.get(key)) != str(options.get(key))):
         raise UserError(f"{record}: is of a run with other {', '.join(different)}; choose another --out")
@@ -205,6 +219,8 @@ def main() -> None:
         "LOSS.PULL_RAMP_END": round(steps * 1000 / 2250),
         **dict(zip(args.overrides[::2], args.overrides[1::2], strict=True)),
     }
+    if args.layouts and scenes_of(args.layouts.resolve()) is None:
+        raise UserError(f"--layouts: {args.layouts} has no test scenes; tools/make_synthetic.py --layouts renders them")
     study = Study(
         args.out.resolve(),
         (args.data or args.out / "data").resolve(),

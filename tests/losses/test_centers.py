@@ -135,6 +135,8 @@ def test_the_criterion_adds_centers_and_every_parameter_learns():
         (["TEST.GROUPING", "tags"], "'tags' needs tags"),
         (["MODEL.TAG_DIM", "8", "LOSS.ANNOTATED_WIDTHS", "False", "LOSS.SCALE_ADAPTED", "True",
           "MODEL.HEATMAPS", "logistic"], "logistic is invalid with LOSS.SCALE_ADAPTED"),
+        (["MODEL.PAF", "True", "MODEL.PAF_STAGES", "2"], "PAF_STAGES: 2 is invalid with MODEL.CENTERS"),
+        (["MODEL.SPATIAL_TRANSFORMER", "True"], "MODEL.CENTERS False"),
         (["MODEL.BACKBONE", "hourglass"], "MODEL.CENTERS: True is invalid with MODEL.BACKBONE hourglass"),
         (["TEST.CENTER_THRESHOLD", "1.5"], "TEST.CENTER_THRESHOLD"),
     ],

@@ -104,7 +104,7 @@ def test_it_starts_as_the_network_alone_and_takes_its_weights():
     network = network_of().eval()
     nn.init.normal_(network.backbone.outs[0].conv.weight)
     joints = ["a", "b", "c"]
-    assert transfer_weights(network, alone.state_dict(), joints, joints, "single.pth") == []
+    assert transfer_weights(network, alone.state_dict(), joints, joints, "single.pth") == ["localisation"]
     with torch.no_grad():
         expected, found = alone(image), network(image)
     assert len(found.aux_outputs) == 1

@@ -49,6 +49,9 @@ def test_a_study_runs_continues_and_is_reported(tmp_path, monkeypatch, capfd):
 
     # the same weights on other scenes, whose folder has no validation split
     shutil.copytree(tmp_path / "data", tmp_path / "other", ignore=shutil.ignore_patterns("*_val.json"))
+    with pytest.raises(SystemExit):
+        call(study, monkeypatch, *arms, "--layouts", tmp_path / "othr", *common)
+    assert "othr has no test scenes" in capfd.readouterr().err
     trained = next((tmp_path / "runs").glob("*/final.pth")).stat().st_mtime_ns
     call(study, monkeypatch, *arms, "--layouts", tmp_path / "other", *common)
     assert next((tmp_path / "runs").glob("*/final.pth")).stat().st_mtime_ns == trained
@@ -57,6 +60,12 @@ def test_a_study_runs_continues_and_is_reported(tmp_path, monkeypatch, capfd):
     assert layouts.keys() == records.keys()
     # of the same scenes here: the same numbers
     assert layouts["coupled_seed1"]["diagnosis"]["runs"] == records["coupled_seed1"]["diagnosis"]["runs"]
+
+    edited = tmp_path / "other/json/synthetic_test.json"
+    edited.write_text(edited.read_text() + "\n")
+    with pytest.raises(SystemExit):
+        call(study, monkeypatch, *arms, "--layouts", tmp_path / "other", *common)
+    assert "is of other test scenes than" in capfd.readouterr().err
 
     tables = "<!-- table scores -->\nold\n<!-- end -->\n\n<!-- table layouts_scores -->\nold\n<!-- end -->\n"
     (tmp_path / "README.md").write_text(tables)

@@ -95,7 +95,7 @@ def test_exports_checks_and_evaluates(checkpoint, images, tmp_path):
     # by the nearer tag: which of equal costs munkres chooses depends on the last digits
     printed = run("--weights", checkpoint, "--out", out, *options, "TEST.COMPAT", "clean")
     models = {"model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pt2"}
-    programs = {"predict.py", "pose_decoder.py", "pose_maps.py"}
+    programs = {"predict.py", "pose_centers.py", "pose_decoder.py", "pose_maps.py"}
     texts = {"model.json", "requirements.txt", "README.md", "LICENSE"}
     assert {path.name for path in out.iterdir()} == models | programs | texts
     assert '"flip": false' in (out / "model.json").read_text()

@@ -106,7 +106,11 @@ def _config_of(model: ExportedModel, precision: str, where: str) -> CfgNode:
     }
     if decode.centers is not None:
         rule = decode.centers
-        test |= {"CENTER_THRESHOLD": rule["threshold"], "CENTER_REACH": rule["reach"], "MAX_CANDIDATES": rule["most"]}
+        test |= {
+            "CENTER_THRESHOLD": rule["threshold"],
+            "CENTER_REACH": rule["reach"],
+            "MAX_CANDIDATES": rule["max_people"],
+        }
     if decode.oks is not None:
         parameters = [f"{name}={decode.oks[name]}" for name in ("threshold", "joint_score")]
         test |= {"POSE_NMS": "oks", "POSE_NMS_PARAMETERS": parameters}
@@ -117,10 +121,12 @@ def _config_of(model: ExportedModel, precision: str, where: str) -> CfgNode:
 
 def _refuse_fixed(own: dict[str, Any], chosen: dict[str, Any], path: Path) -> None:
     """Raise ConfigError if an option was changed that an export fixes."""
+    # of people found by their centers the limit is the decoder's, of peaks the model's
+    changeable = (*_CHANGEABLE, *(["TEST.MAX_CANDIDATES"] if own["MODEL.CENTERS"] else []))
     for key, value in chosen.items():
-        if value != own[key] and key not in _CHANGEABLE:
+        if value != own[key] and key not in changeable:
             raise ConfigError(
                 f"{path}: {key} is {json.dumps(own[key])} in this export and cannot be {json.dumps(value)}: an export "
                 f"fixes it; export the checkpoint with it, or load the checkpoint itself. An export takes "
-                f"{', '.join(_CHANGEABLE)}"
+                f"{', '.join(changeable)}"
             )

@@ -133,10 +133,15 @@ def _network_misfits(model: CfgNode) -> Iterator[str]:
             yield f"MODEL.HEATMAPS: {model.HEATMAPS} is invalid {with_it}; give linear"
     if model.PAF_STAGES > 1 and (not model.PAF or model.HEAD != "plain" or model.TAG_DIM):
         yield f"MODEL.PAF_STAGES: {model.PAF_STAGES} needs MODEL.PAF, MODEL.HEAD plain and MODEL.TAG_DIM 0"
+    if model.PAF_STAGES > 1 and (model.CENTERS or model.HEATMAPS == "logistic"):
+        yield f"MODEL.PAF_STAGES: {model.PAF_STAGES} is invalid with MODEL.CENTERS or MODEL.HEATMAPS logistic; give 1"
     if not model.TAG_DIM and (model.SPATIAL_TAGS or model.FEED_TAGS):
         yield "MODEL.TAG_DIM: 0 is invalid with MODEL.SPATIAL_TAGS or MODEL.FEED_TAGS, which need tags"
-    if model.SPATIAL_TRANSFORMER and (model.TAG_DIM or model.SCALE_MAPS):
-        yield "MODEL.SPATIAL_TRANSFORMER: True is for heatmaps alone; give MODEL.TAG_DIM 0 and MODEL.SCALE_MAPS False"
+    if model.SPATIAL_TRANSFORMER and (model.TAG_DIM or model.SCALE_MAPS or model.CENTERS):
+        yield (
+            "MODEL.SPATIAL_TRANSFORMER: True is for heatmaps alone; give MODEL.TAG_DIM 0, MODEL.SCALE_MAPS False and "
+            "MODEL.CENTERS False"
+        )
     if model.HEAD == "separable" and model.SCALE_MAPS:
         yield "MODEL.SCALE_MAPS: True is invalid with MODEL.HEAD separable; give False"
     if model.FEED_TAGS and model.HEAD != "higher":

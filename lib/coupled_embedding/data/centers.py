@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CENTER_BIAS = -2.19  # logit of 0.1: of a map that is nearly all background (Lin et al., focal loss, ICCV 2017)
-
 
 @dataclass(frozen=True)
 class CenterTargets:
     """What center maps of B images, at the lowest resolution, are compared with.
+
+    A person's center counts fully, however unsure its joints.
 
     Attributes:
         heatmap: (B, 1, h, w) in [0, 1].
@@ -18,7 +18,7 @@ class CenterTargets:
         cells: (B, M, 2) int64 (x, y) of each person's center, 0 where there is none.
         displacements: (B, M, K, 2) from the middle of that cell to the joints, cells.
         weights: (B, M, K) in [0, 1]; 0 where a joint is not labelled, or the center is not in the map.
-        sizes: (B, M) of the people, cells.
+        sizes: (B, M) person scales in cells.
     """
 
     heatmap: Tensor

@@ -177,9 +177,10 @@ def _mean_centers(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | N
     """Average center maps (B, 1 + 2·K, h, w), displacements in cells of the new size."""
     resized = []
     for centers in scales:
-        finer = centers.new_tensor([size[1] / centers.shape[-1], size[0] / centers.shape[-2]])
-        factors = torch.cat((finer.new_ones(1), finer.repeat((centers.shape[1] - 1) // 2)))
-        resized.append(resize(centers, size) * factors[:, None, None])
+        whole = resize(centers, size).clone()
+        whole[:, 1::2] *= size[1] / centers.shape[-1]
+        whole[:, 2::2] *= size[0] / centers.shape[-2]
+        resized.append(whole)
     return torch.stack(resized).mean(0) if resized else None
 
 

@@ -12,7 +12,7 @@ from coupled_embedding.decode.aggregate import ImageMaps
 from coupled_embedding.decode.fast.upsample import Map
 from coupled_embedding.decode.fast.views import TagView
 from coupled_embedding.decode.options import CenterRule
-from coupled_embedding.decode.pose_centers import people_by_centers
+from coupled_embedding.decode.pose_centers import mean_tags, people_by_centers
 
 
 def decode_by_centers(
@@ -24,7 +24,7 @@ def decode_by_centers(
         maps: with center maps, all finite.
         base_size: (width, height) of the network's input at scale factor 1, pixels.
         to_image: affine map from input pixels to image pixels.
-        rule: which centers, and how far a joint may be from where they say it is.
+        rule: which centers, and how far a joint may be from where they predict it.
         threshold: joints of higher scores give a person its tag; where there are none, all do.
 
     Returns:
@@ -33,17 +33,18 @@ def decode_by_centers(
     assert maps.centers is not None
     size = base_size[1], base_size[0]
     joints, scores = people_by_centers(
-        maps.heatmaps, maps.centers, size, rule.threshold, rule.reach, rule.most, best_cells
+        maps.heatmaps, maps.centers, size, rule.threshold, rule.reach, rule.max_people, best_cells
     )
-    tags = _mean_tags(maps.tags, joints[..., :2].astype(np.int64), joints[..., 2] > threshold, size)
+    tags = mean_tags(_tags_at(maps.tags, joints[..., :2].astype(np.int64), size), joints[..., 2], threshold)
     joints[..., :2] = apply_affine(to_image, joints[..., :2])
-    return [Pose(*pose) for pose in zip(joints, scores.tolist(), tags, strict=True)]
+    people = zip(joints, scores.tolist(), tags if tags.shape[1] else [None] * len(tags), strict=True)
+    return [Pose(*person) for person in people]
 
 
 @njit(cache=True, nogil=True)
-def best_cells(heatmaps, said, reaches):
+def best_cells(heatmaps, predicted, reaches):
     """Return what `pose_centers.best_cells` returns, without looking at cells that are too far off to be best."""
-    people, joints, _ = said.shape
+    people, joints, _ = predicted.shape
     height, width = heatmaps.shape[1:]
     places = np.zeros((people, joints, 2), np.int64)
     scores = np.zeros((people, joints))
@@ -51,7 +52,7 @@ def best_cells(heatmaps, said, reaches):
         heatmap = heatmaps[k]
         largest = max(heatmap.max(), 0)
         for p in range(people):
-            x, y, reach = said[p, k, 0], said[p, k, 1], reaches[p]
+            x, y, reach = predicted[p, k, 0], predicted[p, k, 1], reaches[p]
             column = min(max(int(np.floor(x)), 0), width - 1)
             row = min(max(int(np.floor(y)), 0), height - 1)
             best = -np.inf
@@ -73,15 +74,9 @@ def best_cells(heatmaps, said, reaches):
     return places, scores
 
 
-def _mean_tags(
-    views: Sequence[TagView], pixels: NDArray[np.int64], counted: NDArray[np.bool_], size: tuple[int, int]
-) -> Sequence[Map | None]:
-    """Return each person's mean tag (T,) at the pixels (P, K, 2) of the joints that count; None without tags."""
-    if not sum(view.values.shape[3] for view in views):
-        return [None] * len(pixels)
+def _tags_at(views: Sequence[TagView], pixels: NDArray[np.int64], size: tuple[int, int]) -> Map:
+    """Return the tags (P, K, T) of all views at the joints' pixels (P, K, 2) of an input of (H, W)."""
     pixels = np.clip(pixels, 0, np.array(size[::-1]) - 1)
-    tags = np.stack(
+    return np.stack(
         [np.concatenate([view.at(k, pixels[:, k], size) for view in views], 1) for k in range(pixels.shape[1])], 1
-    )  # (P, K, T)
-    weights = np.where(counted.any(1, keepdims=True), counted, True)[..., None].astype(np.float32)
-    return list((tags * weights).sum(1) / weights.sum(1))
+    )

@@ -109,14 +109,14 @@ class CenterRule:
 
     Attributes:
         threshold: of a center's score, which must exceed it.
-        reach: of a person's joints, in sizes of the person, from where the center says they are: at that distance a
-            joint's heatmap counts half.
-        most: people of an image at most.
+        reach: share of the longer side of the extent of a person's predicted joints: at that distance from where it is
+            predicted, a joint's heatmap counts half.
+        max_people: of an image, the best ones.
     """
 
     threshold: float = 0.02
     reach: float = 0.1
-    most: int = 30
+    max_people: int = 30
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From center maps to people (docs/method.md 9.6). NumPy alone: exports carry this file.
 
-A center says where its joints are, each of which then goes to the best cell of its heatmap nearby. Two people may take
-the same cell; `suppress` drops a person who is found twice.
+A center predicts where its joints are, each of which then goes to the best cell of its heatmap nearby. Two people may
+take the same cell; `suppress` drops a person who is found twice.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,22 @@ Search = Callable[[Map, Floats, Floats], tuple[Ints, Floats]]
 _LEAST = 0.5  # cells: no reach is smaller
 
 
-def best_cells(heatmaps: Map, said: Floats, reaches: Floats) -> tuple[Ints, Floats]:
-    """Return each joint's cell with the largest heatmap / (distance from where its center says it is + reach).
+def best_cells(heatmaps: Map, predicted: Floats, reaches: Floats) -> tuple[Ints, Floats]:
+    """Return each joint's cell with the largest heatmap / (distance from where its center predicts it + reach).
 
-    Negative values, which a network's linear heatmaps may have, count as 0.
+    Negative values, which a network's linear heatmaps may have, count as 0. Of equal cells the nearest to the predicted
+    place is best.
     """
     height, width = heatmaps.shape[1:]
     values = np.maximum(heatmaps, 0).astype(np.float64)
-    places = np.empty(said.shape, np.int64)
-    for p, k in np.ndindex(said.shape[:2]):
-        across, down = (np.arange(n) + 0.5 - said[p, k, axis] for axis, n in enumerate((width, height)))
-        best = (values[k] / (np.hypot(across, down[:, None]) + reaches[p])).argmax()
+    places = np.empty(predicted.shape, np.int64)
+    for p, k in np.ndindex(predicted.shape[:2]):
+        across, down = (np.arange(n) + 0.5 - predicted[p, k, axis] for axis, n in enumerate((width, height)))
+        distances = np.hypot(across, down[:, None])
+        if values[k].any():
+            best = (values[k] / (distances + reaches[p])).argmax()
+        else:
+            best = distances.argmin()
         places[p, k] = best % width, best // width
     return places, values[np.arange(len(values)), places[..., 1], places[..., 0]]
 
@@ -38,7 +43,7 @@ def people_by_centers(
     size: tuple[int, int],
     threshold: float,
     reach: float,
-    most: int,
+    max_people: int,
     search: Search = best_cells,
 ) -> tuple[Floats, Floats]:
     """Find the people of one image.
@@ -49,20 +54,20 @@ def people_by_centers(
             to each joint, in cells.
         size: (H, W) of the input.
         threshold: which a center's score must exceed.
-        reach: sizes of a person from where its center says a joint is, at which the joint's heatmap counts half.
-        most: people at most.
+        reach: share of the longer side of the predicted joints' extent: at that distance a joint's heatmap counts half.
+        max_people: the best ones.
         search: finds the joints' cells.
 
     Returns:
-        Joints (P, K, 3) x, y in input pixels and score, and the people's scores (P,): the geometric mean of the center's
+        Joints (P, K, 3) x, y in input pixels and score, and people's scores (P,): the geometric mean of the center's
         and the mean of the joints'. Best centers first.
     """
-    cells = find_centers(centers[0], threshold)[:most]  # (P, 2)
+    cells = find_centers(centers[0], threshold)[:max_people]  # (P, 2)
     x, y = cells.T
     fine, coarse = (np.array(maps.shape[:0:-1], np.float64) for maps in (heatmaps, centers))  # (w, h)
-    moved = centers[1:, y, x].reshape(len(heatmaps), 2, len(x)).transpose(2, 0, 1)
-    said = (moved + (cells[:, None] + 0.5)) * (fine / coarse)
-    places, scores = search(heatmaps, said, np.maximum(reach * np.ptp(said, 1).max(1, initial=0), _LEAST))
+    displacements = centers[1:, y, x].reshape(len(heatmaps), 2, len(x)).transpose(2, 0, 1)
+    predicted = (displacements + (cells[:, None] + 0.5)) * (fine / coarse)
+    places, scores = search(heatmaps, predicted, np.maximum(reach * np.ptp(predicted, 1).max(1, initial=0), _LEAST))
     points = (places + 0.5 + peak_offsets(heatmaps, places)) * (np.array(size[::-1]) / fine)
     return np.concatenate((points, scores[..., None]), 2), np.sqrt(centers[0, y, x] * scores.mean(1))
 
@@ -106,6 +111,13 @@ def peak_offsets(heatmaps: Map, places: Ints) -> Floats:
         top = 0.5 * (before - after) / np.where(bend < 0, bend, -1)
         offsets.append(np.where((bend < 0) & (place > 0) & (place < last), np.clip(top, -0.5, 0.5), 0.0))
     return np.stack(offsets, -1)
+
+
+def mean_tags(tags: Map, scores: Floats, threshold: float) -> Map:
+    """Return mean tags (P, T) of joints (P, K, T) whose scores (P, K) exceed the threshold; if none does, of all."""
+    counted = scores > threshold
+    weights = np.where(counted.any(1, keepdims=True), counted, True)[..., None].astype(np.float32)
+    return np.asarray((tags * weights).sum(1) / weights.sum(1))
 
 
 def suppress(joints: Floats, scores: Floats, sigmas: Floats, threshold: float, joint_score: float) -> Ints:

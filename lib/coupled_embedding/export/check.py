@@ -155,7 +155,7 @@ def _maps_difference(maps: MergedMaps, outputs: dict[str, NDArray[Any]]) -> floa
     pairs = [(maps.heatmaps[0].numpy(), outputs["heatmaps"]), (tags, outputs["tags"][:, :dims])]
     if maps.centers is not None:
         pairs.append((maps.centers[0].numpy(), outputs["centers"]))
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)) for a, b in pairs)
+    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)) for a, b in pairs if a.size)
 
 
 def difference(expected: Sequence[Pose], found: pose_decoder.People) -> tuple[float, float, int]:

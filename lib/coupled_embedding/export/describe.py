@@ -19,7 +19,10 @@ DIVISOR = 64  # of the input's sides, see `data.geometry.resize_geometry`
 def decoder_options(options: DecodeOptions) -> dict[str, Any]:
     """Return a pipeline's decode options as `pose_decoder.Options` names them; UserError for what it cannot do."""
     if options.paf is not None:
-        raise UserError("TEST.GROUPING: an export groups by tags, this network by part affinity fields")
+        raise UserError(
+            "TEST.GROUPING: an export groups by tags or finds people by centers, not by part affinity fields; give "
+            "tags or centers, if the network has them"
+        )
     if options.regroup:
         raise UserError(f"TEST.REGROUP: an export groups once, got {options.regroup}; give TEST.REGROUP 0")
     if options.cost not in EXPORTED_COSTS:

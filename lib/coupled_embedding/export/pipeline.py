@@ -98,13 +98,15 @@ class ExportedPipeline:
             people = decode(outputs, (height, width), geometry.to_image(), self.decoder)
         except ValueError as error:  # the maps are not finite
             raise NonFiniteError(f"{self.name}: {error}") from error
-        return [Pose(*person) for person in zip(people.keypoints, people.scores.tolist(), people.tags, strict=True)]
+        tags = people.tags if self.tag_dim else [None] * len(people.tags)
+        return [Pose(*person) for person in zip(people.keypoints, people.scores.tolist(), tags, strict=True)]
 
 
 def _place_dims(info: dict[str, Any], tag_dim: int, name: str) -> int:
     """Return how many dimensions of a view's tags hold places; exports of before that was written had none."""
     tags = info.get("tags", {})
     places = tags.get("place_dims", 0) if isinstance(tags, dict) else None
-    if type(places) is not int or not 0 <= places < tag_dim:
-        raise CheckpointError(f"{name}: tags.place_dims of model.json: expected 0 to {tag_dim - 1}, got {places!r:.80}")
+    most = max(tag_dim - 1, 0)
+    if type(places) is not int or not 0 <= places <= most:
+        raise CheckpointError(f"{name}: tags.place_dims of model.json: expected 0 to {most}, got {places!r:.80}")
     return places

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coupled_embedding.decode.pose_centers import people_by_centers, suppress
+from coupled_embedding.decode.pose_centers import mean_tags, people_by_centers, suppress
 from coupled_embedding.export.pose_maps import Floats, Ints, best_pixels, local_maxima, sample, torch_topk, upsample
 
 # cost of a unit of rounded tag distance, the largest rounded distance, the cost of pairs beyond it, type of the costs
@@ -41,7 +41,7 @@ class Options:
         refine: whether missing joints are predicted; else they stay in the middle of the others.
         missing_joints: where joints without a positive score go: ``"origin"``: (0, 0), keeping their score;
             ``"zero"``: there, with score 0; ``"guess"``: where they were predicted.
-        centers: ``threshold``, ``reach`` and ``most`` of people found by their centers; None: tags group joints.
+        centers: ``threshold``, ``reach`` and ``max_people`` of people found by their centers; None: tags group joints.
         oks: ``sigmas``, ``threshold`` and ``joint_score``: of people found twice the better one stays; None: both do.
     """
 
@@ -132,9 +132,7 @@ def _by_centers(
     keypoints, scores = people_by_centers(heatmaps, centers, size, **(options.centers or {}))
     pixels = np.clip(keypoints[..., :2].astype(np.int64), 0, np.array(size[::-1]) - 1)
     of_joints = [sample(tags[k], size, pixels[:, k, 1], pixels[:, k, 0]).T for k in range(len(tags))]
-    counted = keypoints[..., 2] > options.threshold
-    weights = np.where(counted.any(1, keepdims=True), counted, True)[..., None].astype(np.float32)
-    means = (np.stack(of_joints, 1) * weights).sum(1) / weights.sum(1)
+    means = mean_tags(np.stack(of_joints, 1), keypoints[..., 2], options.threshold)
     keypoints[..., :2] = keypoints[..., :2] @ to_image[:, :2].T + to_image[:, 2]
     order = np.argsort(-scores, kind="stable")
     if options.oks is not None:

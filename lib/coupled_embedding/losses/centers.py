@@ -13,7 +13,7 @@ def center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]:
     """Return the terms ``center_heatmap`` and ``displacement``, scalars without weights.
 
     ``center_heatmap`` is the `logistic_loss`; ``displacement`` the distance |Δx| + |Δy| of the predicted joints, in
-    sizes of their person, read at its center's cell: the weighted mean over the batch's joints.
+    person scales, read at its center's cell: the weighted mean over the batch's joints.
 
     Args:
         centers: (B, 1 + 2·K, h, w) center maps.

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from coupled_embedding.data.centers import CENTER_BIAS
+from coupled_embedding.networks.separable_head import HIDDEN, separable_hidden
 
+CENTER_BIAS = -2.19  # logit of 0.1: of a map that is nearly all background (Lin et al., focal loss, ICCV 2017)
 # numbers of MoveNet MultiPose's convolutions: of its centers, and of its displacements
 _MOVENET = {"heatmap": (116, 117, 119), "displacement": (132, 133, 135)}
 
@@ -21,18 +22,12 @@ class CenterHead(nn.Module):
         num_joints: K.
     """
 
-    HIDDEN = 96  # channels
-
     def __init__(self, width: int, num_joints: int) -> None:
         super().__init__()
         self.width = width
-        self.heatmap_hidden, self.displacement_hidden = self._hidden(width), self._hidden(width)
-        self.heatmap_layer = nn.Conv2d(self.HIDDEN, 1, 1)
-        self.displacement_layer = nn.Conv2d(self.HIDDEN, 2 * num_joints, 1)
-
-    def _hidden(self, inputs: int) -> nn.Sequential:
-        depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
-        return nn.Sequential(depthwise, nn.Conv2d(inputs, self.HIDDEN, 1), nn.ReLU(inplace=True))
+        self.heatmap_hidden, self.displacement_hidden = separable_hidden(width), separable_hidden(width)
+        self.heatmap_layer = nn.Conv2d(HIDDEN, 1, 1)
+        self.displacement_layer = nn.Conv2d(HIDDEN, 2 * num_joints, 1)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map (B, W, h, w) to center maps (B, 1 + 2·K, h, w), see `PoseOutput`; the heatmap in float32."""

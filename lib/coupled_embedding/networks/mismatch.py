@@ -134,6 +134,7 @@ def _options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.WIDTH": _size(weights, 0, f"{_BRANCH}0.conv1.weight") or _size(weights, 1, _HOURGLASS_MAPS),
         "MODEL.FEED_TAGS": fed > width + joints if fed and width and joints else None,
         "MODEL.SCALE_MAPS": bool(_numbers(weights, "head.scale_pred_layers.")) if joints else None,
+        "MODEL.CENTERS": bool(_numbers(weights, "center_head.")) if joints else None,
         "MODEL.STEM_WIDTH": _size(weights, 0, "backbone.conv1.weight", "backbone.pre.0.conv.weight"),
         "MODEL.STEM_BLOCKS": _numbers(weights, "backbone.layer1."),
         "MODEL.STAGE_MODULES": modules if all(modules) else None,

@@ -155,10 +155,22 @@ class MobileNetFPN(nn.Module):
         names = {f"conv{number}.weight": f"{conv}.weight" for number, conv, _ in layers}
         names |= {f"conv{number}.bias": f"{bias}.bias" for number, _, bias in layers if bias}
         adapted = {names[name]: tensor for name, tensor in weights.items() if name in names}
-        for place in range(len(_MOVENET_SMOOTH)):
-            _balance(adapted, f"pyramid.smooth.{place}")
         new = {} if self.tag_pyramid is None else self.tag_pyramid.state_dict(prefix="tag_pyramid.")
         return {**adapted, **new}, [name for name in weights if name not in names]
+
+    @torch.no_grad()
+    def balance(self) -> None:
+        """Make the two kernels of each of the pyramid's convolutions alike in size, channel by channel.
+
+        They compute the same. Of folded batch norms one kernel is up to 5,000 times the other: a step of Adam, as large
+        for both, would destroy one.
+        """
+        for smooth in self.pyramid.smooth:
+            depthwise, pointwise = smooth[0].weight, smooth[1].weight  # type: ignore[index]
+            sizes = [k.square().mean(axes).sqrt() for k, axes in ((depthwise, (1, 2, 3)), (pointwise, (0, 2, 3)))]
+            factor = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[0] / sizes[1]).sqrt(), 1.0)
+            depthwise /= factor[:, None, None, None]
+            pointwise *= factor[:, None, None]
 
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution."""
@@ -189,18 +201,6 @@ def separable(inputs: int, outputs: int, norm: type[nn.Module]) -> nn.Sequential
 
 def _names(module: nn.Module, prefix: str, kind: type[nn.Module]) -> list[str]:
     return [prefix + name for name, layer in module.named_modules() if isinstance(layer, kind)]
-
-
-def _balance(weights: dict[str, Tensor], name: str) -> None:
-    """Make a separable convolution's two kernels alike in size, channel by channel, which computes the same.
-
-    Of folded batch norms one is ten thousand times the other: a step of Adam, as large for both, would destroy one.
-    """
-    depthwise, pointwise = (weights[f"{name}.{layer}.weight"].float() for layer in (0, 1))
-    sizes = [kernel.square().mean(axes).sqrt() for kernel, axes in ((depthwise, (1, 2, 3)), (pointwise, (0, 2, 3)))]
-    factor = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[0] / sizes[1]).sqrt(), 1.0)
-    weights[f"{name}.0.weight"] = depthwise / factor[:, None, None, None]
-    weights[f"{name}.1.weight"] = pointwise * factor[:, None, None]
 
 
 def _pad_as_tensorflow(module: nn.Module) -> None:

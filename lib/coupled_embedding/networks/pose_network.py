@@ -57,8 +57,8 @@ class PoseNetwork(nn.Module):
         logistic: whether heatmaps are probabilities, by a sigmoid.
 
     Raises:
-        ValueError: stages with another head, scale maps, fields or center maps; a separable head with scale maps; an
-            unknown head.
+        ValueError: several paf_stages with centers or logistic; stages with another head, scale maps, fields or center
+            maps; a separable head with scale maps; an unknown head.
     """
 
     def __init__(
@@ -116,6 +116,8 @@ class PoseNetwork(nn.Module):
         initialize_backbone(self.backbone)
         initialize_head(self.head, heatmap_bias)
         if limbs:
+            if paf_stages > 1 and (centers or logistic):
+                raise ValueError("with paf_stages above 1 centers and logistic must be False")
             self.paf_head = PafHead(backbone.width, num_joints, limbs, paf_stages)
             initialize_backbone(self.paf_head)
             initialize_paf_head(self.paf_head, heatmap_bias)

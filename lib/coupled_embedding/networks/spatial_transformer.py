@@ -76,13 +76,15 @@ class TransformedPoseNetwork(PoseNetwork):
             without the inverse map, whose heatmaps `PoseOutput.parallel` holds.
 
     Raises:
-        ValueError: the network has tags or scale maps, or as `PoseNetwork`.
+        ValueError: the network has tags, scale maps or center maps, or as `PoseNetwork`.
     """
 
     def __init__(self, *arguments: Any, parallel: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if self.tag_dim or options.get("with_scales"):
-            raise ValueError("a spatial transformer takes back heatmaps alone: tag_dim must be 0, with_scales False")
+        if self.tag_dim or options.get("with_scales") or options.get("centers"):
+            raise ValueError(
+                "a spatial transformer takes back heatmaps alone: tag_dim must be 0, with_scales and centers False"
+            )
         self.parallel = parallel
         self.localisation = Localisation()
 

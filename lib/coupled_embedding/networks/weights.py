@@ -32,7 +32,7 @@ FORMAT = "coupled_embedding/1"  # of checkpoints
 # layers whose channels belong to joints
 _BY_JOINT = ("head.hms_pred_layers", "head.tms_pred_layers", "head.scale_pred_layers", "center_head.displacement_layer")
 _DECONV = "head.deconv_layers.0.weight"
-_ADDED = ("localisation.", "center_head.")
+_ADDED = ("localisation", "center_head")
 _MOST_LINES = 10
 _MISSING = {
     "MODEL.PRETRAINED": "; tools/weights.py says where it comes from (and see pretrained/README.md), or train from "
@@ -111,11 +111,11 @@ def load_backbone(
     Args:
         notes: as for `network_weights`.
         coco_joints: whether the network's joints are COCO's: a separable head then takes MoveNet MultiPose's heatmap
-            branch too.
+            branch too, and center maps their branches.
 
     Returns:
         The file's keys that are not used: of an ImageNet-trained HRNet classification layers and the last fusion's
-        lower branches, of MoveNet MultiPose its heads.
+        lower branches, of MoveNet MultiPose those of its heads that the network does not have.
 
     Raises:
         CheckpointError: the file is missing or any other key does not fit.
@@ -128,7 +128,9 @@ def load_backbone(
     if isinstance(network.backbone, MobileNetFPN):
         adapted, left = network.backbone.adapt_pretrained(weights)
         load_strictly(network.backbone, adapted, path)
-        return _load_movenet_heads(network, weights, left) if coco_joints else left
+        if adapted.keys() != weights.keys():  # converted
+            network.backbone.balance()
+        return _load_movenet_heads(network, weights, left, path) if coco_joints else left
     last = len(network.backbone.get_submodule("stage4")) - 1  # type: ignore[arg-type]
     classification = r"(incre_modules|downsamp_modules|final_layer|classifier)\."
     unused = re.compile(rf"{classification}|stage4\.{last}\.fuse_layers\.[123]\.")
@@ -136,7 +138,9 @@ def load_backbone(
     return [name for name in weights if unused.match(name)]
 
 
-def _load_movenet_heads(network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str]) -> list[str]:
+def _load_movenet_heads(
+    network: PoseNetwork, weights: Mapping[str, Tensor], left: Sequence[str], path: str | Path
+) -> list[str]:
     """Load MoveNet MultiPose's heads into those that are the same; return the names that are still left."""
     branch = movenet_heatmaps(weights) if isinstance(network.head, SeparableHead) else {}
     if not network.logistic:
@@ -147,8 +151,8 @@ def _load_movenet_heads(network: PoseNetwork, weights: Mapping[str, Tensor], lef
     used = list(branch.values())
     if network.center_head is not None:
         tensors, names = movenet_centers(weights)
-        if names and tensors["heatmap_hidden.0.weight"].shape == network.center_head.heatmap_hidden[0].weight.shape:
-            network.center_head.load_state_dict(tensors)
+        if names:
+            load_strictly(network.center_head, tensors, path)
             used += names
     return [name for name in left if name not in used]
 
@@ -163,12 +167,14 @@ def transfer_weights(
         source, target: joint names of the other network and of this one.
 
     Returns:
-        Joints of this network that the other has not; their channels keep their initial values.
+        What keeps its initial values: joints of this network that the other has not, and whole parts.
     """
     own = network.state_dict()
     shared = [(target.index(name), source.index(name)) for name in target if name in source]
     # what the other may lack: a spatial transformer, which starts as the identity, and center maps
-    adapted = {**{name: tensor for name, tensor in own.items() if name.startswith(_ADDED)}, **weights}
+    added = [part for part in _ADDED if not any(name.startswith(f"{part}.") for name in weights)]
+    new = {name: own[name] for name in own if name.startswith(tuple(f"{part}." for part in added))}
+    adapted = {**new, **weights}
     for name in (name for name in own if name in weights and name.startswith((*_BY_JOINT, _DECONV))):
         channels, per_joint = next(iter(weights[name].shape), 0), len(own[name]) // len(target)
         if name != _DECONV and channels != len(source) * per_joint:
@@ -178,7 +184,8 @@ def transfer_weights(
             )
         adapted[name] = _adapt_channels(name, own[name], weights[name], shared, len(source), len(target))
     load_strictly(network, adapted, path, other_joints=True)
-    return [name for name in target if name not in source]
+    parts = dict.fromkeys(name.partition(".")[0] for name in new)
+    return [*(name for name in target if name not in source), *parts]
 
 
 def _why_other_channels(differing: Mapping[str, tuple[Any, Any]], sources: int) -> str:

@@ -5,8 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from coupled_embedding.analysis.error_analysis.grouping_accuracy import GroupingCounts, grouping_counts
-from coupled_embedding.analysis.error_analysis.oracles import decode_runs
+from coupled_embedding.analysis.error_analysis.grouping_accuracy import (
+    GroupingCounts,
+    grouping_counts,
+    groups_of_poses,
+)
+from coupled_embedding.analysis.error_analysis.oracles import PREDICTED, decode_runs
 from coupled_embedding.analysis.error_analysis.separation import Separation, separation
 from coupled_embedding.analysis.error_analysis.tags import PersonTags, joint_tags, person_tags
 from coupled_embedding.data.geometry import ResizeGeometry, resize_geometry
@@ -39,9 +43,13 @@ def analyze_image(job: EvalJob, record: ImageRecord, maps: ImageMaps, geometry: 
     """
     options = job.pipeline.grouping()
     runs = decode_runs(record, maps, geometry, job.network.strides, options)  # first: raises for non-finite maps
-    size = geometry.base_size[1], geometry.base_size[0]
-    candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
-    groups = group_candidates(candidates, maps, size, options)
+    runs = {name: job.pipeline.suppress(poses) for name, poses in runs.items()}
+    if options.centers is not None:
+        groups = groups_of_poses(runs[PREDICTED], geometry, options.joint_threshold, len(maps.heatmaps))
+    else:
+        size = geometry.base_size[1], geometry.base_size[0]
+        candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
+        groups = group_candidates(candidates, maps, size, options)
     grouping = grouping_counts(record, groups, geometry, job.schema.sigmas)
     tags = joint_tags(record, maps, geometry, job.options.input_size)
     separated = separation(tags, options.tag_threshold)

@@ -1,5 +1,6 @@
 """How many of the detected annotated joints grouping puts together, and with whom."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from coupled_embedding.analysis.error_analysis.counts import share
 from coupled_embedding.analysis.error_analysis.keypoint_errors import JITTER, keypoint_similarity
 from coupled_embedding.data.geometry import ResizeGeometry, apply_affine
+from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.people import box_areas
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.decode.grouping import Groups
@@ -51,6 +53,14 @@ def grouping_counts(
         int(counted.max(1, initial=0).sum()),
         int(counted[linear_sum_assignment(counted, maximize=True)].sum()),
     )
+
+
+def groups_of_poses(poses: Sequence[Pose], geometry: ResizeGeometry, threshold: float, num_joints: int) -> Groups:
+    """Return poses as groups of the joints whose scores exceed the threshold, where no candidates were grouped."""
+    keypoints = np.array([pose.keypoints for pose in poses]).reshape(-1, num_joints, 3)
+    places = apply_affine(geometry.to_input(), keypoints[..., :2]) - 0.5
+    joints = np.concatenate((places, keypoints[..., 2:]), 2).astype(np.float32)
+    return Groups(joints, joints[..., 2] > threshold, np.zeros((len(joints), 0), np.float32))
 
 
 def _shared_joints(
