@@ -133,6 +133,7 @@ def test_the_criterion_adds_centers_and_every_parameter_learns():
     [
         (["MODEL.CENTERS", "False", "TEST.GROUPING", "centers"], "'centers' needs MODEL.CENTERS"),
         (["TEST.GROUPING", "tags"], "'tags' needs tags"),
+        (["TEST.SCALES", "[1.0, 0.5]", "TEST.POSE_NMS", "none"], "need TEST.POSE_NMS to merge them"),
         (["MODEL.TAG_DIM", "8", "LOSS.ANNOTATED_WIDTHS", "False", "LOSS.SCALE_ADAPTED", "True",
           "MODEL.HEATMAPS", "logistic"], "logistic is invalid with LOSS.SCALE_ADAPTED"),
         (["MODEL.PAF", "True", "MODEL.PAF_STAGES", "2"], "PAF_STAGES: 2 is invalid with MODEL.CENTERS"),

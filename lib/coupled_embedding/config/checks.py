@@ -92,6 +92,9 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "TEST.GROUPING: 'pafs' needs MODEL.PAF; the network has no part affinity fields"
     if cfg.TEST.GROUPING == "centers" and not cfg.MODEL.CENTERS:
         yield "TEST.GROUPING: 'centers' needs MODEL.CENTERS; the network has no center maps"
+    by_centers = cfg.MODEL.CENTERS and cfg.TEST.GROUPING in ("auto", "centers")
+    if by_centers and len(scales) > 1 and cfg.TEST.POSE_NMS == "none":
+        yield "TEST.SCALES: several scales, whose people centers find, need TEST.POSE_NMS to merge them, such as oks"
     if cfg.TEST.GROUPING == "tags" and not cfg.MODEL.TAG_DIM and not cfg.DATASET.CROPS:
         yield "TEST.GROUPING: 'tags' needs tags, which MODEL.TAG_DIM 0 leaves out"
     if cfg.MODEL.HEATMAPS == "logistic" and (cfg.LOSS.SCALE_ADAPTED or cfg.MODEL.SCALE_MAPS):

@@ -27,13 +27,15 @@ class ImageMaps:
         heatmaps: (K, H', W') float32, contiguous.
         tags: one or two views; a pixel's tag is its views' values, concatenated.
         pafs: (L, 2, h, w) float32, contiguous, merged over flip and scales; None: there are none.
-        centers: (1 + 2·K, h, w) likewise.
+        centers: (1 + 2·K, h, w) float32, contiguous, merged over flip; None: there are none.
+        others: the maps of the other scales, whose people are merged instead: those with center maps.
     """
 
     heatmaps: Map
     tags: tuple[TagView, ...]
     pafs: Map | None = None
     centers: Map | None = None
+    others: tuple["ImageMaps", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class MergedMaps:
         flip_index: for each joint, its partner in a flipped image.
         pafs: (B, L, 2, h, w) float32 part affinity fields, or None.
         centers: (B, 1 + 2·K, h, w) float32 center maps, see `PoseOutput`, or None.
+        others: see `ImageMaps`.
     """
 
     heatmaps: Tensor
@@ -57,6 +60,7 @@ class MergedMaps:
     flip_index: tuple[int, ...] = ()
     pafs: Tensor | None = None
     centers: Tensor | None = None
+    others: tuple["MergedMaps", ...] = ()
 
     def cpu(self) -> "MergedMaps":
         """Return the maps in the host's memory."""
@@ -76,9 +80,10 @@ class MergedMaps:
             None if maps is None else maps.to("cpu", non_blocking=True)
             for maps in (self.flipped_tags, self.pafs, self.centers)
         )
+        others = tuple(maps.start_transfer()[0] for maps in self.others)
         arrived = torch.cuda.Event(blocking=True)  # or decode threads would keep a core each busy with waiting
         arrived.record(torch.cuda.current_stream(self.heatmaps.device))
-        return MergedMaps(heatmaps, tags, flipped, self.flip_index, pafs, centers), arrived.synchronize
+        return MergedMaps(heatmaps, tags, flipped, self.flip_index, pafs, centers, others), arrived.synchronize
 
     def image(self, number: int) -> ImageMaps:
         """Return one image's maps; they must be in the host's memory."""
@@ -88,7 +93,8 @@ class MergedMaps:
         pafs, centers = (
             None if maps is None else maps[number].contiguous().numpy() for maps in (self.pafs, self.centers)
         )
-        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views), pafs, centers)
+        others = tuple(maps.image(number) for maps in self.others)
+        return ImageMaps(self.heatmaps[number].contiguous().numpy(), tuple(views), pafs, centers, others)
 
 
 def _pixels_first(tags: Tensor) -> Map:
@@ -147,7 +153,7 @@ def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index:
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:
-    """Average heatmaps, fields and center maps resized to the base (height, width).
+    """Average heatmaps and fields resized to the base (height, width).
 
     Args:
         scales: of the same images, all with flip or none.
@@ -158,29 +164,17 @@ def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size:
         return scales[0]
     heatmaps = torch.stack([resize(maps.heatmaps, base_size) for maps in scales]).mean(0)
     pafs = _mean_pafs([maps.pafs for maps in scales if maps.pafs is not None], base_size)
-    centers = _mean_centers([maps.centers for maps in scales if maps.centers is not None], base_size)
     if tags_from is None:
         flipped = [maps.flipped_tags for maps in scales if maps.flipped_tags is not None]
         tags = concat_tags([maps.tags for maps in scales], base_size)
         flipped_tags = concat_tags(flipped, base_size) if flipped else None
-        return MergedMaps(heatmaps, tags, flipped_tags, scales[0].flip_index, pafs, centers)
+        return MergedMaps(heatmaps, tags, flipped_tags, scales[0].flip_index, pafs)
     chosen = scales[tags_from]
-    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index, pafs, centers)
+    return MergedMaps(heatmaps, chosen.tags, chosen.flipped_tags, chosen.flip_index, pafs)
 
 
 def _mean_pafs(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | None:
     resized = [resize(pafs.flatten(1, 2), size).unflatten(1, (pafs.shape[1], 2)) for pafs in scales]
-    return torch.stack(resized).mean(0) if resized else None
-
-
-def _mean_centers(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor | None:
-    """Average center maps (B, 1 + 2·K, h, w), displacements in cells of the new size."""
-    resized = []
-    for centers in scales:
-        whole = resize(centers, size).clone()
-        whole[:, 1::2] *= size[1] / centers.shape[-1]
-        whole[:, 2::2] *= size[0] / centers.shape[-2]
-        resized.append(whole)
     return torch.stack(resized).mean(0) if resized else None
 
 

@@ -40,7 +40,7 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
         options: peaks, grouping, refinement.
 
     Returns:
-        Poses in the order in which grouping started the people, or best centers first.
+        Poses in the order in which grouping started the people, or best centers first, scale by scale.
 
     Raises:
         NonFiniteError: a map holds NaN or infinity.
@@ -49,7 +49,11 @@ def decode(maps: ImageMaps, base_size: tuple[int, int], to_image: Array, options
     if options.centers is not None:
         if maps.centers is None:
             raise ValueError("people by their centers: the maps have none")
-        return decode_by_centers(maps, base_size, to_image, options.centers, options.joint_threshold)
+        return [
+            pose
+            for scale in (maps, *maps.others)
+            for pose in decode_by_centers(scale, base_size, to_image, options.centers, options.joint_threshold)
+        ]
     size = base_size[1], base_size[0]
     candidates = [find_candidates(k, h, maps.tags, size, options.peaks) for k, h in enumerate(maps.heatmaps)]
     groups = group_candidates(candidates, maps, size, options)
@@ -85,6 +89,8 @@ def is_compiled() -> bool:
 
 def check_finite(maps: ImageMaps) -> None:
     """Raise NonFiniteError if a map holds NaN or infinity."""
+    for other in maps.others:
+        check_finite(other)
     fields = [values for values in (maps.pafs, maps.centers) if values is not None]
     if not all(_is_finite(values) for values in (maps.heatmaps, *(view.values for view in maps.tags), *fields)):
         raise NonFiniteError("the network output NaN or infinite values; its weights or the input are damaged")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -109,6 +109,10 @@ class InferencePipeline:
             base_size: (width, height) of the input at factor 1.
         """
         merged = [self._one_scale(image.to(self.device, non_blocking=True)) for image in images]
+        if self.options.decode.centers is not None:
+            # people of different sizes are found at different scales, whose maps would spoil each other
+            base = merged.pop(self.options.scales.index(1.0))
+            return replace(base, others=tuple(merged))
         tags_from = None if self.options.multiscale_tags == "concat" else self.options.scales.index(1.0)
         return merge_scales(merged, tags_from, (base_size[1], base_size[0]))
 
