@@ -41,6 +41,7 @@ def test_it_scores_what_the_card_says(card: dict[str, Any], images_dir: Path) ->
     model = load_model(DEFAULT_MODEL)
     result = min(card["results"], key=lambda entry: entry["size"])
     options = ["DATASET.ROOT", str(images_dir / "coco"), "DATASET.INPUT_SIZE", str(result["size"]), "TEST.WORKERS", "0"]
+    options += ["TEST.SCALES", str([float(scale) for scale in result["scales"]])]
     cfg = override(model.cfg, [*options, "DATASET.SCHEMA", "datasets/coco.yaml", "DATASET.MIX", "[]"])
     schema = load_schema("datasets/coco.yaml")
     records = load_records(schema, "val2017", str(images_dir / "coco"))
