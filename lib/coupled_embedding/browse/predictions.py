@@ -89,7 +89,8 @@ class NetworkPredictions:
         ((_, found),) = self._pipeline.run([batch])
         skipped = [batch.skipped.get(index) for index in batch.indices]
         entries = zip(self.batches[number], found, skipped, strict=True)
-        return {image_id: issue.text if issue else poses for image_id, poses, issue in entries}
+        suppress = self._pipeline.options.suppress
+        return {image_id: issue.text if issue else suppress(poses) for image_id, poses, issue in entries}
 
     def _fields(self, image_id: int) -> NetworkFields:
         """Run the network on one image; ``fields`` keeps the last results. DatasetError if it cannot be read."""
