@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from common import ROOT, Record, arguments, record, report
 
+from coupled_embedding.data.gaussians import gaussian_heatmaps
 from coupled_embedding.data.outputs import Pose
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.data.targets import gaussian_heatmaps
 from coupled_embedding.decode.aggregate import MergedMaps, merge_flip
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coupled_embedding.data.gaussians import joint_cells
 from coupled_embedding.data.pafs import KINDS, PafTargets, draw_pafs, flipped_limbs
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.data.targets import build_targets, joint_cells
+from coupled_embedding.data.targets import build_targets
 
 LIMBS = ((0, 1), (1, 2), (2, 0))
 H, W = 7, 9

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from coupled_embedding.data.gaussians import gaussian_heatmaps, joint_cells
 from coupled_embedding.data.geometry import apply_affine
-from coupled_embedding.data.targets import build_targets, gaussian_heatmaps, joint_cells
+from coupled_embedding.data.targets import build_targets
 from coupled_embedding.data.transforms import person_scales
 
 NEAR = st.floats(-12, 40, width=32)

@@ -9,10 +9,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from coupled_embedding.data.dataset import TrainDataset, collate
+from coupled_embedding.data.gaussians import joint_cells
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.records import ImageRecord
 from coupled_embedding.data.schema import load_schema
-from coupled_embedding.data.targets import joint_cells
 from coupled_embedding.data.transforms import AffineParams, Augmentation, warp_image, warp_joints
 
 pytestmark = pytest.mark.reference

@@ -14,9 +14,10 @@ from coupled_embedding.data.schema import load_schema
 from coupled_embedding.data.targets import build_targets
 from coupled_embedding.decode import centers as fast_centers
 from coupled_embedding.decode import pose_centers
-from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, flip_centers, merge_flip
+from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, merge_flip
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.fast.views import TagView
+from coupled_embedding.decode.flipped_maps import flip_centers
 from coupled_embedding.decode.options import CenterRule, DecodeOptions
 from coupled_embedding.decode.pose_centers import find_centers, suppress
 from coupled_embedding.evaluation.pose_nms import OksNMS

@@ -10,7 +10,8 @@ from torch import nn
 
 from coupled_embedding.builders import build_criterion, build_model, build_optimizer
 from coupled_embedding.config import load_config
-from coupled_embedding.data.targets import Targets, gaussian_heatmaps
+from coupled_embedding.data.gaussians import gaussian_heatmaps
+from coupled_embedding.data.targets import Targets
 from coupled_embedding.networks.folding import fold_batch_norm
 from coupled_embedding.networks.hourglass import HourglassSettings
 from coupled_embedding.networks.pose_network import PoseNetwork

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coupled_embedding.data.gaussians import SIGMA, gaussian_heatmaps, joint_cells
 from coupled_embedding.data.geometry import ResizeGeometry, apply_affine, resize_geometry
 from coupled_embedding.data.outputs import Pose, PoseOutput
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.targets import SIGMA, gaussian_heatmaps, joint_cells
 from coupled_embedding.decode.aggregate import ImageMaps, MergedMaps, merge_resolutions
 from coupled_embedding.decode.decode import decode
 from coupled_embedding.decode.options import DecodeOptions

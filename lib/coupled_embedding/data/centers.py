@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from coupled_embedding.data.gaussians import gaussian_heatmaps, joint_cells
+
 
 @dataclass(frozen=True)
 class CenterTargets:
@@ -41,3 +43,28 @@ def people_centers(joints: Tensor) -> tuple[Tensor, Tensor]:
     high = torch.where(labelled, points, -torch.inf).amax(2)
     present = labelled.any(2)[..., 0]
     return torch.where(present[..., None], (low + high) / 2, 0.0), present
+
+
+def center_targets(
+    joints: Tensor,
+    mask: Tensor,
+    scales: Tensor,
+    sigma: float,
+    widths: Tensor | None,
+    confidence: Tensor | None,
+    annotated: Tensor | None,
+) -> CenterTargets:
+    """Return the targets of center maps; arguments as of `targets.build_targets`, at the lowest resolution."""
+    height, width = mask.shape[-2:]
+    middles, present = people_centers(joints)
+    cells, inside = joint_cells(torch.cat((middles, present[..., None].to(middles.dtype)), -1), height, width)
+    mask = mask[:, None].float()
+    if annotated is not None:
+        # where a data set labels other joints, the middle of those it labels is another point
+        whole = annotated.all(1)
+        mask, inside = mask * whole[:, None, None, None], inside & whole[:, None]
+    heatmap = gaussian_heatmaps(cells[:, :, None], inside[:, :, None], height, width, sigma, widths=widths)
+    weights = (joints[..., 2] > 0) * inside[..., None] * (1.0 if confidence is None else confidence)
+    sizes = scales * max(height, width)
+    displacements = joints[..., :2] - (cells[:, :, None] + 0.5)
+    return CenterTargets(heatmap, mask, cells, displacements, weights, sizes)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coupled_embedding.data.copy_paste import CopyPaste
+from coupled_embedding.data.gaussians import SIGMA
 from coupled_embedding.data.images import orientation_issue, read_image_for_warp
 from coupled_embedding.data.io.data_errors import DataErrorPolicy, DataIssue, image_issue
 from coupled_embedding.data.io.worker_monitor import WorkerMonitor
@@ -19,7 +20,7 @@ from coupled_embedding.data.pafs import PafTargets
 from coupled_embedding.data.people import usable_boxes
 from coupled_embedding.data.person_crops import Region
 from coupled_embedding.data.records import ImageRecord
-from coupled_embedding.data.targets import SIGMA, Targets, build_targets
+from coupled_embedding.data.targets import Targets, build_targets
 from coupled_embedding.data.transforms import (
     AffineParams,
     Augmentation,

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coupled_embedding.data.outputs import PoseOutput
-from coupled_embedding.data.pafs import Limbs, flipped_limbs
+from coupled_embedding.data.pafs import Limbs
 from coupled_embedding.decode.fast.flip import mean_with_flipped
 from coupled_embedding.decode.fast.upsample import Map
 from coupled_embedding.decode.fast.views import TagView
+from coupled_embedding.decode.flipped_maps import flip_centers, merge_flipped_pafs
 
 
 @dataclass(frozen=True)
@@ -128,28 +129,11 @@ def merge_flip(maps: MergedMaps, flipped: MergedMaps, flip_index: Sequence[int],
         heatmaps = (maps.heatmaps + torch.stack([planes[joint] for joint in index], 1)) / 2
     pafs = maps.pafs
     if pafs is not None and flipped.pafs is not None:
-        pafs = _merge_flipped_pafs(pafs, flipped.pafs, limbs, index)
+        pafs = merge_flipped_pafs(pafs, flipped.pafs, limbs, index)
     centers = maps.centers
     if centers is not None and flipped.centers is not None:
         centers = (centers + flip_centers(flipped.centers, index)) / 2
     return MergedMaps(heatmaps, maps.tags, flipped.tags, index, pafs, centers)
-
-
-def flip_centers(centers: Tensor, flip_index: Sequence[int]) -> Tensor:
-    """Return the center maps (B, 1 + 2·K, h, w) of flipped images as the images themselves would have them."""
-    heatmap, *displacements = centers.flip(-1).unbind(1)
-    turned = [plane for joint in flip_index for plane in (-displacements[2 * joint], displacements[2 * joint + 1])]
-    return torch.stack([heatmap, *turned], 1)
-
-
-def _merge_flipped_pafs(pafs: Tensor, flipped: Tensor, limbs: Limbs, flip_index: tuple[int, ...]) -> Tensor:
-    """Average fields (B, L, 2, h, w) with those of the flipped image, whose x point the other way."""
-    mirrored = torch.stack((-flipped[:, :, 0], flipped[:, :, 1]), 2).flip(-1).unbind(1)
-    planes = [
-        own if partner is None else (own + partner[1] * mirrored[partner[0]]) / 2
-        for own, partner in zip(pafs.unbind(1), flipped_limbs(limbs, flip_index), strict=True)
-    ]
-    return torch.stack(planes, 1)
 
 
 def merge_scales(scales: Sequence[MergedMaps], tags_from: int | None, base_size: tuple[int, int]) -> MergedMaps:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from coupled_embedding.data.dataset import TrainBatch
+from coupled_embedding.data.gaussians import SIGMA
 from coupled_embedding.data.images import normalize
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import PafTargets
-from coupled_embedding.data.targets import SIGMA, Targets
+from coupled_embedding.data.targets import Targets
 from coupled_embedding.engine.checkpointer import Checkpointer
 from coupled_embedding.engine.invalid_images import InvalidImages
 from coupled_embedding.engine.logger import Logger

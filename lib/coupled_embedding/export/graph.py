@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coupled_embedding.data.images import PIXELS
-from coupled_embedding.decode.aggregate import flip_centers
+from coupled_embedding.decode.flipped_maps import flip_centers
 from coupled_embedding.decode.options import PeakOptions
 from coupled_embedding.decode.pipeline import PipelineOptions
 from coupled_embedding.networks.folding import fold_batch_norm

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from coupled_embedding.data.gaussians import SIGMA
 from coupled_embedding.data.outputs import PoseOutput
 from coupled_embedding.data.pafs import Limbs
-from coupled_embedding.data.targets import SIGMA, Targets
+from coupled_embedding.data.targets import Targets
 from coupled_embedding.losses.centers import center_losses
 from coupled_embedding.losses.embedding import EmbeddingLoss, without_places
 from coupled_embedding.losses.heatmap import HeatmapLoss

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from coupled_embedding.data.targets import SIGMA, Targets, gaussian_heatmaps
+from coupled_embedding.data.gaussians import SIGMA, gaussian_heatmaps
+from coupled_embedding.data.targets import Targets
 
 
 def centered_heatmaps(targets: Targets, sigma: float = SIGMA) -> tuple[Tensor, Tensor]:
