@@ -160,7 +160,7 @@ class Study:
 
 
 def scenes_of(data: Path) -> str | None:
-    """Return what tells a folder's test scenes from others: a hash of their annotations; None: there are none."""
+    """Return a hash of the annotations of a folder's test scenes; None: the folder has no test scenes."""
     path = annotation_file(load_schema("datasets/synthetic.yaml"), "test", str(data))
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 

@@ -166,11 +166,11 @@ class MobileNetFPN(nn.Module):
         for both, would destroy one.
         """
         for smooth in self.pyramid.smooth:
-            depthwise, pointwise = smooth[0].weight, smooth[1].weight  # type: ignore[index]
+            depthwise, pointwise = (weight for weight in smooth.parameters() if weight.ndim == 4)
             sizes = [k.square().mean(axes).sqrt() for k, axes in ((depthwise, (1, 2, 3)), (pointwise, (0, 2, 3)))]
             factor = torch.where((sizes[0] > 0) & (sizes[1] > 0), (sizes[0] / sizes[1]).sqrt(), 1.0)
-            depthwise /= factor[:, None, None, None]
-            pointwise *= factor[:, None, None]
+            depthwise.div_(factor[:, None, None, None])
+            pointwise.mul_(factor[:, None, None])
 
     def input_and_output_layers(self) -> list[nn.Module]:
         """Return the first convolution."""

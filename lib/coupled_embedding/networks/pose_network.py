@@ -78,8 +78,7 @@ class PoseNetwork(nn.Module):
         logistic: bool = False,
     ) -> None:
         super().__init__()
-        self.num_joints, self.spatial_tags, self.limbs = num_joints, spatial_tags, limbs
-        self.logistic = logistic
+        self.num_joints, self.spatial_tags, self.limbs, self.logistic = num_joints, spatial_tags, limbs, logistic
         self.paf_head: PafHead | None = None
         self.center_head: CenterHead | None = None
         self.place_dims = SPATIAL_DIMS if spatial_tags else 0  # the last ones of tag_dim
@@ -94,10 +93,7 @@ class PoseNetwork(nn.Module):
             if with_scales:
                 raise ValueError("stages output no scale maps: with_scales must be False")
             if limbs or centers or logistic:
-                raise ValueError(
-                    "stages output neither part affinity fields nor center maps nor probabilities: limbs must be 0, "
-                    "centers and logistic False"
-                )
+                raise ValueError("stages output heatmaps and tags alone: limbs must be 0, centers and logistic False")
             spare = backbone.spare_channels if tag_dim else 0
             staged = self.backbone = backbone.build((1 + tag_dim + spare) * num_joints)
             self.strides, self.divisor = (backbone.stride,), backbone.divisor
