@@ -83,6 +83,8 @@ DECODES: dict[str, tuple[str, Options]] = {
     "paf_openpose": ("paf_0.25", {"TEST.PAF_PRESET": "openpose_coco"}),
     "paf_sleap": ("paf_0.25", {"TEST.PAF_PRESET": "sleap"}),
     "paf_tags_by_tags": ("paf_tags", {"TEST.GROUPING": "tags"}),
+    # fields and tags decide about each connection together
+    "paf_with_tags": ("paf_tags", {"TEST.PAF_PRESET": "with_tags"}),
 }
 
 

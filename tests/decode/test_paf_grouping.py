@@ -25,9 +25,10 @@ SIZE = (48, 64)  # of the input
 LIMBS = ((0, 1), (1, 2), (0, 2), (2, 3))
 
 
-def candidates(pixels, scores):
+def candidates(pixels, scores, tags=None):
     pixels = np.asarray(pixels, np.int64).reshape(-1, 2)
-    return Candidates(pixels, np.asarray(scores, np.float32), np.zeros((len(pixels), 0), np.float32))
+    tags = np.zeros((len(pixels), 0)) if tags is None else tags
+    return Candidates(pixels, np.asarray(scores, np.float32), np.asarray(tags, np.float32))
 
 
 # ---- a slow oracle
@@ -54,6 +55,8 @@ def slow_connections(start, end, field, rule):
         score = np.mean(passing) if rule.mean_of_passing else np.mean(values)
         score += min(0.5 * SIZE[0] / length - 1, 0) if rule.height_prior else 0
         score += min(1 - length / (rule.longest * max(SIZE)), 0) if rule.longest else 0
+        apart = math.dist(start.tags[i].tolist(), end.tags[j].tolist()) / rule.tag_threshold
+        score += rule.tag_weight * max(1 - apart, -1)
         if score > rule.line_score:
             scores[i, j] = float(score)
     if rule.matching == "hungarian":
@@ -101,7 +104,12 @@ def slow_people(found, fields, limbs, rule, order):
     return kept
 
 
-RULES = [*PAF_PRESETS.values(), replace(PAF_PRESETS["openpose_coco"], matching="hungarian"), PafRule(min_joints=2)]
+RULES = [
+    *PAF_PRESETS.values(),
+    replace(PAF_PRESETS["openpose_coco"], matching="hungarian"),
+    replace(PAF_PRESETS["with_tags"], tag_threshold=0.5),
+    PafRule(min_joints=2),
+]
 
 
 @settings(max_examples=150, deadline=None)
@@ -112,7 +120,7 @@ def test_people_are_those_of_the_slow_oracle(seed, rule, most):
     for _ in range(4):
         count = rng.integers(0, most + 1)
         pixels = rng.integers(0, (SIZE[1], SIZE[0]), (count, 2))
-        found.append(candidates(pixels, rng.uniform(0.1, 1, count)))
+        found.append(candidates(pixels, rng.uniform(0.1, 1, count), rng.normal(0, 1, (count, 2))))
     # mostly along the segments, so that something connects
     fields = rng.normal(0, 0.2, (len(LIMBS), 2, 12, 16)).astype(np.float32)
     for number, (a, b) in enumerate(LIMBS):
@@ -165,6 +173,24 @@ def test_hungarian_matching_takes_the_largest_sum_where_greedy_takes_the_best_pa
     best = connect(start, end, field, SIZE, replace(rule, matching="hungarian"))
     assert {(i, j) for i, j, _ in best} == {(0, 1), (1, 0)}
     assert all(score == pytest.approx(0.78, abs=0.03) for *_, score in best)
+
+
+def test_with_tags_tags_decide_where_fields_do_not_and_fields_where_tags_do_not():
+    start = candidates([[4, 8], [4, 40]], [1, 1], [[0], [1]])
+    end = candidates([[36, 8], [36, 40]], [1, 1], [[1], [0]])
+    rule = PAF_PRESETS["with_tags"]
+
+    def connected(field, rule):
+        return [(i, j, round(score, 3)) for i, j, score in connect(start, end, straight_field((field, 0)), SIZE, rule)]
+
+    # no field anywhere: equal tags connect, those a threshold apart do not
+    assert connected(0, rule) == [(0, 1, 0.3), (1, 0, 0.3)]
+    # a strong field along the straight pairs outweighs equal tags of the slanting ones
+    assert connected(1.2, rule) == [(0, 0, 1.2), (1, 1, 1.2)]
+    # tags two and more thresholds apart take as much as equal ones give
+    far = replace(rule, tag_threshold=0.25)
+    assert connected(1.2, far) == [(0, 1, 1.149), (1, 0, 1.149)]
+    assert connected(0.45, far) == [(0, 1, 0.618), (1, 0, 0.618)]
 
 
 @pytest.mark.parametrize("name", ["coco", "crowdpose", "synthetic"])

@@ -175,7 +175,7 @@ def build_grouping_options(cfg: CfgNode, schema: KeypointSchema) -> DecodeOption
         options = replace(options, centers=centers)
     elif cfg.MODEL.PAF and test.GROUPING in ("auto", "pafs"):
         rule = PAF_PRESETS[test.PAF_PRESET]
-        rule = replace(rule, matching=test.PAF_MATCHING or rule.matching)
+        rule = replace(rule, matching=test.PAF_MATCHING or rule.matching, tag_threshold=test.TAG_THRESHOLD)
         # missing joints are looked up by tags, which a network may have besides
         refine = test.REFINE if cfg.MODEL.TAG_DIM else "none"
         options = replace(options, limbs=schema.skeleton, paf=rule, refine=refine)

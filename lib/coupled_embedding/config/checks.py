@@ -90,6 +90,8 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
         yield "LOSS.SCALE_ADAPTED: True needs tags, which MODEL.TAG_DIM 0 leaves out; give False"
     if cfg.TEST.GROUPING == "pafs" and not cfg.MODEL.PAF:
         yield "TEST.GROUPING: 'pafs' needs MODEL.PAF; the network has no part affinity fields"
+    if cfg.MODEL.PAF and cfg.TEST.PAF_PRESET == "with_tags" and not cfg.MODEL.TAG_DIM:
+        yield "TEST.PAF_PRESET: 'with_tags' needs tags, which MODEL.TAG_DIM 0 leaves out"
     if cfg.TEST.GROUPING == "centers" and not cfg.MODEL.CENTERS:
         yield "TEST.GROUPING: 'centers' needs MODEL.CENTERS; the network has no center maps"
     by_centers = cfg.MODEL.CENTERS and cfg.TEST.GROUPING in ("auto", "centers")

@@ -191,7 +191,7 @@ OPTIONS: dict[str, Option | dict[str, Option]] = {
         "HEATMAP_THRESHOLD": Option(0.1, at_least(0), "peaks at or below are dropped"),
         "TAG_THRESHOLD": Option(1.0, above(0), "a candidate farther from every person's mean tag starts a new person"),
         "GROUPING": Option("auto", one_of("auto", "tags", "pafs", "centers"), "what groups joints: tags, part affinity fields, or people's centers; auto: centers or else fields where the network has them"),
-        "PAF_PRESET": Option("paper", one_of("paper", "openpose", "openpose_coco", "sleap"), "whose rule connects joints by fields: the paper's evaluation, OpenPose's, its COCO setting, or SLEAP's"),
+        "PAF_PRESET": Option("paper", one_of("paper", "openpose", "openpose_coco", "sleap", "with_tags"), "whose rule connects joints by fields: the paper's evaluation, OpenPose's, its COCO setting, SLEAP's, or this project's: fields and tags together"),
         "PAF_MATCHING": Option(None, one_of("greedy", "hungarian"), "of a limb's candidates; empty: the preset's", str),
         "CENTER_THRESHOLD": Option(0.02, between(0, 1), "score above which a center is a person's"),
         "CENTER_REACH": Option(0.1, above(0), "share of the longer side of a person's predicted joints: at that distance from its predicted place a joint's heatmap counts half"),

@@ -50,6 +50,11 @@ def assign_scipy(cost: Costs, distances: Costs) -> NDArray[np.int64]:
     return linear_sum_assignment(total)[1]
 
 
+def tag_distances(tags: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the (n, m) Euclidean distances between tags (n, T) and (m, T)."""
+    return np.asarray(np.sqrt(((tags[:, None] - others[None]) ** 2).sum(-1)))
+
+
 ASSIGNMENTS: dict[str, Assignment] = {"munkres": assign_munkres, "scipy": assign_scipy}
 
 
@@ -97,8 +102,7 @@ def _assign_people(peaks: Candidates, means: NDArray, options: DecodeOptions) ->
     result = np.full(rows, -1, np.int64)
     if not people:
         return result
-    differences = peaks.tags[:, None].astype(rule.dtype) - means[None]
-    distances = np.sqrt((differences**2).sum(-1)) / rule.dtype(options.tag_threshold)
+    distances = tag_distances(peaks.tags.astype(rule.dtype), means) / rule.dtype(options.tag_threshold)
     rounded = np.rint(distances) if rule.rounded else distances
     cost = np.full((rows, max(rows, people)), rule.invalid_cost, rule.dtype)
     reached = rounded <= rule.max_rounded_distance

@@ -69,6 +69,8 @@ class PafRule:
         min_joints: people with fewer are dropped.
         min_score: people with less a joint, joints' and connections' scores together, are dropped.
         matching: of a limb's candidates: ``"greedy"`` by score or ``"hungarian"``: the largest sum.
+        tag_weight: how much tags say beside the field: tag_weight · max(1 − tag distance / tag_threshold, −1) is added.
+        tag_threshold: tag distance that counts as 1.
     """
 
     samples: int = 10
@@ -81,6 +83,8 @@ class PafRule:
     min_joints: int = 4
     min_score: float = 0.4
     matching: str = "greedy"
+    tag_weight: float = 0.0
+    tag_threshold: float = 1.0
 
     def prior(self, lengths: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
         """Return what is added to the scores of segments of these lengths, in pixels of an input of (H, W)."""
@@ -99,6 +103,11 @@ PAF_PRESETS = {
     "sleap": PafRule(
         sample_threshold=-np.inf, share=-1.0, mean_of_passing=False, line_score=0.25, height_prior=False,
         longest=0.25, min_joints=1, min_score=0.0, matching="hungarian",
+    ),
+    # this project's: fields and tags together
+    "with_tags": PafRule(
+        sample_threshold=-np.inf, share=-1.0, mean_of_passing=False, line_score=0.2, height_prior=False,
+        min_joints=2, min_score=0.0, tag_weight=0.3,
     ),
 }  # fmt: skip
 

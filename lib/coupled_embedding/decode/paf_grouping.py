@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from coupled_embedding.data.pafs import Limbs
-from coupled_embedding.decode.fast.upsample import Map, grid, sample_at
-from coupled_embedding.decode.grouping import Groups
+from coupled_embedding.decode.fast.upsample import Map, bilerp, grid
+from coupled_embedding.decode.grouping import Groups, tag_distances
 from coupled_embedding.decode.options import PafRule
 from coupled_embedding.decode.peaks import Candidates
+
+MOST_SAMPLES = 25  # of a segment, where its length decides
 
 # (first, second, score): numbers of two candidates, best connection first
 Connection = tuple[int, int, float]
@@ -83,20 +85,22 @@ def group_by_pafs(
         rule: how a connection is scored, and which people remain.
         order: of the limbs.
     """
-    first = np.cumsum([0, *(len(c.scores) for c in candidates)])  # number of each joint's first candidate
-    people = _People(first, np.concatenate([c.scores for c in candidates]) if len(candidates) else np.zeros(0))
+    counts = [len(c.scores) for c in candidates]
+    joint_of = np.repeat(np.arange(len(counts)), counts)  # of each candidate, all in one row
+    first = [0, *np.cumsum(counts).tolist()]  # number of each joint's first candidate
+    people = _People(joint_of.tolist(), [score for c in candidates for score in c.scores.tolist()])
     for place, number in enumerate(order.limbs):
         a, b = limbs[number]
         for i, j, score in connect(candidates[a], candidates[b], pafs[number], size, rule):
-            people.connect(int(first[a]) + i, int(first[b]) + j, score, starts=place < order.tree)
-    return _groups(people.found(rule), candidates, first)
+            people.connect(first[a] + i, first[b] + j, score, starts=place < order.tree)
+    return _groups(people.found(rule), candidates, joint_of)
 
 
 def connect(start: Candidates, end: Candidates, field: Map, size: tuple[int, int], rule: PafRule) -> list[Connection]:
     """Return the connections of one limb, best first.
 
     Args:
-        start, end: candidates of its joints.
+        start, end: candidates of its joints, with tags where the rule weighs them.
         field: (2, h, w) float32, contiguous.
         size: (H, W) of the input.
         rule: as for `group_by_pafs`.
@@ -114,8 +118,10 @@ def connect(start: Candidates, end: Candidates, field: Map, size: tuple[int, int
         rule.share,
         rule.mean_of_passing,
     )
-    lengths = np.hypot(*np.moveaxis(start.pixels[:, None] - end.pixels[None], -1, 0))
+    lengths = np.hypot(*(np.subtract.outer(start.pixels[:, axis], end.pixels[:, axis]) for axis in (0, 1)))
     scores += rule.prior(lengths, size)
+    if rule.tag_weight:
+        scores += rule.tag_weight * np.maximum(1 - tag_distances(start.tags, end.tags) / rule.tag_threshold, -1)
     rows, columns = np.nonzero(scores > rule.line_score)  # NaN: too few samples passed
     if rule.matching == "hungarian":
         allowed = np.zeros(scores.shape)
@@ -124,21 +130,26 @@ def connect(start: Candidates, end: Candidates, field: Map, size: tuple[int, int
         chosen = [(i, j) for i, j in zip(*matched, strict=True) if allowed[i, j] > 0]
         return sorted(((int(i), int(j), float(scores[i, j])) for i, j in chosen), key=lambda c: -c[2])
     connections, used_rows, used_columns = [], set(), set()
-    for place in np.argsort(-scores[rows, columns], kind="stable"):
-        i, j = int(rows[place]), int(columns[place])
+    values = scores[rows, columns]
+    best_first = np.argsort(-values, kind="stable")
+    for i, j, score in zip(*(column[best_first].tolist() for column in (rows, columns, values)), strict=True):
         if i not in used_rows and j not in used_columns:
             used_rows.add(i)
             used_columns.add(j)
-            connections.append((i, j, float(scores[i, j])))
+            connections.append((i, j, score))
     return connections
 
 
 class _People:
-    """People that grow; a candidate belongs to one at most, and a person has one candidate a joint."""
+    """People that grow; a candidate belongs to one at most, and a person has one candidate a joint.
 
-    def __init__(self, first: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
-        self.joint = np.repeat(np.arange(len(first) - 1), np.diff(first)).tolist()
-        self.scores = scores.tolist()
+    Args:
+        joint: of each candidate.
+        scores: of each candidate.
+    """
+
+    def __init__(self, joint: list[int], scores: list[float]) -> None:
+        self.joint, self.scores = joint, scores
         self.owner: dict[int, int] = {}  # of a candidate
         self.members: dict[int, dict[int, int]] = {}  # person -> joint -> candidate, in the order in which they began
         self.connections: dict[int, float] = {}  # person -> sum of the scores
@@ -184,51 +195,59 @@ class _People:
         return kept
 
 
-def _groups(people: list[list[int]], candidates: Sequence[Candidates], first: NDArray[np.int64]) -> Groups:
+def _groups(people: list[list[int]], candidates: Sequence[Candidates], joint_of: NDArray[np.int64]) -> Groups:
     joints = np.zeros((len(people), len(candidates), 3), np.float32)
     found = np.zeros(joints.shape[:2], bool)
     tags = np.zeros((len(people), candidates[0].tags.shape[1]), np.float32)  # means, where the network has tags too
-    for person, members in enumerate(people):
-        for candidate in members:
-            joint = int(np.searchsorted(first, candidate, "right")) - 1
-            number = candidate - int(first[joint])
-            joints[person, joint, :2] = candidates[joint].pixels[number]
-            joints[person, joint, 2] = candidates[joint].scores[number]
-            found[person, joint] = True
-            tags[person] += candidates[joint].tags[number] / len(members)
+    sizes = np.array([len(members) for members in people], np.int64)
+    owner = np.repeat(np.arange(len(people)), sizes)
+    member = np.array([candidate for members in people for candidate in members], np.int64)
+    joint = joint_of[member]
+    joints[owner, joint, :2] = np.concatenate([c.pixels for c in candidates])[member]
+    joints[owner, joint, 2] = np.concatenate([c.scores for c in candidates])[member]
+    found[owner, joint] = True
+    np.add.at(tags, owner, np.concatenate([c.tags for c in candidates])[member] / sizes[owner, None].astype(np.float32))
     return Groups(joints, found, tags)
 
 
 @njit(cache=True, nogil=True)
 def _segment_scores(field, cells, starts, ends, samples, threshold, share, mean_of_passing):
     """Return (n, m) mean fields along segments; NaN where too few samples exceed the threshold."""
-    out = np.empty((len(starts), len(ends)), np.float64)
+    # plain arrays: each look into a tuple of arrays counts references, which takes longer than a sample; and unsigned
+    # numbers, as signed ones are checked for counting from the end
+    above, below, down = cells.rows.first, cells.rows.second, cells.rows.weight
+    left, right, across = cells.columns.first, cells.columns.second, cells.columns.weight
+    fx, fy = field[0], field[1]
+    out = np.full((len(starts), len(ends)), np.nan)
+    values = np.empty(max(samples, MOST_SAMPLES))
     for i in range(len(starts)):
         for j in range(len(ends)):
+            x, y = float(starts[i, 0]), float(starts[i, 1])
             dx, dy = float(ends[j, 0] - starts[i, 0]), float(ends[j, 1] - starts[i, 1])
             length = np.sqrt(dx * dx + dy * dy)
             if length == 0:
-                out[i, j] = np.nan
                 continue
             count = samples
             if not count:
-                count = int(max(5, min(25, np.floor(np.sqrt(5 * max(abs(dx), abs(dy))) + 0.5))))
-            total = passing_total = 0.0
-            passing = 0
+                count = int(max(5, min(MOST_SAMPLES, np.floor(np.sqrt(5 * max(abs(dx), abs(dy))) + 0.5))))
+            failing = 0
+            # from the middle outwards: near a joint the field of its own limb is strong, whoever is at the other end
             for n in range(count):
-                x = int(np.floor(starts[i, 0] + dx * n / (count - 1) + 0.5))
-                y = int(np.floor(starts[i, 1] + dy * n / (count - 1) + 0.5))
-                value = (sample_at(field[0], cells, y, x) * dx + sample_at(field[1], cells, y, x) * dy) / length
-                total += value
-                if value > threshold:
-                    passing += 1
-                    passing_total += value
-                elif passing + count - n - 1 <= share * count:
-                    break  # what is left cannot be enough
-            if passing <= share * count:
-                out[i, j] = np.nan
-            elif mean_of_passing:
-                out[i, j] = passing_total / passing
+                place = count // 2 + (-(n + 1) // 2 if n % 2 else n // 2)
+                # rounded to the nearest pixel
+                u = np.uintp(x + dx * place / (count - 1) + 0.5)
+                v = np.uintp(y + dy * place / (count - 1) + 0.5)
+                a, b, c, d = np.uintp(above[v]), np.uintp(below[v]), np.uintp(left[u]), np.uintp(right[u])
+                along_x = bilerp(fx[a, c], fx[a, d], fx[b, c], fx[b, d], across[u], down[v]) * dx
+                along_y = bilerp(fy[a, c], fy[a, d], fy[b, c], fy[b, d], across[u], down[v]) * dy
+                values[place] = (along_x + along_y) / length
+                failing += not values[place] > threshold
+                if count - failing <= share * count:
+                    break
             else:
-                out[i, j] = total / count
+                total = 0.0
+                for n in range(count):
+                    if not mean_of_passing or values[n] > threshold:
+                        total += values[n]
+                out[i, j] = total / (count - failing if mean_of_passing else count)
     return out

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from coupled_embedding.decode.fast.upsample import Map, bilerp, grid, sample_at, upsample
+from coupled_embedding.decode.fast.upsample import Map, bilerp, grid, upsample
 from coupled_embedding.decode.fast.views import TagView
 from coupled_embedding.decode.options import PeakOptions
 
@@ -82,53 +82,86 @@ def _order_of_topk(heatmap: Map, options: PeakOptions, pixels: NDArray[np.int64]
 @njit(cache=True, nogil=True)
 def _local_maxima(heatmap, cells, radius, threshold, dedup_plateaus):
     # plain arrays: each look into a tuple of arrays counts references, which takes longer than a sample
-    above, below, down = cells.rows.first, cells.rows.second, cells.rows.weight
-    left, right, across = cells.columns.first, cells.columns.second, cells.columns.weight
+    above, below, down = rows = cells.rows.first, cells.rows.second, cells.rows.weight
+    left, right, across = columns = cells.columns.first, cells.columns.second, cells.columns.weight
     width = len(left)
     back, forth = _steps(left, right, across)
     up, on = _steps(above, below, down)
     # of an interpolation, generously; in a window of one pixel any pixel is a maximum
-    rounding = np.float32(1e-5) * max(abs(heatmap.max()), abs(heatmap.min())) if radius else np.float32(np.inf)
+    rounding = np.float32(1e-5) * _largest_size(heatmap) if radius else np.float32(np.inf)
     pixels = []
     scores = []
     column_max = np.empty(heatmap.shape[1], np.float32)
-    promising = np.empty(width, np.int64)  # columns of pixels between the present two rows of cells
-    count = 0
-    last = -1
-    for y in range(len(above)):
-        top, bottom, weight = above[y], below[y], down[y]
-        if top != last:
-            last = top
-            largest = np.float32(-np.inf)
-            for u in range(len(column_max)):
-                a, b = heatmap[top, u], heatmap[bottom, u]
-                column_max[u] = a if a > b else b  # one machine instruction; max() would handle NaN
-            for u in range(len(column_max)):
-                largest = column_max[u] if column_max[u] > largest else largest
-            count = 0
-            # at least, not above: interpolation may round two equal cells up
-            if largest >= threshold:
-                for x in range(width):
-                    if column_max[left[x]] >= threshold or column_max[right[x]] >= threshold:
-                        promising[count] = x
-                        count += 1
-        for number in range(count):
-            x = promising[number]
-            a, b = heatmap[top, left[x]], heatmap[top, right[x]]
-            c, d = heatmap[bottom, left[x]], heatmap[bottom, right[x]]
+    row_starts, column_starts = _blocks(above), _blocks(left)
+    for row in range(len(row_starts) - 1):
+        y0, y1 = row_starts[row], row_starts[row + 1]
+        top, bottom = above[y0], below[y0]
+        # at the threshold counts: interpolation may round two equal cells up
+        if _larger(heatmap[top], heatmap[bottom], column_max) < threshold:
+            continue
+        for column in range(len(column_starts) - 1):
+            x0, x1 = column_starts[column], column_starts[column + 1]
+            if column_max[left[x0]] < threshold and column_max[right[x0]] < threshold:
+                continue
+            a, b = heatmap[top, left[x0]], heatmap[top, right[x0]]
+            c, d = heatmap[bottom, left[x0]], heatmap[bottom, right[x0]]
             # between the same cells values rise towards one side of a row, and of a column: only the last pixel there
             # can be a maximum, and all others are left out before they are interpolated
-            rise = (np.float32(1) - weight) * (b - a) + weight * (d - c)
-            if abs(rise) * (forth[x] if rise > 0 else back[x]) > rounding:
-                continue
-            rise = (np.float32(1) - across[x]) * (c - a) + across[x] * (d - b)
-            if abs(rise) * (on[y] if rise > 0 else up[y]) > rounding:
-                continue
-            value = bilerp(a, b, c, d, across[x], weight)
-            if value > threshold and _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
-                pixels.append(y * width + x)
-                scores.append(value)
-    return np.array(pixels, np.int64), np.array(scores, np.float32)
+            rise_across = _rise(b - a, d - c, down[y0], down[y1 - 1])
+            rise_down = _rise(c - a, d - b, across[x0], across[x1 - 1])
+            for y in range(y0, y1):
+                if abs(rise_down) * (on[y] if rise_down > 0 else up[y]) > rounding:
+                    continue
+                for x in range(x0, x1):
+                    if abs(rise_across) * (forth[x] if rise_across > 0 else back[x]) > rounding:
+                        continue
+                    value = bilerp(a, b, c, d, across[x], down[y])
+                    if value > threshold and _is_maximum(heatmap, rows, columns, y, x, radius, value, dedup_plateaus):
+                        pixels.append(y * width + x)
+                        scores.append(value)
+    found, values = np.array(pixels, np.int64), np.array(scores, np.float32)
+    by_rows = np.argsort(found)
+    return found[by_rows], values[by_rows]
+
+
+# maps are finite: without NaN to handle, a maximum is one machine instruction for many numbers
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
+def _larger(one, other, out):
+    """Fill out with the larger of two rows' cells, and return the largest."""
+    largest = out[0] = max(one[0], other[0])
+    for i in range(1, len(one)):
+        out[i] = max(one[i], other[i])
+        largest = max(largest, out[i])
+    return largest
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
+def _largest_size(heatmap):
+    largest = np.float32(0)
+    for value in heatmap.ravel():
+        largest = max(largest, abs(value))
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def _blocks(first):
+    """Return where the pixels between the same two cells begin, and the number of all."""
+    starts = [0]
+    for i in range(1, len(first)):
+        if first[i] != first[i - 1]:
+            starts.append(i)
+    starts.append(len(first))
+    return np.array(starts)
+
+
+@njit(cache=True, nogil=True)
+def _rise(one, other, weight, last):
+    """Return the smallest rise between two sides of four cells, each with a rise of its own; 0: if the signs differ."""
+    start = (np.float32(1) - weight) * one + weight * other
+    end = (np.float32(1) - last) * one + last * other
+    if (start > 0) != (end > 0):
+        return np.float32(0)
+    return start if abs(start) < abs(end) else end
 
 
 @njit(cache=True, nogil=True)
@@ -142,15 +175,18 @@ def _steps(first, second, weight):
 
 
 @njit(cache=True, nogil=True)
-def _is_maximum(heatmap, cells, y, x, radius, value, dedup_plateaus):
+def _is_maximum(heatmap, rows, columns, y, x, radius, value, dedup_plateaus):
+    above, below, down = rows
+    left, right, across = columns
     # rings from the inside: a slope is rejected by its direct neighbors
-    height, width = len(cells.rows.first), len(cells.columns.first)
     for ring in range(1, radius + 1):
-        for v in range(max(y - ring, 0), min(y + ring + 1, height)):
+        for v in range(max(y - ring, 0), min(y + ring + 1, len(above))):
             step = 1 if abs(v - y) == ring else 2 * ring
             for u in range(x - ring, x + ring + 1, step):
-                if 0 <= u < width:
-                    other = sample_at(heatmap, cells, v, u)
+                if 0 <= u < len(left):
+                    a, b = heatmap[above[v], left[u]], heatmap[above[v], right[u]]
+                    c, d = heatmap[below[v], left[u]], heatmap[below[v], right[u]]
+                    other = bilerp(a, b, c, d, across[u], down[v])
                     before = v < y or (v == y and u < x)
                     if other > value or (dedup_plateaus and before and other == value):
                         return False
