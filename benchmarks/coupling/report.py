@@ -28,6 +28,8 @@ from coupled_embedding.zoo.tables import fill
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# scenes of real layouts, beside the records: tested on them alone, and trained on them too
+OTHERS = {"layouts": "records_layouts", "trained": "trained_on_layouts/records"}
 FIGURES = ("crowd_index.png", "groupings.png")
 COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#bbbb44", "#66ccee")
 Diagnosis = dict[str, Any]
@@ -174,14 +176,11 @@ def draw(records: Records, arms: Sequence[str], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def all_tables(records: Records, layouts: Records, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return every table by the name in its marker; those of scenes of real layouts only where there are records."""
-    more = {
-        "layouts_scores": table(layouts, SCORES, 1),
-        "layouts_differences": differences(layouts, pairs),
-    }
+def all_tables(records: Records, others: dict[str, Records], pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return every table by the name in its marker; others: records of other scenes, each with two tables."""
     return {
-        **(more if layouts else {}),
+        **{f"{name}_scores": table(other, SCORES, 1) for name, other in others.items()},
+        **{f"{name}_differences": differences(other, pairs) for name, other in others.items()},
         "scores": table(records, SCORES, 1),
         "grouping": table(records, TAGS, 1),
         "tags": table(records, STATISTICS, 2),
@@ -192,21 +191,26 @@ def all_tables(records: Records, layouts: Records, pairs: Sequence[tuple[str, st
 
 
 PAIRS = [
-    ("uncoupled", "scalar"), ("coupled", "scalar"), ("coupled", "uncoupled"), ("paper", "coupled"),
+    ("uncoupled", "scalar"), ("coupled", "scalar"), ("coupled", "uncoupled"),
+    ("paper", "coupled"), ("paper_no_focal", "paper"), ("paper_released_flip", "paper"),
+    ("coupled_2d", "coupled"), ("coupled_4d", "coupled"), ("coupled_16d", "coupled"),
+    ("coupled_1e-05", "coupled"), ("coupled_0.0001", "coupled"), ("coupled_0.01", "coupled"),
     ("contrast", "coupled"), ("decorrelated", "coupled"), ("places", "coupled"), ("centers", "coupled"),
     ("centers_distance", "centers"), ("centers_scalar", "centers"), ("coupled_distance", "coupled"),
     ("scalar_unrefined", "scalar"), ("coupled_unrefined", "coupled"), ("paf_0.25", "scalar_unrefined"),
     ("paf_0.25", "coupled_unrefined"), ("paf_0.25", "coupled"), ("paf_0.25", "paf"), ("paf_openpose", "paf_0.25"),
     ("paf_sleap", "paf_0.25"), ("paf_tags", "coupled"), ("paf_tags", "paf_0.25"), ("paf_tags_by_tags", "coupled"),
-    ("paf_tags_by_tags", "paf_tags"), ("center_maps", "coupled"), ("center_maps", "paf_0.25"),
+    ("paf_tags_by_tags", "paf_tags"), ("paf_with_tags", "coupled"), ("paf_with_tags", "paf_0.25"),
+    ("paf_with_tags", "paf_tags"), ("paf_with_tags", "paf_tags_by_tags"), ("center_maps", "coupled"),
+    ("center_maps", "paf_0.25"),
 ]  # fmt: skip
 DRAWN = ("scalar", "uncoupled", "coupled", "paper", "centers", "centers_distance")
-DRAWN_GROUPINGS = ("scalar", "coupled", "coupled_unrefined", "paf_0.25", "paf_tags")
+DRAWN_GROUPINGS = ("scalar", "coupled", "coupled_unrefined", "paf_0.25", "paf_tags", "paf_with_tags")
 # the arms of docs/groupings.md; the first three are those of both pages
 SHARED = ("scalar", "uncoupled", "coupled")
 GROUPINGS = (
     *SHARED, "scalar_unrefined", "coupled_unrefined", "paf", "paf_0.25", "paf_openpose", "paf_sleap",
-    "paf_tags", "paf_tags_by_tags", "center_maps",
+    "paf_tags", "paf_tags_by_tags", "paf_with_tags", "center_maps",
 )  # fmt: skip
 
 
@@ -222,9 +226,10 @@ def main() -> None:
     left_out = set(GROUPINGS) - set(SHARED)
     chosen = GROUPINGS if args.groupings else [arm for arm in records if arm not in left_out]
     records = {arm: records[arm] for arm in chosen if arm in records}
-    folder = args.records.with_name(f"{args.records.name}_layouts")
-    layouts = read_records(folder) if folder.is_dir() else {}
-    tables = all_tables(records, {arm: layouts[arm] for arm in records if arm in layouts}, PAIRS)
+    folders = {name: args.records.parent / path for name, path in OTHERS.items()}
+    others = {name: read_records(folder) for name, folder in folders.items() if folder.is_dir()}
+    others = {name: {arm: other[arm] for arm in records if arm in other} for name, other in others.items()}
+    tables = all_tables(records, {name: other for name, other in others.items() if other}, PAIRS)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     page = ROOT / "docs/groupings.md" if args.groupings else args.out / "README.md"

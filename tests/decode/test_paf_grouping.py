@@ -101,6 +101,10 @@ def slow_people(found, fields, limbs, rule, order):
         total += sum(float(found[joint].scores[number]) for joint, number in members.items())
         if len(members) >= rule.min_joints and total >= rule.min_score * len(members):
             kept.append(members)
+    if rule.singles:
+        for joint, number in ((joint, n) for joint, c in enumerate(found) for n in range(len(c.scores))):
+            if all(members.get(joint) != number for members, _ in people):
+                kept.append({joint: number})
     return kept
 
 

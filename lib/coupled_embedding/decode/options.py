@@ -71,6 +71,7 @@ class PafRule:
         matching: of a limb's candidates: ``"greedy"`` by score or ``"hungarian"``: the largest sum.
         tag_weight: how much tags say beside the field: tag_weight · max(1 − tag distance / tag_threshold, −1) is added.
         tag_threshold: tag distance that counts as 1.
+        singles: whether a candidate without a connection is a person of one joint, whose others its tag looks up.
     """
 
     samples: int = 10
@@ -85,6 +86,7 @@ class PafRule:
     matching: str = "greedy"
     tag_weight: float = 0.0
     tag_threshold: float = 1.0
+    singles: bool = False
 
     def prior(self, lengths: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
         """Return what is added to the scores of segments of these lengths, in pixels of an input of (H, W)."""
@@ -107,7 +109,7 @@ PAF_PRESETS = {
     # this project's: fields and tags together
     "with_tags": PafRule(
         sample_threshold=-np.inf, share=-1.0, mean_of_passing=False, line_score=0.2, height_prior=False,
-        min_joints=2, min_score=0.0, tag_weight=0.3,
+        min_joints=1, min_score=0.0, tag_weight=0.3, singles=True,
     ),
 }  # fmt: skip
 

@@ -186,12 +186,14 @@ class _People:
         self.members[person][self.joint[candidate]] = candidate
 
     def found(self, rule: PafRule) -> list[list[int]]:
-        """Return the candidates of each person with joints and score enough."""
+        """Return the candidates of each person with joints and score enough, then the single candidates."""
         kept = []
         for person, members in self.members.items():
             total = sum(self.scores[candidate] for candidate in members.values()) + self.connections[person]
             if len(members) >= rule.min_joints and total >= rule.min_score * len(members):
                 kept.append(list(members.values()))
+        if rule.singles:
+            kept += [[candidate] for candidate in range(len(self.scores)) if candidate not in self.owner]
         return kept
 
 
