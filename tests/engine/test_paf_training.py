@@ -52,6 +52,10 @@ def test_a_network_with_both_groups_by_either(tiny):
     by_fields = eval_job(weights, "TEST.PAF_PRESET", "openpose_coco").pipeline.decode
     assert by_fields.paf.samples == 0
     assert by_fields.refine == "fast"
+    together = eval_job(weights, "TEST.PAF_PRESET", "with_tags", "TEST.TAG_THRESHOLD", "0.5")
+    assert together.pipeline.decode.paf.tag_weight > 0
+    assert together.pipeline.decode.paf.tag_threshold == 0.5
+    assert evaluate(together, CPU).scores is not None
     by_tags = eval_job(weights, "TEST.GROUPING", "tags")
     assert by_tags.pipeline.decode.paf is None
     assert evaluate(by_tags, CPU).scores is not None
@@ -60,6 +64,11 @@ def test_a_network_with_both_groups_by_either(tiny):
 def test_grouping_by_fields_needs_them(tiny):
     with pytest.raises(ConfigError, match=r"TEST\.GROUPING: 'pafs' needs MODEL\.PAF"):
         tiny("none", "TEST.GROUPING", "pafs")
+
+
+def test_fields_and_tags_together_need_tags(tiny):
+    with pytest.raises(ConfigError, match=r"TEST\.PAF_PRESET: 'with_tags' needs tags"):
+        tiny("none", *FIELDS, "TEST.PAF_PRESET", "with_tags")
 
 
 def test_stages_of_fields_need_fields_and_no_tags(tiny):

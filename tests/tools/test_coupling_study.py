@@ -67,11 +67,12 @@ def test_a_study_runs_continues_and_is_reported(tmp_path, monkeypatch, capfd):
         call(study, monkeypatch, *arms, "--layouts", tmp_path / "other", *common)
     assert "is of other test scenes than" in capfd.readouterr().err
 
-    tables = "<!-- table scores -->\nold\n<!-- end -->\n\n<!-- table layouts_scores -->\nold\n<!-- end -->\n"
-    (tmp_path / "README.md").write_text(tables)
+    names = ("scores", "layouts_scores", "trained_scores")
+    shutil.copytree(tmp_path / "records", tmp_path / "trained_on_layouts/records")
+    (tmp_path / "README.md").write_text("\n".join(f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in names))
     call(report, monkeypatch, "--records", tmp_path / "records", "--out", tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert text.count("| coupled | 1 |") == 2
+    assert text.count("| coupled | 1 |") == 3
     assert "old" not in text
     assert (tmp_path / "crowd_index.png").read_bytes().startswith(b"\x89PNG")
 
