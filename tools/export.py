@@ -1,6 +1,7 @@
 """Export a network to a folder that runs without this library: ONNX, a NumPy decoder, a small predict.py.
 
-python tools/export.py --weights outputs/synthetic_ce_small/best.pth --out exported --images folder TEST.SCALES "[1.0]"
+python tools/export.py --weights outputs/synthetic_ce_small/best.pth --out exported --images folder \\
+    TEST.GROUPING tags TEST.SCALES "[1.0]"
 python tools/export.py --weights best.pth --out exported --fp16 --int8 folder_of_images --evaluate
 python exported/predict.py image.jpg
 
@@ -120,9 +121,9 @@ def main() -> None:
     if args.fp16:
         graphs["model.fp16.onnx"] = ExportGraph(model.network, options, half=True).eval()
     calibration = read_images(args.int8, MOST_CALIBRATED) if args.int8 else []
+    about = describe(options, model.schema, cfg.DATASET.INPUT_SIZE, cfg.NAME, model.metrics, model.network.place_dims)
     folder = new_folder(args.out)
     write_models(folder, graphs, formats)
-    about = describe(options, model.schema, cfg.DATASET.INPUT_SIZE, cfg.NAME, model.metrics, model.network.place_dims)
     write_description(folder, about)
     if args.int8:
         quantize_int8(folder, calibration)

@@ -28,8 +28,8 @@ from coupled_embedding.zoo.tables import fill
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# scenes of real layouts, beside the records: tested on them alone, and trained on them too
-OTHERS = {"layouts": "records_layouts", "trained": "trained_on_layouts/records"}
+# folders beside that of the records, by its name: of networks tested, and also trained, on scenes of real layouts
+OTHERS = {"layouts": "{}_layouts", "trained": "trained_on_layouts/{}"}
 FIGURES = ("crowd_index.png", "groupings.png")
 COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#bbbb44", "#66ccee")
 Diagnosis = dict[str, Any]
@@ -226,7 +226,7 @@ def main() -> None:
     left_out = set(GROUPINGS) - set(SHARED)
     chosen = GROUPINGS if args.groupings else [arm for arm in records if arm not in left_out]
     records = {arm: records[arm] for arm in chosen if arm in records}
-    folders = {name: args.records.parent / path for name, path in OTHERS.items()}
+    folders = {name: args.records.parent / path.format(args.records.name) for name, path in OTHERS.items()}
     others = {name: read_records(folder) for name, folder in folders.items() if folder.is_dir()}
     others = {name: {arm: other[arm] for arm in records if arm in other} for name, other in others.items()}
     tables = all_tables(records, {name: other for name, other in others.items() if other}, PAIRS)

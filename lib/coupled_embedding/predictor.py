@@ -117,7 +117,7 @@ class Predictor:
             scales: scale factors, 1 among them; several find people of more sizes, and take longer.
             size: pixels of the input's short side.
             heatmap_threshold: peaks at or below are dropped; a joint whose best place is no better is not found.
-            tag_threshold: tag distance from which on a joint starts another person.
+            tag_threshold: tag distance that counts as 1; where tags alone group, it starts another person.
             precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` of the network.
             batch: images of equal shape in a forward pass, at most.
             min_score: people scored lower are left out; 0: all are returned, as the scores of a data set need them.

@@ -71,6 +71,12 @@ def test_fields_and_tags_together_need_tags(tiny):
         tiny("none", *FIELDS, "TEST.PAF_PRESET", "with_tags")
 
 
+def test_further_passes_of_grouping_are_of_tags_alone(tiny):
+    with pytest.raises(ConfigError, match=r"TEST\.REGROUP: groups again by tags"):
+        tiny("none", "MODEL.PAF", "True", "TEST.REGROUP", "1")
+    assert tiny("tags", "MODEL.PAF", "True", "TEST.REGROUP", "1", "TEST.GROUPING", "tags").TEST.REGROUP == 1
+
+
 def test_stages_of_fields_need_fields_and_no_tags(tiny):
     with pytest.raises(ConfigError, match=r"MODEL\.PAF_STAGES: 2 needs MODEL\.PAF, MODEL\.HEAD plain and"):
         tiny("none", "MODEL.PAF", "True", "MODEL.PAF_STAGES", "2")
@@ -86,3 +92,4 @@ def test_heatmaps_can_be_drawn_and_tags_that_are_not_there_are_an_error(trained,
 
 def test_exports_are_refused_by_name(trained, tmp_path, call_verb):
     assert "TEST.GROUPING" in call_verb("export", "--weights", trained / "final.pth", "--out", tmp_path / "x", code=2)
+    assert not (tmp_path / "x").exists()

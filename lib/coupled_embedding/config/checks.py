@@ -91,10 +91,12 @@ def _misfits(cfg: CfgNode) -> Iterator[str]:
     if cfg.TEST.GROUPING == "pafs" and not cfg.MODEL.PAF:
         yield "TEST.GROUPING: 'pafs' needs MODEL.PAF; the network has no part affinity fields"
     if cfg.MODEL.PAF and cfg.TEST.PAF_PRESET == "with_tags" and not cfg.MODEL.TAG_DIM:
-        yield "TEST.PAF_PRESET: 'with_tags' needs tags, which MODEL.TAG_DIM 0 leaves out"
+        yield "TEST.PAF_PRESET: 'with_tags' needs tags, which MODEL.TAG_DIM 0 leaves out; give another, such as paper"
     if cfg.TEST.GROUPING == "centers" and not cfg.MODEL.CENTERS:
         yield "TEST.GROUPING: 'centers' needs MODEL.CENTERS; the network has no center maps"
     by_centers = cfg.MODEL.CENTERS and cfg.TEST.GROUPING in ("auto", "centers")
+    if cfg.TEST.REGROUP and cfg.MODEL.PAF and not by_centers and cfg.TEST.GROUPING in ("auto", "pafs"):
+        yield "TEST.REGROUP: groups again by tags, but part affinity fields group here; give 0, or TEST.GROUPING tags"
     if by_centers and len(scales) > 1 and cfg.TEST.POSE_NMS == "none":
         yield "TEST.SCALES: several scales, whose people centers find, need TEST.POSE_NMS to merge them, such as oks"
     if cfg.TEST.GROUPING == "tags" and not cfg.MODEL.TAG_DIM and not cfg.DATASET.CROPS:

@@ -59,7 +59,7 @@ class PafRule:
     """How part affinity fields connect candidates, and which people remain.
 
     Attributes:
-        samples: of the field on a segment between two candidates; 0: √(5 · the longer side) of 5 to 25.
+        samples: of the field on a segment between two candidates; 2 or more; 0: √(5 · the longer side) of 5 to 25.
         sample_threshold: of the field along the segment, which a sample passes above it.
         share: of the samples, more than which must pass; −1: none needs to.
         mean_of_passing: whether the score is the mean of the samples that pass; False: of all.
@@ -70,8 +70,8 @@ class PafRule:
         min_score: people with less a joint, joints' and connections' scores together, are dropped.
         matching: of a limb's candidates: ``"greedy"`` by score or ``"hungarian"``: the largest sum.
         tag_weight: how much tags say beside the field: tag_weight · max(1 − tag distance / tag_threshold, −1) is added.
-        tag_threshold: tag distance that counts as 1.
-        singles: whether a candidate without a connection is a person of one joint, whose others its tag looks up.
+        tag_threshold: tag distance that counts as 1; `DecodeOptions` has one of its own.
+        singles: whether a candidate that no person got is a person of one joint, whose others its tag looks up.
     """
 
     samples: int = 10

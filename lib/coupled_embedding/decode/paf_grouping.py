@@ -1,7 +1,7 @@
 """Grouping by part affinity fields: candidates are joined limb by limb (docs/method.md 9.1).
 
-Each limb connects candidates of its two joints, each at most once, by the field along the segment between them;
-connections then grow people, in the limbs' order.
+Each limb connects candidates of its two joints, each at most once, by the field along the segment between them and,
+where the rule weighs them, by their tags; connections then grow people, in the limbs' order.
 """
 
 from collections import defaultdict

@@ -156,7 +156,7 @@ def _blocks(first):
 
 @njit(cache=True, nogil=True)
 def _rise(one, other, weight, last):
-    """Return the smallest rise between two sides of four cells, each with a rise of its own; 0: if the signs differ."""
+    """Return the smaller of the rises at a block's first and last pixel, of their weights; 0: if their signs differ."""
     start = (np.float32(1) - weight) * one + weight * other
     end = (np.float32(1) - last) * one + last * other
     if (start > 0) != (end > 0):

@@ -21,7 +21,7 @@ def decoder_options(options: DecodeOptions) -> dict[str, Any]:
     if options.paf is not None:
         raise UserError(
             "TEST.GROUPING: an export groups by tags or finds people by centers, not by part affinity fields; give "
-            "tags or centers, if the network has them"
+            "TEST.GROUPING tags (or centers), if the network has them"
         )
     if options.regroup:
         raise UserError(f"TEST.REGROUP: an export groups once, got {options.regroup}; give TEST.REGROUP 0")
