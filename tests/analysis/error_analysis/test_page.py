@@ -166,6 +166,8 @@ def test_lines_leave_out_what_is_not_known() -> None:
     # the values show under the mouse
     assert re.findall("<title>(.*?)</title>", svg) == ["a &amp; b: 0.0", "a &amp; b: 100.0"]
     assert "no images with people" in texts_of(line_plot([Series("a", "#123456", [])], [], "axis").axes[0])
+    many = line_plot([Series(f"line {n}", "#123456", [0.5]) for n in range(8)], [("x", "")], "axis")
+    assert [text.get_text() for text in many.legends[0].get_texts()] == [f"line {n}" for n in range(8)]
 
 
 def test_bars_are_as_long_as_their_values() -> None:

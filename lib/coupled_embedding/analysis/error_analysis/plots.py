@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = "osD^v"
+_MARKERS = "osD^vP"
 _MOST_NUMBERS = 10  # rows or columns that have space for numbers
 _LEAST_LABELLED = 6  # percent of a stacked bar that are wide enough for their number
 
@@ -48,7 +49,7 @@ def _finite(values: Sequence[float], factor: float = 1.0) -> list[float]:
 def line_plot(series: Sequence[Series], labels: Sequence[tuple[str, str]], x_label: str) -> "Figure":
     """Draw lines over categories, shares as 0 to 100 percent; ``labels``: a category's name and a remark below it."""
     figure, axes = _new_figure(5.2, 3.8)
-    for line, marker in zip(series, _MARKERS):
+    for line, marker in zip(series, cycle(_MARKERS)):
         points = [(x, 100 * value) for x, value in enumerate(line.values) if math.isfinite(value)]
         style: dict[str, Any] = {"color": line.color, "marker": marker, "markersize": 5}
         axes.plot(*np.array(points).reshape(-1, 2).T, linewidth=1.8, label=line.name, **style)
