@@ -270,6 +270,7 @@ class Predictor:
         read: deque[tuple[Entry, tuple[int, int]]] = deque()
 
         def inputs() -> Iterator[ImageInput]:
+            """Yield the network's input of each readable entry, and note the entry for its poses."""
             start = time.perf_counter()
             for entry in entries:
                 try:
